@@ -1,0 +1,1 @@
+//! The pure deciders: log control, incidents, runs, approvals.

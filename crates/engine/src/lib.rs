@@ -1,0 +1,1 @@
+//! Loads, decides, appends: the shell around the pure deciders.

@@ -1,0 +1,1 @@
+//! The seal log on disk: tiles, staged batches, private records, recovery.

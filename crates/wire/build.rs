@@ -1,0 +1,32 @@
+//! Compiles the protobuf files without `protoc`.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use prost::Message as _;
+
+const FILES: [&str; 9] = [
+    "sealwarden/event/v1/event.proto",
+    "sealwarden/event/v1/log.proto",
+    "sealwarden/event/v1/incident.proto",
+    "sealwarden/event/v1/run.proto",
+    "sealwarden/seal/v1/seal.proto",
+    "sealwarden/verify/v1/verify.proto",
+    "sealwarden/incident/v1/incident.proto",
+    "sealwarden/run/v1/run.proto",
+    "sealwarden/control/v1/control.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from("../../proto");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let set = protox::compile(FILES, [&root])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptor.bin"), set.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .btree_map(".")
+        .compile_fds(set)?;
+    Ok(())
+}

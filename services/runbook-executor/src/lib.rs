@@ -1,0 +1,1 @@
+//! The runbook executor and the control authority.

@@ -1,0 +1,2 @@
+//! Sealwarden: the one binary.
+fn main() {}

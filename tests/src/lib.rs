@@ -1,0 +1,1 @@
+//! Scenarios, crash tests and interop through the real binary.
