@@ -1,0 +1,98 @@
+//! What can go wrong with a key, told apart by what the caller can do about it.
+
+use crate::{id::KeyId, private_files::FileError, provider::Purpose};
+
+/// Why a key operation did not happen.
+///
+/// [`KeyError::Unavailable`] and [`KeyError::Timeout`] may pass and may have used the key all the same (the audit
+/// tells); the other kinds will not pass by themselves and made no signature.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The provider has no such key.
+    #[error("there is no key {id}; create it, or list the keys to see its name")]
+    NotFound {
+        /// The key asked for.
+        id: KeyId,
+    },
+    /// A key of this name exists, in whatever state; names are never reused.
+    #[error("key {id} already exists, and names of keys are never reused: choose another name")]
+    AlreadyExists {
+        /// The key asked for.
+        id: KeyId,
+    },
+    /// The provider will not use this key again.
+    #[error("key {id} is refused: {reason}")]
+    Refused {
+        /// The key asked for.
+        id: KeyId,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// The key serves another purpose than the caller's.
+    #[error("key {id} is a {actual} key and never signs as a {expected} key: name the right key")]
+    WrongPurpose {
+        /// The key asked for.
+        id: KeyId,
+        /// What the caller wanted it for.
+        expected: Purpose,
+        /// What it is for.
+        actual: Purpose,
+    },
+    /// The provider cannot answer now. The key may have been used.
+    #[error("the key provider is unavailable: {reason}")]
+    Unavailable {
+        /// Why, with the remedy where there is one.
+        reason: String,
+    },
+    /// The deadline passed without an answer. The key may have been used.
+    #[error("key {id} did not answer within {deadline_ms} ms")]
+    Timeout {
+        /// The key asked for.
+        id: KeyId,
+        /// The deadline that passed, in milliseconds.
+        deadline_ms: u64,
+    },
+    /// Stored key material or an audit log is damaged or was changed by somebody else.
+    #[error("{what} is corrupt: {reason}; restore it from a backup, or retire the key")]
+    Corrupt {
+        /// The file or object.
+        what: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The guard does not open this folder's keys.
+    #[error(
+        "the guard {guard} does not open the keys in {dir}: {reason}; name the guard they were made with"
+    )]
+    WrongGuard {
+        /// The guard given.
+        guard: String,
+        /// The folder of keys.
+        dir: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A file of secrets can be read or written by others than its owner, or cannot be used as configured.
+    #[error("{reason}")]
+    Unsafe {
+        /// What is wrong and the command that mends it.
+        reason: String,
+    },
+}
+
+impl From<FileError> for KeyError {
+    fn from(error: FileError) -> Self {
+        match &error {
+            FileError::TooOpen { .. } => Self::Unsafe {
+                reason: error.to_string(),
+            },
+            FileError::TooLarge { path, .. } => Self::Corrupt {
+                what: path.display().to_string(),
+                reason: error.to_string(),
+            },
+            FileError::Io { .. } | FileError::Busy { .. } => Self::Unavailable {
+                reason: error.to_string(),
+            },
+        }
+    }
+}

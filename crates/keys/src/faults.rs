@@ -1,0 +1,124 @@
+//! A provider that misbehaves on order, for tests and drills.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::{
+    error::KeyError,
+    id::KeyId,
+    provider::{AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider, Purpose},
+};
+
+/// How signing misbehaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Not at all.
+    None,
+    /// The answer comes this much later: the key is used after the delay.
+    Delay(Duration),
+    /// The key is not used, and the answer is [`KeyError::Unavailable`] with this reason.
+    Fail(String),
+    /// The key is used, and the answer is [`KeyError::Unavailable`] with this reason all the same.
+    LoseAnswer(String),
+    /// No answer until another fault is set, which then holds for the waiting call.
+    Hang,
+}
+
+/// Sets the fault of a [`FaultyProvider`] from outside. Copies set the same one.
+#[derive(Clone, Debug)]
+pub struct FaultSwitch(Arc<watch::Sender<Fault>>);
+
+impl FaultSwitch {
+    /// From now on, and for calls that hang, `fault` holds.
+    pub fn set(&self, fault: Fault) {
+        self.0.send_replace(fault);
+    }
+
+    /// The fault that holds now.
+    pub fn get(&self) -> Fault {
+        self.0.borrow().clone()
+    }
+}
+
+/// Passes everything to another provider, and misbehaves in [`KeyProvider::sign`].
+pub struct FaultyProvider {
+    inner: Arc<dyn KeyProvider>,
+    fault: watch::Receiver<Fault>,
+}
+
+impl FaultyProvider {
+    /// Wraps `inner`, without a fault at first.
+    pub fn new(inner: Arc<dyn KeyProvider>) -> (Self, FaultSwitch) {
+        let (sender, fault) = watch::channel(Fault::None);
+        (Self { inner, fault }, FaultSwitch(Arc::new(sender)))
+    }
+
+    async fn fault_in_force(&self) -> Fault {
+        let mut receiver = self.fault.clone();
+        let in_force = receiver
+            .wait_for(|fault| *fault != Fault::Hang)
+            .await
+            .ok()
+            .map(|fault| fault.clone());
+        match in_force {
+            Some(fault) => fault,
+            // The switch is gone while hanging: nobody can end the fault any more.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl KeyProvider for FaultyProvider {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn create(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError> {
+        self.inner.create(id, purpose).await
+    }
+
+    async fn info(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        self.inner.info(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<KeyInfo>, KeyError> {
+        self.inner.list().await
+    }
+
+    async fn sign(
+        &self,
+        id: &KeyId,
+        purpose: Purpose,
+        message: &[u8],
+    ) -> Result<[u8; 64], KeyError> {
+        match self.fault_in_force().await {
+            Fault::None | Fault::Hang => {}
+            Fault::Delay(delay) => tokio::time::sleep(delay).await,
+            Fault::Fail(reason) => return Err(KeyError::Unavailable { reason }),
+            Fault::LoseAnswer(reason) => {
+                self.inner.sign(id, purpose, message).await?;
+                return Err(KeyError::Unavailable { reason });
+            }
+        }
+        self.inner.sign(id, purpose, message).await
+    }
+
+    async fn disable(&self, id: &KeyId) -> Result<DisableOutcome, KeyError> {
+        self.inner.disable(id).await
+    }
+
+    async fn destroy(&self, id: &KeyId) -> Result<DisableOutcome, KeyError> {
+        self.inner.destroy(id).await
+    }
+
+    async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
+        self.inner.audit_after(cursor, limit).await
+    }
+}

@@ -1,0 +1,196 @@
+//! The port: what a key provider does for the rest of the product.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{error::KeyError, id::KeyId};
+
+/// What a key is for. A key keeps its purpose for life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Signs the checkpoints of a seal log.
+    Sealing,
+    /// Signs evidence, trust bundles and notices of the installation.
+    Signing,
+    /// Signs the acknowledgements of a node.
+    Node,
+    /// Cosigns other parties' checkpoints.
+    Witness,
+}
+
+impl Purpose {
+    /// The word used in files and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sealing => "sealing",
+            Self::Signing => "signing",
+            Self::Node => "node",
+            Self::Witness => "witness",
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The signature algorithm of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// Ed25519 (RFC 8032): 32-byte public keys, 64-byte signatures.
+    Ed25519,
+}
+
+/// Where a key stands in its life. It only moves downwards in this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyState {
+    /// Signs.
+    Active,
+    /// Still there, and never signs again.
+    Disabled,
+    /// The private part is gone; the public part stays for verification.
+    Destroyed,
+}
+
+impl fmt::Display for KeyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+            Self::Destroyed => "destroyed",
+        })
+    }
+}
+
+/// The public description of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Its name within the provider.
+    pub id: KeyId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Its signature algorithm.
+    pub algorithm: Algorithm,
+    /// The raw Ed25519 public key.
+    pub public_key: [u8; 32],
+    /// Where it stands in its life.
+    pub state: KeyState,
+    /// When it was made, in Unix milliseconds.
+    pub created_at_ms: i64,
+    /// The name of the provider that keeps it.
+    pub provider: String,
+}
+
+/// What a provider can prove, so that reports claim no more than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Disabling a key here stops every copy of it, because no copy can exist outside.
+    pub can_disable: bool,
+    /// The audit is kept by somebody else than the process that uses the key.
+    pub keeps_audit: bool,
+    /// The provider can attest that a key was made inside it and cannot leave.
+    pub attests_origin: bool,
+}
+
+/// What disabling or destroying a key achieved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DisableOutcome {
+    /// No use of the key is possible any more.
+    Disabled,
+    /// This provider refuses the key from now on, but a copy of it would go on working.
+    LocalOnly {
+        /// Why more cannot be claimed, for a report.
+        reason: String,
+    },
+}
+
+/// One use of a key as the provider's audit recorded it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// The key used.
+    pub key: KeyId,
+    /// What for.
+    pub purpose: Purpose,
+    /// SHA-256 of the message signed.
+    pub message_sha256: [u8; 32],
+    /// When, in Unix milliseconds, by the clock of the process that used it.
+    pub at_ms: i64,
+}
+
+/// One complete line of a provider's audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditLine {
+    /// Pass this to [`KeyProvider::audit_after`] to go on after this line.
+    pub cursor: u64,
+    /// The line without its line end; invalid UTF-8 replaced, over-long lines cut.
+    pub line: String,
+    /// What the line says, or why it cannot be understood (a torn write, or somebody else's hand).
+    pub entry: Result<AuditEntry, String>,
+}
+
+/// A keeper of private keys.
+///
+/// Implementations are safe to share between tasks and to use from several processes at once. Dropping a future of
+/// [`KeyProvider::sign`] does not undo the use: it may finish and appear in the audit, and its signature is lost.
+#[async_trait]
+pub trait KeyProvider: Send + Sync + 'static {
+    /// The provider's name in configurations and reports, such as `software`.
+    fn name(&self) -> &str;
+
+    /// What this provider can prove.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Makes a new key. An existing `id`, in whatever state, is [`KeyError::AlreadyExists`].
+    async fn create(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError>;
+
+    /// Describes a key, in whatever state.
+    async fn info(&self, id: &KeyId) -> Result<KeyInfo, KeyError>;
+
+    /// Describes every key, sorted by id.
+    async fn list(&self) -> Result<Vec<KeyInfo>, KeyError>;
+
+    /// Signs `message` with key `id`, which must be an active key for `purpose`. The use stands durably in the
+    /// audit before the signature is made.
+    async fn sign(
+        &self,
+        id: &KeyId,
+        purpose: Purpose,
+        message: &[u8],
+    ) -> Result<[u8; 64], KeyError>;
+
+    /// Makes this provider refuse the key from now on, durably. Repeating it changes nothing.
+    async fn disable(&self, id: &KeyId) -> Result<DisableOutcome, KeyError>;
+
+    /// Erases the private part of the key and keeps the public one. Repeating it changes nothing.
+    async fn destroy(&self, id: &KeyId) -> Result<DisableOutcome, KeyError>;
+
+    /// At most `limit` complete lines of the audit after `cursor` (0: from the beginning), in order. A cursor that
+    /// the audit no longer reaches is [`KeyError::Corrupt`]: somebody has shortened it.
+    async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError>;
+}
+
+/// As [`KeyProvider::sign`], but answers [`KeyError::Timeout`] when `deadline` passes first. The signature of a use
+/// that finishes later is never released.
+pub async fn sign_within<P: KeyProvider + ?Sized>(
+    provider: &P,
+    id: &KeyId,
+    purpose: Purpose,
+    message: &[u8],
+    deadline: Duration,
+) -> Result<[u8; 64], KeyError> {
+    tokio::time::timeout(deadline, provider.sign(id, purpose, message))
+        .await
+        .unwrap_or_else(|_elapsed| {
+            Err(KeyError::Timeout {
+                id: id.clone(),
+                deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+            })
+        })
+}

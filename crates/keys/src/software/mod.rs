@@ -1,0 +1,291 @@
+//! Keys as files of one folder, sealed under a guard.
+//!
+//! ```text
+//! <dir>/guard-check.json   which guard opens this folder (no secret)
+//! <dir>/<id>.key.json      one file a key: public part in the clear, seed sealed with AES-256-GCM
+//! <dir>/audit.log          one JSON line a use, durable before the signature is made
+//! <dir>/lock               serialises the writers of key files
+//! ```
+//!
+//! Several processes may use one folder. Nothing private is kept between uses but the folder's wrapping key: every
+//! use reads the key file, so a disabled key is refused at once by all of them. A use does not take the lock:
+//! a stopped process must not be able to delay a disablement.
+
+mod audit;
+mod guard;
+mod keyfile;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use ring::{
+    digest,
+    rand::{SecureRandom, SystemRandom},
+};
+use zeroize::Zeroizing;
+
+pub use self::guard::Guard;
+use self::{audit::AuditLog, guard::WrappingKey, keyfile::KeyFile};
+use crate::{
+    error::KeyError,
+    id::KeyId,
+    private_files::{self, FileError, FileLock},
+    provider::{
+        Algorithm, AuditEntry, AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider,
+        KeyState, Purpose,
+    },
+};
+
+/// The provider's name in reports.
+const NAME: &str = "software";
+/// Ending of key files.
+const KEY_FILE: &str = ".key.json";
+/// How long a writer waits for another process's write.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// What a report must say about a disabled software key.
+const COPIES: &str = "a software key is a file: this provider refuses it from now on, but a copy made before would go on signing";
+
+/// Where the software provider keeps its keys and what opens them.
+#[derive(Clone, Debug)]
+pub struct SoftwareConfig {
+    /// The folder, made with mode 0700 on first use.
+    pub dir: PathBuf,
+    /// What the key files are sealed under.
+    pub guard: Guard,
+}
+
+/// Keys as sealed files; see the module's description.
+pub struct SoftwareProvider {
+    folder: Arc<Folder>,
+}
+
+struct Folder {
+    dir: PathBuf,
+    wrapping: WrappingKey,
+    audit: AuditLog,
+}
+
+impl SoftwareProvider {
+    /// Opens the folder of keys, making it on first use. Deriving the wrapping key from a passphrase takes about a
+    /// fifth of a second.
+    pub async fn open(config: SoftwareConfig) -> Result<Self, KeyError> {
+        blocking(move || Folder::open(config))
+            .await
+            .map(|folder| Self {
+                folder: Arc::new(folder),
+            })
+    }
+
+    async fn with_folder<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Folder) -> Result<T, KeyError> + Send + 'static,
+    ) -> Result<T, KeyError> {
+        let folder = Arc::clone(&self.folder);
+        blocking(move || work(&folder)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
+) -> Result<T, KeyError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(KeyError::Unavailable {
+            reason: format!("the key operation was ended: {error}"),
+        }),
+    }
+}
+
+#[async_trait]
+impl KeyProvider for SoftwareProvider {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            can_disable: false,
+            keeps_audit: false,
+            attests_origin: false,
+        }
+    }
+
+    async fn create(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError> {
+        let id = id.clone();
+        self.with_folder(move |folder| folder.create(&id, purpose))
+            .await
+    }
+
+    async fn info(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        let id = id.clone();
+        self.with_folder(move |folder| folder.load(&id).map(|file| file.info(&id, NAME)))
+            .await
+    }
+
+    async fn list(&self) -> Result<Vec<KeyInfo>, KeyError> {
+        self.with_folder(Folder::list).await
+    }
+
+    async fn sign(
+        &self,
+        id: &KeyId,
+        purpose: Purpose,
+        message: &[u8],
+    ) -> Result<[u8; 64], KeyError> {
+        let id = id.clone();
+        let message = message.to_vec();
+        self.with_folder(move |folder| folder.sign(&id, purpose, &message))
+            .await
+    }
+
+    async fn disable(&self, id: &KeyId) -> Result<DisableOutcome, KeyError> {
+        let id = id.clone();
+        self.with_folder(move |folder| folder.lower(&id, KeyState::Disabled))
+            .await
+    }
+
+    async fn destroy(&self, id: &KeyId) -> Result<DisableOutcome, KeyError> {
+        let id = id.clone();
+        self.with_folder(move |folder| folder.lower(&id, KeyState::Destroyed))
+            .await
+    }
+
+    async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
+        self.with_folder(move |folder| folder.audit.read_after(cursor, limit))
+            .await
+    }
+}
+
+impl Folder {
+    fn open(config: SoftwareConfig) -> Result<Self, KeyError> {
+        let SoftwareConfig { dir, guard } = config;
+        private_files::private_dir(&dir)?;
+        let _lock = lock(&dir)?;
+        private_files::remove_leftovers(&dir)?;
+        let is_new = !guard::check_exists(&dir);
+        if is_new && !key_names(&dir)?.is_empty() {
+            return Err(guard::check_is_missing(&dir));
+        }
+        let audit = AuditLog::open(&dir, is_new)?;
+        let wrapping = guard::open(&dir, &guard)?;
+        Ok(Self {
+            dir,
+            wrapping,
+            audit,
+        })
+    }
+
+    fn path(&self, id: &KeyId) -> PathBuf {
+        self.dir.join(format!("{id}{KEY_FILE}"))
+    }
+
+    fn load(&self, id: &KeyId) -> Result<KeyFile, KeyError> {
+        let path = self.path(id);
+        match private_files::read_private(&path, keyfile::MAX_BYTES) {
+            Ok(bytes) => KeyFile::parse(&path, &bytes, id, &self.wrapping),
+            Err(error) if error.is_not_found() => Err(KeyError::NotFound { id: id.clone() }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn create(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError> {
+        let mut seed = Zeroizing::new([0_u8; 32]);
+        SystemRandom::new()
+            .fill(seed.as_mut())
+            .map_err(|_| no_randomness())?;
+        let now_ms = Timestamp::now().as_millisecond();
+        let file = KeyFile::new(id, purpose, now_ms, &seed, &self.wrapping)?;
+        let _lock = lock(&self.dir)?;
+        let path = self.path(id);
+        if private_files::create(&path, &file.to_json()?, private_files::PRIVATE_FILE)? {
+            tracing::info!(key = %id, %purpose, "key created");
+            Ok(file.info(id, NAME))
+        } else {
+            Err(KeyError::AlreadyExists { id: id.clone() })
+        }
+    }
+
+    fn list(&self) -> Result<Vec<KeyInfo>, KeyError> {
+        key_names(&self.dir)?
+            .into_iter()
+            .map(|id| self.load(&id).map(|file| file.info(&id, NAME)))
+            .collect()
+    }
+
+    fn sign(&self, id: &KeyId, purpose: Purpose, message: &[u8]) -> Result<[u8; 64], KeyError> {
+        // Refused uses leave no audit line: the audit lists what may have been signed.
+        self.load(id)?.usable_for(id, purpose)?;
+        let hash = digest::digest(&digest::SHA256, message);
+        let mut message_sha256 = [0_u8; 32];
+        message_sha256.copy_from_slice(hash.as_ref());
+        self.audit.append(&AuditEntry {
+            key: id.clone(),
+            purpose,
+            message_sha256,
+            at_ms: Timestamp::now().as_millisecond(),
+        })?;
+        // The sync took its time, and the key may have been disabled meanwhile: what counts is its state now.
+        let file = self.load(id)?;
+        file.usable_for(id, purpose)?;
+        file.sign(&self.path(id), message, &self.wrapping)
+    }
+
+    /// Moves a key down its life, to `state`; a key that is there or further down stays.
+    fn lower(&self, id: &KeyId, state: KeyState) -> Result<DisableOutcome, KeyError> {
+        let _lock = lock(&self.dir)?;
+        let path = self.path(id);
+        let file = self.load(id)?;
+        if !file.is_at_or_below(state) {
+            let lowered = file.lowered(&path, id, state, &self.wrapping)?;
+            private_files::replace_and_scrub(
+                &path,
+                &lowered.to_json()?,
+                private_files::PRIVATE_FILE,
+            )?;
+            tracing::warn!(key = %id, %state, "key state changed");
+        }
+        Ok(DisableOutcome::LocalOnly {
+            reason: COPIES.to_owned(),
+        })
+    }
+}
+
+/// The algorithm of every key here.
+const ALGORITHM: Algorithm = Algorithm::Ed25519;
+
+fn lock(dir: &Path) -> Result<FileLock, FileError> {
+    FileLock::take(&dir.join("lock"), LOCK_PATIENCE)
+}
+
+fn no_randomness() -> KeyError {
+    KeyError::Unavailable {
+        reason: "the operating system gave no random bytes".to_owned(),
+    }
+}
+
+/// The ids of the key files in `dir`, sorted.
+fn key_names(dir: &Path) -> Result<Vec<KeyId>, KeyError> {
+    let unreadable = |error: std::io::Error| KeyError::Unavailable {
+        reason: format!("cannot list {}: {error}", dir.display()),
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        if let Some(id) = name.to_str().and_then(|name| name.strip_suffix(KEY_FILE)) {
+            names.push(KeyId::new(id).map_err(|error| KeyError::Corrupt {
+                what: dir.join(&name).display().to_string(),
+                reason: error.to_string(),
+            })?);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests;
