@@ -1,0 +1,446 @@
+//! The built-in operations that steps perform, and what each of them declares about itself.
+
+use std::fmt;
+
+/// An operation that a step can perform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// Seals the state of the installation as evidence.
+    SnapshotEvidence,
+    /// Takes a sealing key away from everybody: nodes, provider, witness.
+    IsolateKey,
+    /// Refuses new seals; verification goes on.
+    ReadOnly,
+    /// Opens a new origin with a new key.
+    RotateOrigin,
+    /// Publishes a trust bundle that knows the new origin and the suspension of the old key.
+    PublishTrust,
+    /// Finds the seals that a compromise touches.
+    FindAffected,
+    /// Seals again, in the new origin, what may be.
+    Reseal,
+    /// Verifies every seal of an origin.
+    Reverify,
+    /// Opens signing again.
+    Resume,
+    /// A person does something outside the product and says so.
+    Confirm,
+    /// Closes the incident.
+    CloseIncident,
+}
+
+/// The kinds of orders that nodes obey. Nodes check the approvals that the plan demands for the kind themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DirectiveKind {
+    /// A sealing key must not be used any more.
+    IsolateKey,
+    /// New seals are refused.
+    ReadOnly,
+    /// A new origin with a new key is opened.
+    RotateOrigin,
+    /// Leaves of a frozen origin are sealed again in another one.
+    Reseal,
+    /// Signing is allowed again.
+    Open,
+}
+
+impl DirectiveKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::IsolateKey,
+        Self::ReadOnly,
+        Self::RotateOrigin,
+        Self::Reseal,
+        Self::Open,
+    ];
+
+    /// The name used in plan files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IsolateKey => "isolate-key",
+            Self::ReadOnly => "read-only",
+            Self::RotateOrigin => "rotate-origin",
+            Self::Reseal => "reseal",
+            Self::Open => "open",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+impl fmt::Display for DirectiveKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an input or output holds. All travel as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueType {
+    /// Any text.
+    Text,
+    /// A point in time, RFC 3339.
+    Time,
+    /// A whole number from 0.
+    Count,
+}
+
+impl ValueType {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Time => "time",
+            Self::Count => "count",
+        }
+    }
+
+    /// Whether `text` is a value of this type.
+    pub fn accepts(self, text: &str) -> bool {
+        match self {
+            Self::Text => true,
+            Self::Time => text.parse::<jiff::Timestamp>().is_ok(),
+            Self::Count => text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u64>().is_ok(),
+        }
+    }
+}
+
+/// An input or output of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: ValueType,
+    /// For inputs: whether a step must give it. Outputs are always there once the step is done.
+    pub required: bool,
+}
+
+/// Whether what an action does can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A later action can restore the state before.
+    Reversible,
+    /// It cannot be taken back: a quorum and a completed evidence snapshot stand before it.
+    Destructive,
+}
+
+/// What an action declares about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActionSpec {
+    /// The action.
+    pub action: Action,
+    /// Its name in runbooks.
+    pub name: &'static str,
+    /// What it does, in a sentence.
+    pub summary: &'static str,
+    /// What it takes.
+    pub inputs: &'static [Field],
+    /// What it leaves behind for later steps.
+    pub outputs: &'static [Field],
+    /// Whether it can be taken back.
+    pub effect: Effect,
+    /// Whether a completed evidence snapshot of the same run must stand before it.
+    pub needs_snapshot: bool,
+    /// Whether doing it twice with the same inputs leaves the same state as doing it once. Where it does not, an
+    /// attempt that started and did not end is observed and never just repeated.
+    pub idempotent: bool,
+    /// How to find out whether it happened.
+    pub observed: &'static str,
+    /// The kind of directive that it sends to nodes, if it does.
+    pub directive: Option<DirectiveKind>,
+    /// Whether people perform it. Its approvals are their word that it is done.
+    pub manual: bool,
+}
+
+impl ActionSpec {
+    /// The input of this name.
+    pub fn input(&self, name: &str) -> Option<&'static Field> {
+        self.inputs.iter().find(|field| field.name == name)
+    }
+
+    /// The output of this name.
+    pub fn output(&self, name: &str) -> Option<&'static Field> {
+        self.outputs.iter().find(|field| field.name == name)
+    }
+}
+
+const fn text(name: &'static str) -> Field {
+    Field {
+        name,
+        kind: ValueType::Text,
+        required: true,
+    }
+}
+
+const fn time(name: &'static str) -> Field {
+    Field {
+        name,
+        kind: ValueType::Time,
+        required: true,
+    }
+}
+
+const fn count(name: &'static str) -> Field {
+    Field {
+        name,
+        kind: ValueType::Count,
+        required: true,
+    }
+}
+
+impl Action {
+    /// Every action, in the order of an incident.
+    pub const ALL: [Self; 11] = [
+        Self::SnapshotEvidence,
+        Self::IsolateKey,
+        Self::ReadOnly,
+        Self::RotateOrigin,
+        Self::PublishTrust,
+        Self::FindAffected,
+        Self::Reseal,
+        Self::Reverify,
+        Self::Resume,
+        Self::Confirm,
+        Self::CloseIncident,
+    ];
+
+    /// Its name in runbooks.
+    pub fn name(self) -> &'static str {
+        self.spec().name
+    }
+
+    /// The action of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name() == name)
+    }
+
+    /// What the action declares about itself.
+    pub fn spec(self) -> &'static ActionSpec {
+        match self {
+            Self::SnapshotEvidence => &SNAPSHOT_EVIDENCE,
+            Self::IsolateKey => &ISOLATE_KEY,
+            Self::ReadOnly => &READ_ONLY,
+            Self::RotateOrigin => &ROTATE_ORIGIN,
+            Self::PublishTrust => &PUBLISH_TRUST,
+            Self::FindAffected => &FIND_AFFECTED,
+            Self::Reseal => &RESEAL,
+            Self::Reverify => &REVERIFY,
+            Self::Resume => &RESUME,
+            Self::Confirm => &CONFIRM,
+            Self::CloseIncident => &CLOSE_INCIDENT,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+static SNAPSHOT_EVIDENCE: ActionSpec = ActionSpec {
+    action: Action::SnapshotEvidence,
+    name: "snapshot-evidence",
+    summary: "collects logs, trees, key audit, runbook and approvals, and seals them in the evidence log",
+    inputs: &[],
+    outputs: &[text("bundle"), text("digest")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: false,
+    observed: "the evidence store holds a complete, sealed bundle whose manifest names this run and step",
+    directive: None,
+    manual: false,
+};
+
+static ISOLATE_KEY: ActionSpec = ActionSpec {
+    action: Action::IsolateKey,
+    name: "isolate-key",
+    summary: "fences every node that may use the key, disables it at its provider, freezes the origin at the witness, suspends the key in the trust bundle",
+    inputs: &[text("log"), text("origin"), time("compromised-since")],
+    outputs: &[count("epoch"), time("fenced-at"), time("isolated-at")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "the log line holds this run's directive, and each node that had a permit has acknowledged it or its permit has run out",
+    directive: Some(DirectiveKind::IsolateKey),
+    manual: false,
+};
+
+static READ_ONLY: ActionSpec = ActionSpec {
+    action: Action::ReadOnly,
+    name: "read-only",
+    summary: "refuses new seals with the incident's id; verification goes on",
+    inputs: &[text("log")],
+    outputs: &[count("epoch")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "the log line holds this run's directive and its mode is read-only at that epoch or a newer one",
+    directive: Some(DirectiveKind::ReadOnly),
+    manual: false,
+};
+
+static ROTATE_ORIGIN: ActionSpec = ActionSpec {
+    action: Action::RotateOrigin,
+    name: "rotate-origin",
+    summary: "makes a new sealing key and opens a new origin with it; the old origin stays frozen",
+    inputs: &[text("log"), text("origin")],
+    outputs: &[text("origin"), text("vkey"), count("epoch")],
+    effect: Effect::Destructive,
+    needs_snapshot: true,
+    idempotent: false,
+    observed: "the log line holds an origin that was opened by this run's directive",
+    directive: Some(DirectiveKind::RotateOrigin),
+    manual: false,
+};
+
+static PUBLISH_TRUST: ActionSpec = ActionSpec {
+    action: Action::PublishTrust,
+    name: "publish-trust",
+    summary: "publishes a trust bundle with the new origin's key and the suspension of the old one",
+    inputs: &[text("log")],
+    outputs: &[count("version"), text("digest")],
+    effect: Effect::Destructive,
+    needs_snapshot: true,
+    idempotent: false,
+    observed: "the trust stream holds a bundle that names this run and step",
+    directive: None,
+    manual: false,
+};
+
+static FIND_AFFECTED: ActionSpec = ActionSpec {
+    action: Action::FindAffected,
+    name: "find-affected",
+    summary: "divides the origin's seals into those that intents from before the compromise cover and those to be reported",
+    inputs: &[text("origin"), time("compromised-since")],
+    outputs: &[count("total"), count("covered"), count("reported")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "it changes nothing: it can be done again",
+    directive: None,
+    manual: false,
+};
+
+static RESEAL: ActionSpec = ActionSpec {
+    action: Action::Reseal,
+    name: "reseal",
+    summary: "seals the covered leaves again in the new origin, each naming its original; reports the others",
+    inputs: &[
+        text("log"),
+        text("origin"),
+        text("into"),
+        time("compromised-since"),
+    ],
+    outputs: &[count("resealed"), count("reported")],
+    effect: Effect::Destructive,
+    needs_snapshot: true,
+    idempotent: false,
+    observed: "the new origin holds a leaf for each covered original; those that are missing are sealed, none twice",
+    directive: Some(DirectiveKind::Reseal),
+    manual: false,
+};
+
+static REVERIFY: ActionSpec = ActionSpec {
+    action: Action::Reverify,
+    name: "reverify",
+    summary: "verifies every seal of an origin against the current trust bundle",
+    inputs: &[text("origin")],
+    outputs: &[count("verified"), count("failed")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "it changes nothing: it can be done again",
+    directive: None,
+    manual: false,
+};
+
+static RESUME: ActionSpec = ActionSpec {
+    action: Action::Resume,
+    name: "resume",
+    summary: "lifts read-only mode: nodes may ask for permits and seal again",
+    inputs: &[text("log")],
+    outputs: &[count("epoch")],
+    effect: Effect::Reversible,
+    needs_snapshot: true,
+    idempotent: true,
+    observed: "the log line holds this run's directive and its mode is open at that epoch",
+    directive: Some(DirectiveKind::Open),
+    manual: false,
+};
+
+static CONFIRM: ActionSpec = ActionSpec {
+    action: Action::Confirm,
+    name: "confirm",
+    summary: "asks people to do something outside the product; their approvals say that it is done",
+    inputs: &[text("instructions")],
+    outputs: &[text("by"), text("note")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "the run holds the approvals that the step's quorum asks for",
+    directive: None,
+    manual: true,
+};
+
+static CLOSE_INCIDENT: ActionSpec = ActionSpec {
+    action: Action::CloseIncident,
+    name: "close-incident",
+    summary: "closes the incident",
+    inputs: &[],
+    outputs: &[time("closed-at")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "the incident's stream says that it is closed",
+    directive: None,
+    manual: false,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_action_is_found_by_its_name_and_describes_itself() {
+        for action in Action::ALL {
+            assert_eq!(action.spec().action, action);
+            assert_eq!(Action::from_name(action.name()), Some(action));
+            assert!(!action.spec().observed.is_empty() && !action.spec().summary.is_empty());
+        }
+        assert_eq!(Action::from_name("destroy-everything"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_taken_back_needs_a_snapshot() {
+        for action in Action::ALL {
+            if action.spec().effect == Effect::Destructive {
+                assert!(action.spec().needs_snapshot, "{action}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_directive_kind_has_one_action() {
+        for kind in DirectiveKind::ALL {
+            let senders = Action::ALL
+                .iter()
+                .filter(|a| a.spec().directive == Some(kind))
+                .count();
+            assert_eq!(senders, 1, "{kind}");
+            assert_eq!(DirectiveKind::from_name(kind.as_str()), Some(kind));
+        }
+    }
+
+    #[test]
+    fn values_are_checked_against_their_type() {
+        assert!(ValueType::Time.accepts("2026-11-02T10:00:00Z"));
+        assert!(!ValueType::Time.accepts("yesterday"));
+        assert!(ValueType::Count.accepts("0") && !ValueType::Count.accepts("-1"));
+        assert!(!ValueType::Count.accepts("+1") && !ValueType::Count.accepts(""));
+    }
+}

@@ -1,0 +1,326 @@
+//! Checks the plan's files against each other.
+
+use std::collections::BTreeSet;
+
+use crate::action::DirectiveKind;
+use crate::finding::{Finding, Place};
+use crate::names::Role;
+use crate::plan::PlanSet;
+use crate::quorum::{Approver, Assessment, Quorum, show_counts};
+use crate::read_plan::{PLAN_FILE, ROSTER_FILE};
+use crate::suggest;
+
+/// A quorum somewhere in the plan.
+struct Asked<'a> {
+    file: &'a str,
+    place: Place,
+    step: Option<&'a str>,
+    /// What it is for, in words.
+    what: String,
+    quorum: &'a Quorum,
+}
+
+impl Asked<'_> {
+    fn error(&self, code: &'static str, message: String) -> Finding {
+        self.locate(Finding::error(self.file, self.place, code, message))
+    }
+
+    fn warning(&self, code: &'static str, message: String) -> Finding {
+        self.locate(Finding::warning(self.file, self.place, code, message))
+    }
+
+    fn locate(&self, finding: Finding) -> Finding {
+        match self.step {
+            Some(step) => finding.in_step(step),
+            None => finding,
+        }
+    }
+}
+
+/// Everything that forbids to use the plan.
+pub(crate) fn errors(set: &PlanSet) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    check_classes(set, &mut findings);
+    for asked in quorums(set) {
+        if let Assessment::Missing(missing) = asked.quorum.assess_roster(&set.roster, &[]) {
+            let message = format!(
+                "{}: the roster cannot meet {}; missing: {}",
+                asked.what,
+                asked.quorum,
+                show_counts(&missing)
+            );
+            let remedy = unmet_remedy(set, missing.keys());
+            findings.push(asked.error("quorum-unmet", message).remedy(remedy));
+        }
+    }
+    check_directives(set, &mut findings);
+    findings
+}
+
+/// What could be better.
+pub(crate) fn warnings(set: &PlanSet) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = set
+        .runbooks
+        .values()
+        .flat_map(|runbook| runbook.warnings())
+        .cloned()
+        .collect();
+    check_unused(set, &mut findings);
+    check_roles(set, &mut findings);
+    check_keys(set, &mut findings);
+    for asked in quorums(set) {
+        let fragile: Vec<&str> = set
+            .roster
+            .people()
+            .iter()
+            .map(|person| person.id.as_str())
+            .filter(|id| !asked.quorum.assess_roster(&set.roster, &[*id]).is_met())
+            .collect();
+        if !fragile.is_empty() {
+            let message = format!(
+                "{}: {} cannot be met while one of these is away or has asked for it: {}",
+                asked.what,
+                asked.quorum,
+                fragile.join(", ")
+            );
+            let remedy = "give their roles to one more person";
+            findings.push(asked.warning("quorum-fragile", message).remedy(remedy));
+        }
+    }
+    findings
+}
+
+/// Every quorum of the plan: what nodes demand, and what steps wait for.
+fn quorums(set: &PlanSet) -> Vec<Asked<'_>> {
+    let demanded = set
+        .plan
+        .containment
+        .iter()
+        .map(|(kind, (quorum, place))| Asked {
+            file: PLAN_FILE,
+            place: *place,
+            step: None,
+            what: format!("the directive `{kind}`"),
+            quorum,
+        });
+    let steps = set.runbooks.values().flat_map(|runbook| {
+        runbook.steps().iter().filter_map(|step| {
+            let approval = step.approval.as_ref()?;
+            Some(Asked {
+                file: runbook.file(),
+                place: approval.place,
+                step: Some(&step.id),
+                what: "the approval".to_owned(),
+                quorum: &approval.quorum,
+            })
+        })
+    });
+    demanded.chain(steps).collect()
+}
+
+fn unmet_remedy<'a>(set: &PlanSet, missing: impl Iterator<Item = &'a Role>) -> String {
+    let roles: Vec<&str> = set.roster.roles().into_iter().map(Role::as_str).collect();
+    let mut remedies = Vec::new();
+    for role in missing {
+        if roles.contains(&role.as_str()) {
+            remedies.push(format!(
+                "too few people are `{role}` (one person counts once)"
+            ));
+        } else {
+            match suggest::closest(role.as_str(), roles.iter().copied()) {
+                Some(near) => remedies.push(format!("nobody is `{role}`; did you mean `{near}`?")),
+                None => remedies.push(format!("nobody is `{role}`; add somebody to {ROSTER_FILE}")),
+            }
+        }
+    }
+    remedies.join("; ")
+}
+
+fn check_classes(set: &PlanSet, findings: &mut Vec<Finding>) {
+    for class in set.plan.classes.values() {
+        let Some(runbook) = set.runbooks.get(&class.runbook) else {
+            let message = format!(
+                "class `{}`: there is no runbook `{}`",
+                class.name, class.runbook
+            );
+            let remedy = suggest::remedy(
+                "runbooks",
+                &class.runbook,
+                set.runbooks.keys().map(String::as_str),
+            );
+            findings.push(
+                Finding::error(PLAN_FILE, class.place, "class-without-runbook", message)
+                    .remedy(remedy),
+            );
+            continue;
+        };
+        if runbook.class() != class.name {
+            let message = format!(
+                "class `{}`: the runbook `{}` answers `{}`",
+                class.name,
+                class.runbook,
+                runbook.class()
+            );
+            findings.push(
+                Finding::error(PLAN_FILE, class.place, "wrong-class", message)
+                    .remedy("name another runbook, or correct the runbook's `class`"),
+            );
+        }
+    }
+    for runbook in set.runbooks.values() {
+        if set.plan.class(runbook.class()).is_none() {
+            let message = format!("the plan has no class `{}`", runbook.class());
+            let names = set.plan.classes.keys().map(String::as_str);
+            let remedy = suggest::remedy("classes", runbook.class(), names);
+            findings.push(
+                Finding::error(
+                    runbook.file(),
+                    runbook.class_place,
+                    "unknown-class",
+                    message,
+                )
+                .remedy(remedy),
+            );
+        }
+    }
+}
+
+/// A directive that fewer people approved than nodes demand would be refused by every node, at the worst moment.
+fn check_directives(set: &PlanSet, findings: &mut Vec<Finding>) {
+    for runbook in set.runbooks.values() {
+        for step in runbook.steps() {
+            let Some(kind) = step.action.spec().directive else {
+                continue;
+            };
+            let Some((kind, demanded)) = demanded(set, kind) else {
+                continue;
+            };
+            let Some(approval) = &step.approval else {
+                continue;
+            };
+            if !approval.quorum.covers(demanded) {
+                let message = format!(
+                    "{} approve it, and nodes demand {demanded} for `{kind}`: they would refuse",
+                    approval.quorum
+                );
+                findings.push(
+                    Finding::error(runbook.file(), approval.place, "weak-quorum", message)
+                        .in_step(&step.id)
+                        .remedy(format!("ask for at least {demanded}")),
+                );
+            }
+        }
+    }
+}
+
+fn demanded(set: &PlanSet, kind: DirectiveKind) -> Option<(DirectiveKind, &Quorum)> {
+    set.plan.containment(kind).map(|quorum| (kind, quorum))
+}
+
+fn check_unused(set: &PlanSet, findings: &mut Vec<Finding>) {
+    let used: BTreeSet<&str> = set
+        .plan
+        .classes
+        .values()
+        .map(|c| c.runbook.as_str())
+        .collect();
+    for runbook in set
+        .runbooks
+        .values()
+        .filter(|runbook| !used.contains(runbook.name()))
+    {
+        let message = format!("no class names the runbook `{}`", runbook.name());
+        findings.push(
+            Finding::warning(
+                runbook.file(),
+                runbook.class_place,
+                "unused-runbook",
+                message,
+            )
+            .remedy(format!("name it in a class of {PLAN_FILE}, or remove it")),
+        );
+    }
+}
+
+fn check_roles(set: &PlanSet, findings: &mut Vec<Finding>) {
+    let held = set.roster.roles();
+    for known in Role::KNOWN {
+        if !held.iter().any(|role| role.as_str() == known) {
+            let message = format!("nobody is `{known}`");
+            findings.push(
+                Finding::warning(ROSTER_FILE, Place::default(), "role-vacant", message)
+                    .remedy("give the role to somebody"),
+            );
+        }
+    }
+    for person in set
+        .roster
+        .people()
+        .iter()
+        .filter(|person| person.roles.is_empty())
+    {
+        let message = format!("`{}` has no role and cannot approve anything", person.id);
+        findings.push(
+            Finding::warning(
+                ROSTER_FILE,
+                person_place(set, &person.id),
+                "person-without-roles",
+                message,
+            )
+            .remedy("give them a role, or remove them"),
+        );
+    }
+}
+
+fn check_keys(set: &PlanSet, findings: &mut Vec<Finding>) {
+    let people = set.roster.people();
+    let signing: Vec<Approver> = people
+        .iter()
+        .filter(|person| !person.keys.is_empty())
+        .map(Approver::from)
+        .collect();
+    if signing.is_empty() {
+        let message = "nobody has a key, so nobody can approve".to_owned();
+        findings.push(
+            Finding::warning(
+                ROSTER_FILE,
+                Place::default(),
+                "roster-without-keys",
+                message,
+            )
+            .remedy("put real public keys here; `up` and drills make trial keys of their own"),
+        );
+        return;
+    }
+    for person in people.iter().filter(|person| person.keys.is_empty()) {
+        let message = format!("`{}` has no key and cannot approve", person.id);
+        findings.push(
+            Finding::warning(
+                ROSTER_FILE,
+                person_place(set, &person.id),
+                "person-without-keys",
+                message,
+            )
+            .remedy("add the line of their `.pub` file to `keys`"),
+        );
+    }
+    for asked in quorums(set) {
+        if let Assessment::Missing(missing) = asked.quorum.assess(&signing) {
+            let message = format!(
+                "{}: those who have keys cannot meet {}; missing: {}",
+                asked.what,
+                asked.quorum,
+                show_counts(&missing)
+            );
+            findings.push(
+                asked
+                    .warning("quorum-needs-keys", message)
+                    .remedy("add keys to the roster"),
+            );
+        }
+    }
+}
+
+fn person_place(set: &PlanSet, id: &str) -> Place {
+    set.people_at.get(id).copied().unwrap_or_default()
+}

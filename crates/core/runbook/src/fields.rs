@@ -1,0 +1,323 @@
+//! Walks a YAML tree and collects every mistake on the way, each with its place.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::finding::{Finding, Place};
+use crate::names::{self, Role};
+use crate::quorum::Quorum;
+use crate::suggest;
+use crate::yaml::{Key, Node, Value};
+
+/// The longest single-line text of a plan, in bytes.
+const MAX_TEXT_BYTES: usize = 4_096;
+
+/// Collects findings about one file.
+pub(crate) struct Reader {
+    file: String,
+    step: Option<String>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// A mapping whose fields are known to be known.
+#[derive(Clone, Copy)]
+pub(crate) struct Fields<'n> {
+    entries: &'n [(Key, Node)],
+    pub(crate) place: Place,
+}
+
+/// Which fields a mapping may have.
+pub(crate) struct Shape {
+    /// What the mapping is, in words: "a step".
+    pub(crate) what: &'static str,
+    /// The fields that are understood.
+    pub(crate) known: &'static [&'static str],
+    /// Fields that other systems or later versions have, each with what it is: refused by name.
+    pub(crate) unsupported: &'static [(&'static str, &'static str)],
+}
+
+impl<'n> Fields<'n> {
+    /// The field of this name; a field without a value counts as absent.
+    pub(crate) fn get(&self, name: &str) -> Option<&'n Node> {
+        self.entries
+            .iter()
+            .find(|(key, _)| key.text == name)
+            .map(|(_, node)| node)
+            .filter(|node| !matches!(node.value, Value::Null))
+    }
+
+    /// Where the field stands, or the mapping if it has none.
+    pub(crate) fn place_of(&self, name: &str) -> Place {
+        self.entries
+            .iter()
+            .find(|(key, _)| key.text == name)
+            .map_or(self.place, |(key, _)| key.place)
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(file: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            step: None,
+            findings: Vec::new(),
+        }
+    }
+
+    /// Findings from here on are about this step.
+    pub(crate) fn enter_step(&mut self, step: Option<&str>) {
+        self.step = step.map(str::to_owned);
+    }
+
+    /// Records an error.
+    pub(crate) fn error(
+        &mut self,
+        place: Place,
+        code: &'static str,
+        message: String,
+        remedy: impl Into<String>,
+    ) {
+        let mut finding = Finding::error(&self.file, place, code, message).remedy(remedy);
+        finding.step.clone_from(&self.step);
+        self.findings.push(finding);
+    }
+
+    /// The node as a mapping of known fields.
+    pub(crate) fn fields<'n>(&mut self, node: &'n Node, shape: &Shape) -> Option<Fields<'n>> {
+        let entries = self.entries(node, shape.what)?;
+        for (key, _) in entries {
+            let name = key.text.as_str();
+            if shape.known.contains(&name) {
+                continue;
+            }
+            if let Some((_, what)) = shape.unsupported.iter().find(|(field, _)| *field == name) {
+                let message = format!("`{name}` ({what}) is not supported yet");
+                self.error(
+                    key.place,
+                    "unsupported",
+                    message,
+                    "remove it: what cannot be executed is refused, never skipped",
+                );
+                continue;
+            }
+            let remedy = suggest::remedy("fields", name, shape.known.iter().copied());
+            let message = format!("{} has no field `{name}`", shape.what);
+            self.error(key.place, "unknown-field", message, remedy);
+        }
+        Some(Fields {
+            entries,
+            place: node.place,
+        })
+    }
+
+    /// The node as a mapping with any keys.
+    pub(crate) fn entries<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [(Key, Node)]> {
+        match &node.value {
+            Value::Map(entries) => Some(entries),
+            other => {
+                let message = format!("{what} is a mapping, and here is {}", other.kind());
+                self.error(
+                    node.place,
+                    "wrong-type",
+                    message,
+                    "write `name: value` lines",
+                );
+                None
+            }
+        }
+    }
+
+    /// The node as a list.
+    pub(crate) fn list<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [Node]> {
+        match &node.value {
+            Value::List(items) => Some(items),
+            other => {
+                let message = format!("{what} is a list, and here is {}", other.kind());
+                self.error(
+                    node.place,
+                    "wrong-type",
+                    message,
+                    "write `- item` lines or [a, b]",
+                );
+                None
+            }
+        }
+    }
+
+    /// A field that must be there.
+    pub(crate) fn required<'n>(&mut self, fields: &Fields<'n>, name: &str) -> Option<&'n Node> {
+        let found = fields.get(name);
+        if found.is_none() {
+            let message = format!("`{name}` is missing");
+            self.error(
+                fields.place_of(name),
+                "missing-field",
+                message,
+                format!("add `{name}:`"),
+            );
+        }
+        found
+    }
+
+    /// The node as a text that says something.
+    pub(crate) fn text(&mut self, node: &Node, name: &str) -> Option<String> {
+        match &node.value {
+            Value::Text(text) if text.trim().is_empty() => {
+                self.error(
+                    node.place,
+                    "empty",
+                    format!("`{name}` is empty"),
+                    "write something",
+                );
+                None
+            }
+            Value::Text(text) if text.len() > MAX_TEXT_BYTES => {
+                let message = format!("`{name}` has {} bytes", text.len());
+                self.error(
+                    node.place,
+                    "too-long",
+                    message,
+                    format!("write at most {MAX_TEXT_BYTES}"),
+                );
+                None
+            }
+            Value::Text(text) => Some(text.clone()),
+            other => {
+                let message = format!("`{name}` is a text, and here is {}", other.kind());
+                self.error(node.place, "wrong-type", message, "put it in quotes");
+                None
+            }
+        }
+    }
+
+    /// A text field that must be there.
+    pub(crate) fn required_text(&mut self, fields: &Fields<'_>, name: &str) -> Option<String> {
+        let node = self.required(fields, name)?;
+        self.text(node, name)
+    }
+
+    /// A field that must be there and hold a name (small letters, digits, `-`).
+    pub(crate) fn required_name(&mut self, fields: &Fields<'_>, name: &str) -> Option<String> {
+        let node = self.required(fields, name)?;
+        let text = self.text(node, name)?;
+        self.check_name(&text, node.place, name).then_some(text)
+    }
+
+    /// Whether a text is a name; if not, says so.
+    pub(crate) fn check_name(&mut self, text: &str, place: Place, what: &str) -> bool {
+        let good = names::is_name(text);
+        if !good {
+            let message = format!("`{}` cannot be a name ({what})", text.escape_debug());
+            self.error(
+                place,
+                "bad-name",
+                message,
+                "use small letters, digits and `-`, a letter first, at most 64",
+            );
+        }
+        good
+    }
+
+    /// The node as a whole number of a range.
+    pub(crate) fn count(&mut self, node: &Node, name: &str, min: u32, max: u32) -> Option<u32> {
+        let number = match &node.value {
+            Value::Int(value) => u32::try_from(*value)
+                .ok()
+                .filter(|n| (min..=max).contains(n)),
+            Value::Null | Value::Bool(_) | Value::OtherNumber(_) | Value::Text(_) => None,
+            Value::List(_) | Value::Map(_) => None,
+        };
+        if number.is_none() {
+            let message = format!("`{name}` is a number, and here is {}", node.value.kind());
+            self.error(
+                node.place,
+                "bad-number",
+                message,
+                format!("write a whole number from {min} to {max}"),
+            );
+        }
+        number
+    }
+
+    /// The node as a duration of at least `min`.
+    pub(crate) fn duration(&mut self, node: &Node, name: &str, min: Duration) -> Option<Duration> {
+        let text = self.text(node, name)?;
+        match names::parse_duration(&text) {
+            Ok(duration) if duration >= min => Some(duration),
+            Ok(_) => {
+                let message = format!("`{name}` is {text}");
+                let remedy = format!("at least {}", names::show_duration(min));
+                self.error(node.place, "bad-duration", message, remedy);
+                None
+            }
+            Err(bad) => {
+                self.error(
+                    node.place,
+                    "bad-duration",
+                    format!("`{name}`: {bad}"),
+                    "for example 15m",
+                );
+                None
+            }
+        }
+    }
+
+    /// A duration field that must be there.
+    pub(crate) fn required_duration(
+        &mut self,
+        fields: &Fields<'_>,
+        name: &str,
+        min: Duration,
+    ) -> Option<Duration> {
+        let node = self.required(fields, name)?;
+        self.duration(node, name, min)
+    }
+
+    /// The node as a role's name.
+    pub(crate) fn role(&mut self, text: &str, place: Place) -> Option<Role> {
+        match Role::new(text) {
+            Ok(role) => Some(role),
+            Err(bad) => {
+                self.error(
+                    place,
+                    "bad-name",
+                    bad.to_string(),
+                    "for example security-lead",
+                );
+                None
+            }
+        }
+    }
+
+    /// The node as a quorum: a mapping from role to count.
+    pub(crate) fn quorum(&mut self, node: &Node) -> Option<Quorum> {
+        let entries = self.entries(node, "a quorum")?;
+        let mut roles = BTreeMap::new();
+        let mut good = true;
+        for (key, value) in entries {
+            let role = self.role(&key.text, key.place);
+            let count = self.count(value, &key.text, 1, crate::quorum::MAX_PER_ROLE);
+            match role.zip(count) {
+                Some((role, count)) => {
+                    roles.insert(role, count);
+                }
+                None => good = false,
+            }
+        }
+        if !good {
+            return None;
+        }
+        match Quorum::new(roles) {
+            Ok(quorum) => Some(quorum),
+            Err(bad) => {
+                self.error(
+                    node.place,
+                    "bad-quorum",
+                    bad.to_string(),
+                    "for example {security-lead: 1}",
+                );
+                None
+            }
+        }
+    }
+}

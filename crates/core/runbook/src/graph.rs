@@ -1,0 +1,367 @@
+//! What the graph of a runbook can prove: no cycle, every need known, every reference answered, a snapshot before
+//! whatever cannot be taken back.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use petgraph::Direction;
+use petgraph::algo::tarjan_scc;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use crate::action::{Action, ActionSpec, Effect, ValueType};
+use crate::fields::Reader;
+use crate::finding::{Finding, Place};
+use crate::read_runbook::Draft;
+use crate::suggest;
+use crate::template::{Reference, Template};
+
+/// The graph of a runbook; node `n` is the `n`th step.
+#[derive(Clone, Debug)]
+pub(crate) struct Graph {
+    /// From each needed step to the one that needs it.
+    pub(crate) edges: DiGraph<String, ()>,
+    /// Topological; incomplete where there is a cycle.
+    pub(crate) order: Vec<usize>,
+    /// All steps before each step.
+    pub(crate) ancestors: Vec<BTreeSet<usize>>,
+}
+
+/// Whether an action must have approvals: nodes demand them for directives, what cannot be taken back needs
+/// them by itself, and a manual step's approvals are what completes it.
+pub(crate) fn needs_approval(spec: &ActionSpec) -> bool {
+    spec.directive.is_some() || spec.manual || spec.effect == Effect::Destructive
+}
+
+/// Builds the graph and reports all that is wrong with it.
+pub(crate) fn check(reader: &mut Reader, drafts: &[Draft]) -> Graph {
+    let edges = build(reader, drafts);
+    let order = topological(&edges);
+    if order.len() < drafts.len() {
+        report_cycles(reader, drafts, &edges);
+    }
+    let starts = drafts.iter().any(|draft| draft.needs.is_empty());
+    if let (false, Some(first)) = (starts, drafts.first()) {
+        let message = "no step can start: every one needs another".to_owned();
+        reader.error(
+            first.place,
+            "no-start",
+            message,
+            "remove the needs of the first step",
+        );
+    }
+    let ancestors = (0..drafts.len())
+        .map(|index| ancestors_of(&edges, index))
+        .collect();
+    let graph = Graph {
+        edges,
+        order,
+        ancestors,
+    };
+    for (index, draft) in drafts.iter().enumerate() {
+        reader.enter_step(Some(&draft.id));
+        check_references(reader, drafts, &graph, index, draft);
+        check_snapshot(reader, drafts, &graph, index, draft);
+    }
+    reader.enter_step(None);
+    graph
+}
+
+/// What could be better: steps that may still run when the incident is closed, and incidents that never are.
+pub(crate) fn warnings(file: &str, drafts: &[Draft], graph: &Graph) -> Vec<Finding> {
+    let close = drafts
+        .iter()
+        .position(|draft| draft.action == Some(Action::CloseIncident));
+    let Some((close, ancestors)) = close.and_then(|at| Some((at, graph.ancestors.get(at)?))) else {
+        let message = "no step closes the incident".to_owned();
+        return vec![
+            Finding::warning(file, Place::default(), "never-closes", message)
+                .remedy("end with the action `close-incident`"),
+        ];
+    };
+    drafts
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| *index != close && !ancestors.contains(index))
+        .map(|(_, draft)| {
+            let message = "it may still run when the incident is closed".to_owned();
+            Finding::warning(file, draft.place, "after-close", message)
+                .in_step(&draft.id)
+                .remedy("let the step that closes the incident need it")
+        })
+        .collect()
+}
+
+fn build(reader: &mut Reader, drafts: &[Draft]) -> DiGraph<String, ()> {
+    let mut edges = DiGraph::new();
+    let mut nodes: BTreeMap<&str, NodeIndex> = BTreeMap::new();
+    for draft in drafts {
+        nodes.insert(&draft.id, edges.add_node(draft.id.clone()));
+    }
+    for draft in drafts {
+        reader.enter_step(Some(&draft.id));
+        for (need, place) in &draft.needs {
+            if let (Some(from), Some(to)) = (nodes.get(need.as_str()), nodes.get(draft.id.as_str()))
+            {
+                edges.add_edge(*from, *to, ());
+            } else {
+                let others = drafts
+                    .iter()
+                    .map(|d| d.id.as_str())
+                    .filter(|id| *id != draft.id);
+                let remedy = suggest::remedy("steps", need, others.collect::<Vec<_>>());
+                let message = format!(
+                    "it needs `{}`, and there is no such step",
+                    need.escape_debug()
+                );
+                reader.error(*place, "unknown-need", message, remedy);
+            }
+        }
+    }
+    reader.enter_step(None);
+    edges
+}
+
+/// Kahn's algorithm; the smallest index first, so the file's order decides between equals.
+fn topological(edges: &DiGraph<String, ()>) -> Vec<usize> {
+    let mut open: BTreeMap<NodeIndex, usize> = edges
+        .node_indices()
+        .map(|node| {
+            (
+                node,
+                edges.neighbors_directed(node, Direction::Incoming).count(),
+            )
+        })
+        .collect();
+    let mut ready: BTreeSet<NodeIndex> = open
+        .iter()
+        .filter(|(_, needs)| **needs == 0)
+        .map(|(node, _)| *node)
+        .collect();
+    let mut order = Vec::new();
+    while let Some(node) = ready.pop_first() {
+        order.push(node.index());
+        for next in edges.neighbors(node) {
+            if let Some(needs) = open.get_mut(&next) {
+                *needs = needs.saturating_sub(1);
+                if *needs == 0 {
+                    ready.insert(next);
+                }
+            }
+        }
+    }
+    order
+}
+
+fn ancestors_of(edges: &DiGraph<String, ()>, index: usize) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut queue = vec![NodeIndex::new(index)];
+    while let Some(node) = queue.pop() {
+        for before in edges.neighbors_directed(node, Direction::Incoming) {
+            if found.insert(before.index()) {
+                queue.push(before);
+            }
+        }
+    }
+    found
+}
+
+fn report_cycles(reader: &mut Reader, drafts: &[Draft], edges: &DiGraph<String, ()>) {
+    let mut components = tarjan_scc(edges);
+    components.retain(|nodes| match nodes.as_slice() {
+        [only] => edges.contains_edge(*only, *only),
+        _ => true,
+    });
+    for component in &components {
+        let Some(start) = component.iter().min() else {
+            continue;
+        };
+        let Some(draft) = drafts.get(start.index()) else {
+            continue;
+        };
+        let path = cycle_through(edges, *start);
+        let place = path
+            .get(1)
+            .and_then(|next| draft.needs.iter().find(|(need, _)| need == next))
+            .map_or(draft.place, |(_, place)| *place);
+        reader.enter_step(Some(&draft.id));
+        let message = format!("steps wait for each other: {}", path.join(" needs "));
+        reader.error(place, "cycle", message, "remove one of these needs");
+        reader.enter_step(None);
+    }
+}
+
+/// The shortest way along needs from a step back to itself, both ends named.
+fn cycle_through(edges: &DiGraph<String, ()>, start: NodeIndex) -> Vec<&str> {
+    let mut came_from: BTreeMap<NodeIndex, NodeIndex> = BTreeMap::new();
+    let mut queue = VecDeque::from([start]);
+    while let Some(node) = queue.pop_front() {
+        for need in edges.neighbors_directed(node, Direction::Incoming) {
+            if need == start {
+                let mut path = vec![start, node];
+                let mut at = node;
+                while let Some(previous) = came_from.get(&at) {
+                    at = *previous;
+                    path.push(at);
+                }
+                if node == start {
+                    path.pop();
+                    path.push(start);
+                }
+                path.reverse();
+                return path
+                    .iter()
+                    .filter_map(|n| edges.node_weight(*n))
+                    .map(String::as_str)
+                    .collect();
+            }
+            if !came_from.contains_key(&need) {
+                came_from.insert(need, node);
+                queue.push_back(need);
+            }
+        }
+    }
+    Vec::new()
+}
+
+fn check_references(
+    reader: &mut Reader,
+    drafts: &[Draft],
+    graph: &Graph,
+    index: usize,
+    draft: &Draft,
+) {
+    for (name, template, place) in &draft.inputs {
+        for reference in template.references() {
+            let Some(kind) = reference_kind(reader, drafts, graph, index, reference, *place) else {
+                continue;
+            };
+            let wanted = draft
+                .action
+                .and_then(|action| action.spec().input(name))
+                .map(|f| f.kind);
+            check_kind(reader, template, name, reference, (kind, wanted), *place);
+        }
+    }
+}
+
+/// What a reference will give, or a finding that says why it gives nothing.
+fn reference_kind(
+    reader: &mut Reader,
+    drafts: &[Draft],
+    graph: &Graph,
+    index: usize,
+    reference: &Reference,
+    place: Place,
+) -> Option<ValueType> {
+    let (step, output) = match reference {
+        Reference::Incident(field) => return Some(field.kind()),
+        Reference::Plan(field) => return Some(field.kind()),
+        Reference::Step { step, output } => (step.as_str(), output.as_str()),
+    };
+    let Some((at, source)) = drafts
+        .iter()
+        .enumerate()
+        .find(|(_, draft)| draft.id == step)
+    else {
+        let remedy = suggest::remedy("steps", step, drafts.iter().map(|d| d.id.as_str()));
+        let message = format!("`${{{reference}}}` refers to no step of this runbook");
+        reader.error(place, "bad-reference", message, remedy);
+        return None;
+    };
+    if at == index
+        || !graph
+            .ancestors
+            .get(index)
+            .is_some_and(|before| before.contains(&at))
+    {
+        let message = format!(
+            "`${{{reference}}}` is not known when this step starts: `{step}` need not be done by then"
+        );
+        reader.error(
+            place,
+            "not-before",
+            message,
+            format!("add `{step}` to `needs`"),
+        );
+        return None;
+    }
+    let spec = source.action?.spec();
+    let Some(field) = spec.output(output) else {
+        let names: Vec<&str> = spec.outputs.iter().map(|field| field.name).collect();
+        let remedy = suggest::remedy("outputs", output, names);
+        let message = format!("`{}` has no output `{output}`", spec.name);
+        reader.error(place, "bad-reference", message, remedy);
+        return None;
+    };
+    Some(field.kind)
+}
+
+fn check_kind(
+    reader: &mut Reader,
+    template: &Template,
+    name: &str,
+    reference: &Reference,
+    (kind, wanted): (ValueType, Option<ValueType>),
+    place: Place,
+) {
+    let Some(wanted) = wanted else { return };
+    // Every value can stand in a text; a text cannot stand for a time. Templates with more than the one
+    // reference were reported when they were read.
+    if wanted == ValueType::Text || template.as_reference().is_none() || kind == wanted {
+        return;
+    }
+    let message = format!(
+        "`{name}` takes a {}, and `${{{reference}}}` is a {}",
+        wanted.as_str(),
+        kind.as_str()
+    );
+    reader.error(
+        place,
+        "bad-input",
+        message,
+        format!("refer to a {}", wanted.as_str()),
+    );
+}
+
+/// A step starts when all that it needs is done, so a snapshot among its ancestors is complete on every path that
+/// leads to it, and no other snapshot has to be.
+fn check_snapshot(
+    reader: &mut Reader,
+    drafts: &[Draft],
+    graph: &Graph,
+    index: usize,
+    draft: &Draft,
+) {
+    let Some(spec) = draft
+        .action
+        .map(Action::spec)
+        .filter(|spec| spec.needs_snapshot)
+    else {
+        return;
+    };
+    let before = graph.ancestors.get(index);
+    let covered = before
+        .into_iter()
+        .flatten()
+        .filter(|at| **at != index)
+        .any(|at| {
+            drafts
+                .get(*at)
+                .is_some_and(|draft| draft.action == Some(Action::SnapshotEvidence))
+        });
+    if !covered {
+        let message = format!(
+            "`{}` can start before any evidence snapshot is complete",
+            spec.name
+        );
+        let remedy = match drafts
+            .iter()
+            .find(|d| d.action == Some(Action::SnapshotEvidence))
+        {
+            Some(snapshot) => format!("let it need `{}`, or a step that does", snapshot.id),
+            None => {
+                "add a step with the action `snapshot-evidence` and let this one need it".to_owned()
+            }
+        };
+        reader.error(draft.place, "no-snapshot", message, remedy);
+    }
+}

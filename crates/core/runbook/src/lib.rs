@@ -1,0 +1,44 @@
+//! Runbooks and the response plan: YAML read into validated graphs.
+//!
+//! A plan is a folder of `plan.yaml` (classes of incidents, targets, the quorums that nodes demand), `roster.yaml`
+//! (people, roles, keys) and one `<name>.yaml` for each runbook. [`PlanSet::load`] reads the texts and proves what
+//! can be proven of them; what it cannot prove is checked again when a step starts. Every mistake becomes a
+//! [`Finding`] with file, line, step and remedy, and all of them are found at once.
+//!
+//! **Invariant:** this crate is pure. Texts come in as strings; it knows no clock, file, network or environment.
+//!
+//! **Invariant:** what cannot be executed is refused when it is read, never skipped when it runs.
+
+mod action;
+mod check;
+mod digest;
+mod draw;
+mod fields;
+mod finding;
+mod graph;
+mod inputs;
+mod names;
+mod plan;
+mod quorum;
+mod read_plan;
+mod read_runbook;
+mod roster;
+mod runbook;
+mod suggest;
+mod template;
+mod yaml;
+
+pub use action::{Action, ActionSpec, DirectiveKind, Effect, Field, ValueType};
+pub use draw::{draw_mermaid, draw_text};
+pub use finding::{Finding, Place, Severity};
+pub use inputs::{MAX_INPUT_BYTES, ResolvedInputs, Unresolved};
+pub use names::{BadDuration, BadRole, Role, is_name, is_person_id, parse_duration, show_duration};
+pub use plan::{Class, IncidentSeverity, Plan, PlanSet, Targets};
+pub use quorum::{Approver, Assessment, BadQuorum, MAX_PER_ROLE, MAX_ROLES, Quorum, show_counts};
+pub use read_runbook::MAX_STEPS;
+pub use roster::{ApproverKey, BadRoster, Person, Roster};
+pub use runbook::{Approval, Retry, Runbook, Step};
+pub use template::{
+    BadTemplate, IncidentField, MAX_TEMPLATE_BYTES, Part, PlanField, Reference, Template,
+};
+pub use yaml::MAX_FILE_BYTES;

@@ -1,0 +1,313 @@
+//! The roster: who may approve what, and with which keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
+
+use crate::digest::{hex, sha256};
+use crate::names::{Role, is_person_id};
+
+/// A key with which a person signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApproverKey {
+    /// The OpenSSH public key.
+    pub public: PublicKey,
+    /// `SHA256:…`, as `ssh-keygen -l` prints it.
+    pub fingerprint: String,
+}
+
+/// Somebody on the roster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The person's id, such as `mara.lindqvist`.
+    pub id: String,
+    /// The name shown to people.
+    pub name: String,
+    /// The roles that they have.
+    pub roles: BTreeSet<Role>,
+    /// The keys with which they sign; without any they cannot approve.
+    pub keys: Vec<ApproverKey>,
+    /// How to reach them. Not part of the roster's digest: a new telephone number voids no approval.
+    pub contact: String,
+}
+
+/// A roster that cannot be one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRoster {
+    /// Nobody.
+    #[error("the roster names nobody; add people with roles")]
+    Empty,
+    /// Not an id.
+    #[error(
+        "`{0}` cannot be a person's id: small letters, digits, `-` and `.`, at most 64, a letter first"
+    )]
+    Id(String),
+    /// Two people with one id.
+    #[error("two people have the id `{0}`; give each their own")]
+    DuplicateId(String),
+    /// Two people with one key: a signature would not tell them apart.
+    #[error(
+        "`{second}` has the key {fingerprint} that `{first}` has too; each person signs with keys of their own"
+    )]
+    SharedKey {
+        /// Who has it first.
+        first: String,
+        /// Who has it too.
+        second: String,
+        /// The key.
+        fingerprint: String,
+    },
+    /// Not an OpenSSH public key.
+    #[error("a key of `{person}` is not an OpenSSH public key line: {reason}")]
+    Key {
+        /// Whose.
+        person: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A key of a kind that approvals are not verified with.
+    #[error(
+        "a key of `{person}` is {algorithm}; use ssh-ed25519, ecdsa-sha2-nistp256 or sk-ssh-ed25519@openssh.com"
+    )]
+    Algorithm {
+        /// Whose.
+        person: String,
+        /// Which algorithm.
+        algorithm: String,
+    },
+    /// Nobody has this id.
+    #[error("nobody on the roster has the id `{0}`")]
+    Unknown(String),
+}
+
+impl ApproverKey {
+    /// Reads an OpenSSH public key line. `person` is named in errors.
+    pub fn parse(person: &str, line: &str) -> Result<Self, BadRoster> {
+        let public = PublicKey::from_openssh(line.trim()).map_err(|error| BadRoster::Key {
+            person: person.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let usable = matches!(
+            public.algorithm(),
+            Algorithm::Ed25519
+                | Algorithm::SkEd25519
+                | Algorithm::Ecdsa {
+                    curve: EcdsaCurve::NistP256
+                }
+        );
+        if !usable {
+            let algorithm = public.algorithm().to_string();
+            return Err(BadRoster::Algorithm {
+                person: person.to_owned(),
+                algorithm,
+            });
+        }
+        let fingerprint = public.fingerprint(HashAlg::Sha256).to_string();
+        Ok(Self {
+            public,
+            fingerprint,
+        })
+    }
+
+    /// Algorithm and base64, without the comment.
+    pub fn line(&self) -> String {
+        let mut public = self.public.clone();
+        public.set_comment("");
+        public
+            .to_openssh()
+            .unwrap_or_default()
+            .trim_end()
+            .to_owned()
+    }
+}
+
+/// Tells people apart while they are added one by one, so that a file's reader can name the place of each clash.
+#[derive(Debug, Default)]
+pub(crate) struct Register {
+    ids: BTreeSet<String>,
+    /// Fingerprint -> who has it: position and id.
+    keys: BTreeMap<String, (usize, String)>,
+}
+
+impl Register {
+    /// Adds a person, or says with whom they clash.
+    pub(crate) fn add(&mut self, person: &Person) -> Result<(), BadRoster> {
+        if !is_person_id(&person.id) {
+            return Err(BadRoster::Id(person.id.clone()));
+        }
+        let index = self.ids.len();
+        if !self.ids.insert(person.id.clone()) {
+            return Err(BadRoster::DuplicateId(person.id.clone()));
+        }
+        for key in &person.keys {
+            let owner = (index, person.id.clone());
+            if let Some((_, first)) = self.keys.insert(key.fingerprint.clone(), owner) {
+                return Err(BadRoster::SharedKey {
+                    first,
+                    second: person.id.clone(),
+                    fingerprint: key.fingerprint.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The people, checked: ids and keys tell them apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    people: Vec<Person>,
+    by_key: BTreeMap<String, usize>,
+    digest: [u8; 32],
+}
+
+impl Roster {
+    /// Checks people against each other.
+    pub fn new(people: Vec<Person>) -> Result<Self, BadRoster> {
+        if people.is_empty() {
+            return Err(BadRoster::Empty);
+        }
+        let mut register = Register::default();
+        for person in &people {
+            register.add(person)?;
+        }
+        let by_key = register
+            .keys
+            .into_iter()
+            .map(|(key, (index, _))| (key, index))
+            .collect();
+        let mut roster = Self {
+            people,
+            by_key,
+            digest: [0; 32],
+        };
+        roster.digest = sha256(roster.canonical_text().as_bytes());
+        Ok(roster)
+    }
+
+    /// The people, in the file's order.
+    pub fn people(&self) -> &[Person] {
+        &self.people
+    }
+
+    /// SHA-256 of [`Self::canonical_text`]: approvals and directives are bound to it.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// The digest in hexadecimal.
+    pub fn digest_hex(&self) -> String {
+        hex(&self.digest)
+    }
+
+    /// What the digest covers: who has which roles and keys. UTF-8, each line ends in `\n`:
+    ///
+    /// ```text
+    /// sealwarden-roster/v1
+    /// person <id>
+    /// name <JSON string>
+    /// role <role>                      each role, sorted
+    /// key <algorithm> <base64>         each key without its comment, sorted by fingerprint
+    /// ```
+    ///
+    /// The four last kinds repeat for each person, sorted by id. Contacts and the file's layout are left out.
+    pub fn canonical_text(&self) -> String {
+        let mut text = String::from("sealwarden-roster/v1\n");
+        let sorted: BTreeMap<&str, &Person> = self
+            .people
+            .iter()
+            .map(|person| (person.id.as_str(), person))
+            .collect();
+        for (id, person) in sorted {
+            let name = serde_json::Value::from(person.name.as_str());
+            // Writing to a String cannot fail.
+            let _ = write!(text, "person {id}\nname {name}\n");
+            for role in &person.roles {
+                let _ = writeln!(text, "role {role}");
+            }
+            let keys: BTreeMap<&str, String> = person
+                .keys
+                .iter()
+                .map(|key| (key.fingerprint.as_str(), key.line()))
+                .collect();
+            for line in keys.values() {
+                let _ = writeln!(text, "key {line}");
+            }
+        }
+        text
+    }
+
+    /// The person of this id.
+    pub fn person(&self, id: &str) -> Option<&Person> {
+        self.people.iter().find(|person| person.id == id)
+    }
+
+    /// Whose key this is, by its fingerprint (`SHA256:…`).
+    pub fn by_fingerprint(&self, fingerprint: &str) -> Option<(&Person, &ApproverKey)> {
+        let person = self.people.get(*self.by_key.get(fingerprint)?)?;
+        let key = person
+            .keys
+            .iter()
+            .find(|key| key.fingerprint == fingerprint)?;
+        Some((person, key))
+    }
+
+    /// Every role that somebody has.
+    pub fn roles(&self) -> BTreeSet<&Role> {
+        self.people
+            .iter()
+            .flat_map(|person| &person.roles)
+            .collect()
+    }
+
+    /// The same people with these keys added: id -> OpenSSH public key lines. A key that the person has
+    /// already is not added twice.
+    pub fn with_keys(&self, added: &BTreeMap<String, Vec<String>>) -> Result<Self, BadRoster> {
+        let mut people = self.people.clone();
+        for (id, lines) in added {
+            let person = people
+                .iter_mut()
+                .find(|person| person.id == *id)
+                .ok_or_else(|| BadRoster::Unknown(id.clone()))?;
+            for line in lines {
+                let key = ApproverKey::parse(id, line)?;
+                if person
+                    .keys
+                    .iter()
+                    .all(|known| known.fingerprint != key.fingerprint)
+                {
+                    person.keys.push(key);
+                }
+            }
+        }
+        Self::new(people)
+    }
+
+    /// The roster as the text of a `roster.yaml` with the same digest.
+    pub fn to_yaml(&self) -> String {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let mut yaml = String::from("people:\n");
+        for person in &self.people {
+            let roles: Vec<&str> = person.roles.iter().map(Role::as_str).collect();
+            // Writing to a String cannot fail.
+            let _ = write!(
+                yaml,
+                "  - id: {}\n    name: {}\n    roles: [{}]\n    contact: {}\n",
+                person.id,
+                quoted(&person.name),
+                roles.join(", "),
+                quoted(&person.contact),
+            );
+            if person.keys.is_empty() {
+                yaml.push_str("    keys: []\n");
+            } else {
+                yaml.push_str("    keys:\n");
+                for key in &person.keys {
+                    let _ = writeln!(yaml, "      - {}", quoted(&key.line()));
+                }
+            }
+        }
+        yaml
+    }
+}
