@@ -1,0 +1,149 @@
+//! The RFC 6962 section 2.1 Merkle tree over SHA-256.
+//!
+//! Leaf hash = `H(0x00 ‖ entry)`, node = `H(0x01 ‖ left ‖ right)`, the empty tree's root is `H("")`. A node is named by
+//! (`level`, `index`): level 0 holds the leaf hashes, and the node at level *l*, index *i* covers the leaves from
+//! *i*·2^*l* up to (*i*+1)·2^*l*. Only complete subtrees are stored; ragged right edges are computed.
+
+mod frontier;
+mod memory;
+mod proof;
+
+pub use frontier::{Frontier, FrontierError};
+pub use memory::MemoryTree;
+pub use proof::{
+    MAX_PROOF_HASHES, ProofError, consistency_proof, inclusion_proof, tree_root,
+    verify_consistency, verify_inclusion,
+};
+
+use crate::encoding;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A SHA-256 value: a leaf hash, a node, a root or a digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hash(
+    /// The 32 bytes.
+    pub [u8; 32],
+);
+
+/// Text is not a SHA-256 value in the wanted spelling.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// Not 64 lower-case hexadecimal digits.
+    #[error("{0:?} is not a SHA-256 value: write 64 lower-case hexadecimal digits")]
+    Hex(String),
+    /// Not the canonical base64 of 32 bytes.
+    #[error("{0:?} is not a SHA-256 value: write the padded base64 of 32 bytes")]
+    Base64(String),
+}
+
+impl Hash {
+    /// SHA-256 of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(encoding::sha256(bytes))
+    }
+
+    /// The padded base64 spelling that C2SP texts use.
+    pub fn to_base64(self) -> String {
+        encoding::base64(&self.0)
+    }
+
+    /// Reads the canonical base64 spelling only.
+    pub fn from_base64(text: &str) -> Result<Self, HashError> {
+        encoding::hash_from_base64(text)
+            .map(Self)
+            .ok_or_else(|| HashError::Base64(encoding::excerpt(text)))
+    }
+
+    /// Reads 64 lower-case hexadecimal digits.
+    pub fn from_hex(text: &str) -> Result<Self, HashError> {
+        let error = || HashError::Hex(encoding::excerpt(text));
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| error())?;
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(error());
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Hash({self})")
+    }
+}
+
+impl TryFrom<String> for Hash {
+    type Error = HashError;
+
+    fn try_from(text: String) -> Result<Self, HashError> {
+        Self::from_hex(&text)
+    }
+}
+
+impl From<Hash> for String {
+    fn from(hash: Hash) -> Self {
+        hash.to_string()
+    }
+}
+
+/// `H(0x00 ‖ entry)`.
+pub fn leaf_hash(entry: &[u8]) -> Hash {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(&[0]);
+    context.update(entry);
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    Hash(out)
+}
+
+/// `H(0x01 ‖ left ‖ right)`.
+pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
+    // One buffer and one call: this is the hot path of every verification.
+    let mut bytes = [0; 65];
+    bytes[0] = 1;
+    bytes[1..33].copy_from_slice(&left.0);
+    bytes[33..].copy_from_slice(&right.0);
+    Hash(encoding::sha256(&bytes))
+}
+
+/// The root of the tree without leaves, `H("")`.
+pub fn empty_root() -> Hash {
+    Hash::of(b"")
+}
+
+/// A node of a complete subtree is not to be had from a [`NodeReader`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the tree's node at level {level}, index {index} is missing; restore the tile that holds it"
+)]
+pub struct NodeMissing {
+    /// The level; 0 holds leaf hashes.
+    pub level: u32,
+    /// The index within the level.
+    pub index: u64,
+}
+
+/// Where proofs take the tree's nodes from.
+pub trait NodeReader {
+    /// The root of the complete subtree (`level`, `index`). Only nodes wholly inside the tree's size are asked for.
+    fn node(&self, level: u32, index: u64) -> Result<Hash, NodeMissing>;
+}
+
+/// The largest power of two strictly below `count`, for `count` of two and more (RFC 6962's *k*).
+fn split_point(count: u64) -> u64 {
+    debug_assert!(count >= 2, "a range of {count} leaves has no split");
+    1 << (u64::BITS - 1 - (count - 1).leading_zeros())
+}

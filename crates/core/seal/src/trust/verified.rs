@@ -1,0 +1,122 @@
+//! A bundle whose signatures hold, arranged for quick look-ups.
+
+use super::{LogEntry, Payload, Suspension, TrustError, WitnessEntry};
+use crate::merkle::Hash;
+use crate::note::Vkey;
+use jiff::Timestamp;
+use ssh_key::public::KeyData;
+use std::collections::BTreeMap;
+
+/// A log as the bundle and its suspensions describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedLog {
+    /// The bundle's entry.
+    pub entry: LogEntry,
+    /// The earliest possible compromise that the entry or a suspension states.
+    pub compromised_since: Option<Timestamp>,
+    /// The suspensions' incident, where a suspension states that earliest time.
+    pub incident: Option<String>,
+    /// The log's keys and then all witnesses' keys: what a checkpoint is verified against.
+    pub(crate) note_keys: Vec<Vkey>,
+}
+
+/// A witness and its key.
+pub type TrustedWitness = WitnessEntry;
+
+/// A verified bundle; only [`super::TrustBundle::open`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedBundle {
+    payload: Payload,
+    payload_digest: Hash,
+    roots_digest: Hash,
+    signers: Vec<KeyData>,
+    suspensions: Vec<Suspension>,
+    logs: BTreeMap<String, TrustedLog>,
+}
+
+impl VerifiedBundle {
+    pub(super) fn new(
+        payload: Payload,
+        payload_digest: Hash,
+        signers: Vec<KeyData>,
+        suspensions: Vec<Suspension>,
+    ) -> Result<Self, TrustError> {
+        let logs = payload.logs.iter().map(|entry| {
+            let log = trusted_log(entry, &payload.witnesses, &suspensions);
+            (entry.origin.clone(), log)
+        });
+        Ok(Self {
+            logs: logs.collect(),
+            roots_digest: payload.roots.digest()?,
+            payload,
+            payload_digest,
+            signers,
+            suspensions,
+        })
+    }
+
+    /// What the root keys signed.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// SHA-256 of the payload's text; the next version names it as `previous`.
+    pub fn payload_digest(&self) -> Hash {
+        self.payload_digest
+    }
+
+    /// The digest of the bundle's own root keys, to be compared by people.
+    pub fn roots_digest(&self) -> Hash {
+        self.roots_digest
+    }
+
+    /// The suspensions, all of them verified.
+    pub fn suspensions(&self) -> &[Suspension] {
+        &self.suspensions
+    }
+
+    /// The log with this origin.
+    pub fn log(&self, origin: &str) -> Option<&TrustedLog> {
+        self.logs.get(origin)
+    }
+
+    /// All logs by origin.
+    pub fn logs(&self) -> &BTreeMap<String, TrustedLog> {
+        &self.logs
+    }
+
+    /// The witnesses, in the bundle's order.
+    pub fn witnesses(&self) -> &[TrustedWitness] {
+        &self.payload.witnesses
+    }
+
+    pub(super) fn signers(&self) -> &[KeyData] {
+        &self.signers
+    }
+}
+
+fn trusted_log(
+    entry: &LogEntry,
+    witnesses: &[WitnessEntry],
+    suspensions: &[Suspension],
+) -> TrustedLog {
+    let mut log = TrustedLog {
+        entry: entry.clone(),
+        compromised_since: entry.compromised_since,
+        incident: None,
+        note_keys: entry.vkeys.clone(),
+    };
+    log.note_keys
+        .extend(witnesses.iter().map(|witness| witness.vkey.clone()));
+    // Suspensions only add: the earliest time wins, whoever states it.
+    for suspension in suspensions.iter().filter(|it| it.origin == entry.origin) {
+        if log
+            .compromised_since
+            .is_none_or(|since| suspension.from < since)
+        {
+            log.compromised_since = Some(suspension.from);
+            log.incident = Some(suspension.incident.clone());
+        }
+    }
+    log
+}

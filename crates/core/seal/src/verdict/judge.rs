@@ -1,0 +1,256 @@
+//! The verdict over one seal, from its parts and its checked checkpoint.
+
+use super::checked::{CheckedNote, Cosigned, Good};
+use super::{Verdict, Verification};
+use crate::checkpoint::Checkpoint;
+use crate::merkle::{Hash, verify_inclusion};
+use crate::record::{Record, entry_leaf_hash};
+use crate::seal::Parts;
+use jiff::Timestamp;
+
+/// A verdict and its reason.
+type Finding = (Verdict, String);
+
+pub(super) fn judge(
+    mut answer: Verification,
+    parts: &Parts<'_>,
+    checked: &CheckedNote<'_>,
+    document_digest: Option<[u8; 32]>,
+    now_ms: i64,
+) -> Verification {
+    answer.index = Some(parts.index);
+    let record = Record::decode(&parts.record);
+    // What cannot be read comes first, then what the checkpoint's signatures say.
+    let (verdict, reason) = match (record, checked) {
+        (Err(error), _) => (
+            Verdict::Malformed,
+            format!("The seal's record is unreadable: {error}."),
+        ),
+        (_, CheckedNote::Malformed(reason)) => (
+            Verdict::Malformed,
+            format!("The seal's checkpoint is unreadable: {reason}."),
+        ),
+        (Ok(_), CheckedNote::UnknownLog(checkpoint)) => {
+            describe(&mut answer, checkpoint);
+            let reason = format!(
+                "The seal is of the log {}, which version {} of the trust bundle does not know; get a newer bundle, or one of \
+                 the installation that sealed the document.",
+                checkpoint.origin, answer.bundle_version
+            );
+            (Verdict::UnknownLog, reason)
+        }
+        (Ok(_), CheckedNote::BadSignature(checkpoint, reason)) => {
+            describe(&mut answer, checkpoint);
+            (
+                Verdict::BadSignature,
+                format!("The seal's checkpoint is not good: {reason}."),
+            )
+        }
+        (Ok(record), CheckedNote::Good(good)) => {
+            describe(&mut answer, &good.checkpoint);
+            judge_good(&mut answer, parts, record, good, document_digest, now_ms)
+        }
+    };
+    answer.verdict = verdict;
+    answer.reason = reason;
+    answer
+}
+
+fn describe(answer: &mut Verification, checkpoint: &Checkpoint) {
+    answer.origin = Some(checkpoint.origin.clone());
+    answer.tree_size = Some(checkpoint.size);
+}
+
+/// The log signed the checkpoint; does the seal hold under it?
+fn judge_good(
+    answer: &mut Verification,
+    parts: &Parts<'_>,
+    record: Record,
+    good: &Good<'_>,
+    document_digest: Option<[u8; 32]>,
+    now_ms: i64,
+) -> Finding {
+    let checkpoint = &good.checkpoint;
+    let leaf = entry_leaf_hash(&parts.nonce, &parts.record);
+    let proven = verify_inclusion(
+        &leaf,
+        parts.index,
+        checkpoint.size,
+        &parts.proof,
+        &checkpoint.root,
+    );
+    if let Err(error) = proven {
+        return (
+            Verdict::BadProof,
+            format!("The record is not proven to be in the log: {error}."),
+        );
+    }
+    answer.claimed_at = Timestamp::from_millisecond(record.claimed_at_ms)
+        .ok()
+        .map(|time| time.to_string());
+    let sealed_digest = record.digest;
+    answer.record = Some(record);
+    if let Some(digest) = document_digest.filter(|digest| *digest != sealed_digest) {
+        let reason = format!(
+            "The document's SHA-256 is {}, the sealed one is {}; the document was changed, or this is another document's seal.",
+            Hash(digest),
+            Hash(sealed_digest)
+        );
+        return (Verdict::DocumentMismatch, reason);
+    }
+    let counted = counted(good, now_ms);
+    answer.sealed_at = counted.first().map(|it| it.witness.time.clone());
+    answer.witnesses = counted.iter().map(|it| it.witness.clone()).collect();
+    // The compromise is judged first, so that a suspect log is never reported as merely unwitnessed.
+    let before = match before_compromise(good, counted) {
+        Ok(before) => before,
+        Err(reason) => return (Verdict::Suspect, reason),
+    };
+    if let Err(reason) = quorum_met(good, counted, now_ms) {
+        return (Verdict::Unwitnessed, reason);
+    }
+    if let Err(reason) = bundle_current(good, now_ms) {
+        return (Verdict::Suspect, reason);
+    }
+    valid(answer, document_digest.is_some(), before)
+}
+
+fn valid(answer: &Verification, compared: bool, before: Option<String>) -> Finding {
+    let subject = if compared {
+        "The document is the one sealed as"
+    } else {
+        "No document was compared; the seal itself holds for"
+    };
+    let place = format!(
+        "{subject} leaf {} of {}, with {} counted witnesses",
+        answer.index.unwrap_or_default(),
+        answer.origin.as_deref().unwrap_or_default(),
+        answer.witnesses.len()
+    );
+    match before {
+        None => (Verdict::Valid, format!("{place}.")),
+        Some(why) => (Verdict::ValidBeforeCompromise, format!("{place}; {why}.")),
+    }
+}
+
+/// A cosignature from the future proves nothing. They are sorted, so those that count come first.
+fn counted<'a>(good: &'a Good<'_>, now_ms: i64) -> &'a [Cosigned] {
+    let latest = now_ms.saturating_add(skew_ms(good));
+    let count = good.cosigned.partition_point(|it| it.time_ms <= latest);
+    good.cosigned.get(..count).unwrap_or_default()
+}
+
+fn skew_ms(good: &Good<'_>) -> i64 {
+    i64::try_from(good.payload.clock_skew_s)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1000)
+}
+
+/// `Ok(None)`: the log is not compromised. `Ok(Some(_))`: it is, but the seal is proven older. `Err`: suspect.
+fn before_compromise(good: &Good<'_>, counted: &[Cosigned]) -> Result<Option<String>, String> {
+    let (log, checkpoint) = (good.log, &good.checkpoint);
+    if let Some(end) = log.entry.frozen_at {
+        let forked = checkpoint.size == end.size && checkpoint.root != end.root;
+        if checkpoint.size > end.size || forked {
+            return Err(format!(
+                "The seal's checkpoint has size {} and root {}, but {} was frozen at size {} with root {}, so that it is not \
+                 part of the log's good history; {}.",
+                checkpoint.size,
+                checkpoint.root,
+                checkpoint.origin,
+                end.size,
+                end.root,
+                advice(good)
+            ));
+        }
+    }
+    let Some(since) = log.compromised_since else {
+        return Ok(None);
+    };
+    let incident = log
+        .incident
+        .as_ref()
+        .map(|id| format!(" (incident {id})"))
+        .unwrap_or_default();
+    let outside = counted.iter().find(|it| !it.witness.local);
+    match outside {
+        // Compared in milliseconds rounded down, which moves the compromise earlier: the safe side.
+        Some(it) if it.time_ms.saturating_add(skew_ms(good)) < since.as_millisecond() => {
+            Ok(Some(format!(
+                "the log's key may have been compromised since {since}{incident}, but the outside witness {} saw this \
+                 checkpoint at {}",
+                it.witness.name, it.witness.time
+            )))
+        }
+        Some(it) => Err(format!(
+            "A key of {} may have been compromised since {since}{incident}, and the earliest outside witness, {}, saw this \
+             checkpoint only at {} (clock skew {} s); {}.",
+            checkpoint.origin,
+            it.witness.name,
+            it.witness.time,
+            good.payload.clock_skew_s,
+            advice(good)
+        )),
+        None => Err(format!(
+            "A key of {} may have been compromised since {since}{incident}, and no outside witness dates this seal before \
+             that; {}.",
+            checkpoint.origin,
+            advice(good)
+        )),
+    }
+}
+
+fn advice(good: &Good<'_>) -> String {
+    match &good.log.entry.successor {
+        Some(successor) => format!(
+            "the document may have been re-sealed in {successor}: ask the sealing service for its new seal"
+        ),
+        None => "ask the sealing service whether the document was sealed and will be sealed again"
+            .into(),
+    }
+}
+
+fn quorum_met(good: &Good<'_>, counted: &[Cosigned], now_ms: i64) -> Result<(), String> {
+    let wanted = good.payload.quorum.count;
+    if usize::try_from(wanted).is_ok_and(|wanted| counted.len() >= wanted) {
+        return Ok(());
+    }
+    let early = good.cosigned.len() - counted.len();
+    let future = if early == 0 {
+        String::new()
+    } else {
+        format!(
+            " ({early} more are dated after the present, {}: check the clock)",
+            date(now_ms)
+        )
+    };
+    Err(format!(
+        "{} of the bundle's witnesses cosigned the checkpoint{future}, {wanted} must; fetch the seal again once it is \
+         witnessed.",
+        counted.len()
+    ))
+}
+
+fn bundle_current(good: &Good<'_>, now_ms: i64) -> Result<(), String> {
+    let payload = good.payload;
+    if payload.expires.as_millisecond() <= now_ms {
+        return Err(format!(
+            "The seal holds under version {} of the trust bundle, but that expired at {}, so that a later compromise would \
+             not be known; get a newer bundle.",
+            payload.version, payload.expires
+        ));
+    }
+    if payload.issued.as_millisecond() > now_ms.saturating_add(skew_ms(good)) {
+        return Err(format!(
+            "The trust bundle was issued at {}, which is after the present, {}; set this machine's clock.",
+            payload.issued,
+            date(now_ms)
+        ));
+    }
+    Ok(())
+}
+
+fn date(time_ms: i64) -> String {
+    Timestamp::from_millisecond(time_ms)
+        .map_or_else(|_| format!("{time_ms} ms"), |time| time.to_string())
+}
