@@ -148,9 +148,10 @@ pub enum OpenError {
 pub async fn open(config: Config) -> Result<Arc<dyn EventLog>, OpenError> {
     Ok(match config {
         Config::Memory => Arc::new(Memory::new()),
-        Config::Embedded { .. } | Config::JetStream { .. } => {
+        Config::Embedded { dir } => Arc::new(crate::Embedded::open(dir).await?),
+        Config::JetStream { .. } => {
             return Err(OpenError::Invalid {
-                reason: "this version keeps its event log in memory only".to_owned(),
+                reason: "this version does not yet keep its event log on NATS".to_owned(),
             });
         }
     })

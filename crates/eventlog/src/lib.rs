@@ -8,7 +8,7 @@
 //!
 //! - [`EventLog`] is the port; [`port`] says what a caller may conclude from each answer.
 //! - [`Memory`] forgets with the process: tests, simulation, throw-away sandboxes.
-//! - `Embedded` keeps the log in a folder of this machine (sled), for `sealwarden up`.
+//! - [`Embedded`] keeps the log in a folder of this machine (sled), for `sealwarden up`.
 //! - `JetStream` keeps it on a NATS server or cluster, for services that run apart.
 //! - [`Faulty`] wraps any of them and fails as scripted, for tests of everything above.
 //!
@@ -18,6 +18,7 @@
 
 mod commit;
 mod config;
+mod embedded;
 pub mod faults;
 mod memory;
 mod name;
@@ -26,6 +27,7 @@ mod subscription;
 
 pub use commit::{CommitId, Head, MAX_PAYLOAD_BYTES, NewCommit, Recorded};
 pub use config::{Auth, Config, Credentials, Environment, OpenError, TlsFiles, open};
+pub use embedded::Embedded;
 pub use faults::Faulty;
 pub use memory::Memory;
 pub use name::{NameError, StreamName};

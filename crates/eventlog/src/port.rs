@@ -11,7 +11,7 @@
 //! | `Unknown { reason }` | The commit may be stored, now or even later; nobody can say yet. | Does nothing that depends on either. Repeats the *same* append (id, payload and expected head) until another answer comes: `Ok` means it is stored, once; `Conflict` means another commit took the place and this one never will. |
 //! | `Unavailable { reason }` | Nothing was stored. | May repeat, may give up, may decide anew. |
 //! | `TooLarge { .. }` | Nothing was stored, and this commit never will be. | Decides something smaller. |
-//! | `Corrupt { reason }` | Nothing was stored. The store contradicts itself, or the expected head is not of this log's history. | Stops and tells an operator. |
+//! | `Corrupt { reason }` | Nothing was stored by this call. The store contradicts itself. | Stops and tells an operator. |
 //!
 //! **Repeating a commit id.** An append whose id the stream already holds answers `Ok` with the
 //! *stored* commit, whatever payload the repetition carries: the first decision stands, and a
@@ -67,7 +67,7 @@ pub trait EventLog: Send + Sync + 'static {
     ) -> Result<Recorded, AppendError>;
 
     /// Commits of `stream` at positions greater than `after`, in order, at most `limit`. A page may
-    /// be shorter than `limit` though more commits follow (pages are bounded in bytes too): only an
+    /// be shorter than `limit` though more commits follow: only an
     /// empty page says that the end is reached. `limit` 0 asks for nothing.
     async fn read(
         &self,
@@ -117,7 +117,7 @@ pub enum AppendError {
         /// The greatest length in bytes.
         limit: usize,
     },
-    /// What is stored contradicts itself or the caller's expectation.
+    /// What is stored contradicts itself.
     #[error("the event log is damaged: {reason}; stop writing and restore it from a copy")]
     Corrupt {
         /// What was found.
