@@ -8,6 +8,7 @@ use crate::names::Role;
 use crate::plan::PlanSet;
 use crate::quorum::{Approver, Assessment, Quorum, show_counts};
 use crate::read_plan::{PLAN_FILE, ROSTER_FILE};
+use crate::runbook::Runbook;
 use crate::suggest;
 
 /// A quorum somewhere in the plan.
@@ -62,7 +63,7 @@ pub(crate) fn warnings(set: &PlanSet) -> Vec<Finding> {
     let mut findings: Vec<Finding> = set
         .runbooks
         .values()
-        .flat_map(|runbook| runbook.warnings())
+        .flat_map(Runbook::warnings)
         .cloned()
         .collect();
     check_unused(set, &mut findings);

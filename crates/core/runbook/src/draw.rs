@@ -21,7 +21,7 @@ pub fn draw_text(runbook: &Runbook) -> String {
     wrap(&mut out, "", "  ", &heading);
     let count = runbook.steps().len();
     let about = format!(
-        "answers {}, {count} steps, sha256 {}",
+        "answers {}, {count} steps, sha256 {}; ! marks what cannot be taken back",
         runbook.class(),
         short(runbook)
     );
@@ -92,13 +92,18 @@ fn draw_step(out: &mut String, step: &Step) {
             "nobody: it runs by itself",
         ),
     }
-    for (name, template) in &step.inputs {
+    if let Some(instructions) = step.instructions() {
         wrap(
             out,
-            "     with     ",
-            "                ",
-            &format!("{name} = {template}"),
+            "     people   ",
+            "              ",
+            &instructions.to_string(),
         );
+        return;
+    }
+    for (name, template) in &step.inputs {
+        let text = format!("{name} = {template}");
+        wrap(out, "     with     ", "                ", &text);
     }
 }
 

@@ -12,6 +12,16 @@ use crate::yaml::{Key, Node, Value};
 /// The longest single-line text of a plan, in bytes.
 const MAX_TEXT_BYTES: usize = 4_096;
 
+/// The texts that may have several lines.
+const MULTILINE: [&str; 2] = ["description", "instructions"];
+
+/// Whether a character could make a text look different from what it says when it is shown on a terminal:
+/// control characters (escape sequences), and those that turn the direction of writing around.
+fn is_deceptive(c: char, multiline: bool) -> bool {
+    (c.is_control() && !(multiline && c == '\n'))
+        || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
 /// Collects findings about one file.
 pub(crate) struct Reader {
     file: String,
@@ -112,36 +122,32 @@ impl Reader {
 
     /// The node as a mapping with any keys.
     pub(crate) fn entries<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [(Key, Node)]> {
-        match &node.value {
-            Value::Map(entries) => Some(entries),
-            other => {
-                let message = format!("{what} is a mapping, and here is {}", other.kind());
-                self.error(
-                    node.place,
-                    "wrong-type",
-                    message,
-                    "write `name: value` lines",
-                );
-                None
-            }
+        let entries = node.value.as_map();
+        if entries.is_none() {
+            let message = format!("{what} is a mapping, and here is {}", node.value.kind());
+            self.error(
+                node.place,
+                "wrong-type",
+                message,
+                "write `name: value` lines",
+            );
         }
+        entries
     }
 
     /// The node as a list.
     pub(crate) fn list<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [Node]> {
-        match &node.value {
-            Value::List(items) => Some(items),
-            other => {
-                let message = format!("{what} is a list, and here is {}", other.kind());
-                self.error(
-                    node.place,
-                    "wrong-type",
-                    message,
-                    "write `- item` lines or [a, b]",
-                );
-                None
-            }
+        let items = node.value.as_list();
+        if items.is_none() {
+            let message = format!("{what} is a list, and here is {}", node.value.kind());
+            self.error(
+                node.place,
+                "wrong-type",
+                message,
+                "write `- item` lines or [a, b]",
+            );
         }
+        items
     }
 
     /// A field that must be there.
@@ -161,33 +167,34 @@ impl Reader {
 
     /// The node as a text that says something.
     pub(crate) fn text(&mut self, node: &Node, name: &str) -> Option<String> {
-        match &node.value {
-            Value::Text(text) if text.trim().is_empty() => {
-                self.error(
-                    node.place,
-                    "empty",
-                    format!("`{name}` is empty"),
-                    "write something",
-                );
-                None
-            }
-            Value::Text(text) if text.len() > MAX_TEXT_BYTES => {
-                let message = format!("`{name}` has {} bytes", text.len());
-                self.error(
-                    node.place,
-                    "too-long",
-                    message,
-                    format!("write at most {MAX_TEXT_BYTES}"),
-                );
-                None
-            }
-            Value::Text(text) => Some(text.clone()),
-            other => {
-                let message = format!("`{name}` is a text, and here is {}", other.kind());
-                self.error(node.place, "wrong-type", message, "put it in quotes");
-                None
-            }
+        let Some(text) = node.value.as_text() else {
+            let message = format!("`{name}` is a text, and here is {}", node.value.kind());
+            self.error(node.place, "wrong-type", message, "put it in quotes");
+            return None;
+        };
+        if text.trim().is_empty() {
+            self.error(
+                node.place,
+                "empty",
+                format!("`{name}` is empty"),
+                "write something",
+            );
+            return None;
         }
+        if text.len() > MAX_TEXT_BYTES {
+            let message = format!("`{name}` has {} bytes", text.len());
+            let remedy = format!("write at most {MAX_TEXT_BYTES}");
+            self.error(node.place, "too-long", message, remedy);
+            return None;
+        }
+        let long = MULTILINE.contains(&name);
+        if let Some(c) = text.trim_end().chars().find(|c| is_deceptive(*c, long)) {
+            let message = format!("`{name}` holds the character {}", c.escape_unicode());
+            let remedy = "remove it: what people approve must look like what it is";
+            self.error(node.place, "bad-character", message, remedy);
+            return None;
+        }
+        Some(text.trim_end().to_owned())
     }
 
     /// A text field that must be there.
@@ -220,13 +227,11 @@ impl Reader {
 
     /// The node as a whole number of a range.
     pub(crate) fn count(&mut self, node: &Node, name: &str, min: u32, max: u32) -> Option<u32> {
-        let number = match &node.value {
-            Value::Int(value) => u32::try_from(*value)
-                .ok()
-                .filter(|n| (min..=max).contains(n)),
-            Value::Null | Value::Bool(_) | Value::OtherNumber(_) | Value::Text(_) => None,
-            Value::List(_) | Value::Map(_) => None,
-        };
+        let number = node
+            .value
+            .as_int()
+            .and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| (min..=max).contains(number));
         if number.is_none() {
             let message = format!("`{name}` is a number, and here is {}", node.value.kind());
             self.error(

@@ -1,6 +1,7 @@
 //! What the graph of a runbook can prove: no cycle, every need known, every reference answered, a snapshot before
 //! whatever cannot be taken back.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use petgraph::Direction;
@@ -213,8 +214,8 @@ fn cycle_through(edges: &DiGraph<String, ()>, start: NodeIndex) -> Vec<&str> {
                     .map(String::as_str)
                     .collect();
             }
-            if !came_from.contains_key(&need) {
-                came_from.insert(need, node);
+            if let Entry::Vacant(entry) = came_from.entry(need) {
+                entry.insert(node);
                 queue.push_back(need);
             }
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The longest duration that a plan may ask for: 400 days.
-const MAX_DURATION: Duration = Duration::from_secs(400 * 24 * 3600);
+const MAX_DURATION: Duration = Duration::from_hours(400 * 24);
 
 /// The longest name, in bytes.
 const MAX_NAME_BYTES: usize = 64;
@@ -138,7 +138,7 @@ pub fn show_duration(duration: Duration) -> String {
     ] {
         // 24h is what people say for a day; days begin at two.
         let enough = unit != "d" || ms >= 2 * unit_ms;
-        if ms > 0 && ms % unit_ms == 0 && enough {
+        if ms > 0 && ms.is_multiple_of(unit_ms) && enough {
             return format!("{}{unit}", ms / unit_ms);
         }
     }
@@ -151,15 +151,20 @@ mod tests {
 
     #[test]
     fn durations_read_and_write_the_same() {
-        for (text, seconds) in [("5s", 5), ("15m", 900), ("24h", 86_400), ("30d", 2_592_000)] {
+        for (text, ms) in [
+            ("5s", 5_000),
+            ("15m", 900_000),
+            ("24h", 86_400_000),
+            ("2d", 172_800_000),
+        ] {
             assert_eq!(
                 parse_duration(text),
-                Ok(Duration::from_secs(seconds)),
+                Ok(Duration::from_millis(ms)),
                 "{text}"
             );
-            assert_eq!(show_duration(Duration::from_secs(seconds)), text);
+            assert_eq!(show_duration(Duration::from_millis(ms)), text);
         }
-        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_mins(90)));
         assert_eq!(show_duration(Duration::from_millis(250)), "250ms");
         for bad in [
             "",

@@ -120,7 +120,7 @@ fn keep<T>(result: Result<T, Vec<Finding>>, findings: &mut Vec<Finding>) -> Opti
 }
 
 fn read_plan(file: &str, text: &str) -> Result<Plan, Vec<Finding>> {
-    let root = yaml::read(file, text).map_err(|finding| vec![finding])?;
+    let root = yaml::read(file, text)?;
     let mut reader = Reader::new(file);
     let Some(fields) = reader.fields(&root, &PLAN) else {
         return Err(reader.findings);
@@ -273,7 +273,7 @@ pub(crate) fn read_roster(
     file: &str,
     text: &str,
 ) -> Result<(Roster, BTreeMap<String, Place>), Vec<Finding>> {
-    let root = yaml::read(file, text).map_err(|finding| vec![finding])?;
+    let root = yaml::read(file, text)?;
     let mut reader = Reader::new(file);
     let Some(fields) = reader.fields(&root, &ROSTER) else {
         return Err(reader.findings);

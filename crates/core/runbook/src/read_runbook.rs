@@ -7,6 +7,7 @@ use crate::action::{Action, ActionSpec, ValueType};
 use crate::fields::{Fields, Reader, Shape};
 use crate::finding::{self, Finding, Place};
 use crate::graph;
+use crate::names::is_name;
 use crate::runbook::{Approval, Retry, Runbook, Step, source_digest};
 use crate::suggest;
 use crate::template::{Part, Template};
@@ -16,9 +17,9 @@ use crate::yaml::{self, Node};
 pub const MAX_STEPS: usize = 256;
 
 /// How long an attempt may take where the runbook does not say.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// The same for what people do.
-const MANUAL_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+const MANUAL_TIMEOUT: Duration = Duration::from_hours(24);
 /// The pause before a second attempt where the runbook does not say.
 const BACKOFF: Duration = Duration::from_secs(1);
 
@@ -83,7 +84,7 @@ pub(crate) struct Draft {
 
 /// Reads and checks one runbook.
 pub(crate) fn read(file: &str, text: &str) -> Result<Runbook, Vec<Finding>> {
-    let root = yaml::read(file, text).map_err(|finding| vec![finding])?;
+    let root = yaml::read(file, text)?;
     let mut reader = Reader::new(file);
     let Some(fields) = reader.fields(&root, &RUNBOOK) else {
         return Err(reader.findings);
@@ -202,15 +203,15 @@ fn read_step(reader: &mut Reader, node: &Node) -> Option<Draft> {
 }
 
 fn peek_id(node: &Node) -> Option<String> {
-    let yaml::Value::Map(entries) = &node.value else {
-        return None;
-    };
-    entries.iter().find_map(|(key, value)| match &value.value {
-        yaml::Value::Text(text) if key.text == "id" && crate::names::is_name(text) => {
-            Some(text.clone())
-        }
-        _ => None,
-    })
+    let (_, id) = node
+        .value
+        .as_map()?
+        .iter()
+        .find(|(key, _)| key.text == "id")?;
+    id.value
+        .as_text()
+        .filter(|text| is_name(text))
+        .map(str::to_owned)
 }
 
 fn read_step_fields(reader: &mut Reader, node: &Node) -> Option<Draft> {
@@ -324,9 +325,9 @@ fn read_inputs(
 
 /// Text, or a number written without quotes.
 fn read_template(reader: &mut Reader, node: &Node, name: &str) -> Option<Template> {
-    let text = match &node.value {
-        yaml::Value::Int(number) => number.to_string(),
-        _ => reader.text(node, name)?,
+    let text = match node.value.as_int() {
+        Some(number) => number.to_string(),
+        None => reader.text(node, name)?,
     };
     match Template::parse(&text) {
         Ok(template) => Some(template),

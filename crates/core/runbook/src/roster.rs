@@ -11,10 +11,12 @@ use crate::names::{Role, is_person_id};
 /// A key with which a person signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApproverKey {
-    /// The OpenSSH public key.
+    /// The OpenSSH public key, without its comment.
     pub public: PublicKey,
     /// `SHA256:…`, as `ssh-keygen -l` prints it.
     pub fingerprint: String,
+    /// Algorithm and base64, without the comment.
+    pub line: String,
 }
 
 /// Somebody on the roster.
@@ -84,10 +86,13 @@ pub enum BadRoster {
 impl ApproverKey {
     /// Reads an OpenSSH public key line. `person` is named in errors.
     pub fn parse(person: &str, line: &str) -> Result<Self, BadRoster> {
-        let public = PublicKey::from_openssh(line.trim()).map_err(|error| BadRoster::Key {
+        let bad = |error: ssh_key::Error| BadRoster::Key {
             person: person.to_owned(),
             reason: error.to_string(),
-        })?;
+        };
+        let mut public = PublicKey::from_openssh(line.trim()).map_err(bad)?;
+        // The comment is free text of whoever made the key: it identifies nobody.
+        public.set_comment("");
         let usable = matches!(
             public.algorithm(),
             Algorithm::Ed25519
@@ -103,22 +108,13 @@ impl ApproverKey {
                 algorithm,
             });
         }
+        let line = public.to_openssh().map_err(bad)?.trim_end().to_owned();
         let fingerprint = public.fingerprint(HashAlg::Sha256).to_string();
         Ok(Self {
             public,
             fingerprint,
+            line,
         })
-    }
-
-    /// Algorithm and base64, without the comment.
-    pub fn line(&self) -> String {
-        let mut public = self.public.clone();
-        public.set_comment("");
-        public
-            .to_openssh()
-            .unwrap_or_default()
-            .trim_end()
-            .to_owned()
     }
 }
 
@@ -226,10 +222,10 @@ impl Roster {
             for role in &person.roles {
                 let _ = writeln!(text, "role {role}");
             }
-            let keys: BTreeMap<&str, String> = person
+            let keys: BTreeMap<&str, &str> = person
                 .keys
                 .iter()
-                .map(|key| (key.fingerprint.as_str(), key.line()))
+                .map(|key| (key.fingerprint.as_str(), key.line.as_str()))
                 .collect();
             for line in keys.values() {
                 let _ = writeln!(text, "key {line}");
@@ -304,7 +300,7 @@ impl Roster {
             } else {
                 yaml.push_str("    keys:\n");
                 for key in &person.keys {
-                    let _ = writeln!(yaml, "      - {}", quoted(&key.line()));
+                    let _ = writeln!(yaml, "      - {}", quoted(&key.line));
                 }
             }
         }

@@ -21,16 +21,14 @@ pub(crate) fn remedy<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str> + Clone,
 ) -> String {
-    match closest(word, candidates.clone()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => {
-            let all: Vec<&str> = candidates.into_iter().take(24).collect();
-            if all.is_empty() {
-                format!("there are no {what} here")
-            } else {
-                format!("the {what} are: {}", all.join(", "))
-            }
-        }
+    if let Some(near) = closest(word, candidates.clone()) {
+        return format!("did you mean `{near}`?");
+    }
+    let all: Vec<&str> = candidates.into_iter().take(24).collect();
+    if all.is_empty() {
+        format!("there are no {what} here")
+    } else {
+        format!("the {what} are: {}", all.join(", "))
     }
 }
 

@@ -43,6 +43,42 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    /// The text, if it is one.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        if let Self::Text(text) = self {
+            Some(text)
+        } else {
+            None
+        }
+    }
+
+    /// The items, if it is a list.
+    pub(crate) fn as_list(&self) -> Option<&[Node]> {
+        if let Self::List(items) = self {
+            Some(items)
+        } else {
+            None
+        }
+    }
+
+    /// The entries, if it is a mapping.
+    pub(crate) fn as_map(&self) -> Option<&[(Key, Node)]> {
+        if let Self::Map(entries) = self {
+            Some(entries)
+        } else {
+            None
+        }
+    }
+
+    /// The whole number, if it is one.
+    pub(crate) fn as_int(&self) -> Option<i64> {
+        if let Self::Int(number) = self {
+            Some(*number)
+        } else {
+            None
+        }
+    }
+
     /// What the value is, in a sentence: "a list".
     pub(crate) fn kind(&self) -> String {
         match self {
@@ -59,14 +95,16 @@ impl Value {
 
 /// Reads one file. The limits are far above any real plan and far below what would hurt: aliases in
 /// particular can blow a small file up.
-pub(crate) fn read(file: &str, text: &str) -> Result<Node, Finding> {
+pub(crate) fn read(file: &str, text: &str) -> Result<Node, Vec<Finding>> {
     if text.len() > MAX_FILE_BYTES {
         let message = format!(
             "the file has {} bytes; at most {MAX_FILE_BYTES} are read",
             text.len()
         );
-        return Err(Finding::error(file, Place::default(), "too-large", message)
-            .remedy("split the plan into several runbooks"));
+        return Err(vec![
+            Finding::error(file, Place::default(), "too-large", message)
+                .remedy("split the plan into several runbooks"),
+        ]);
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -95,13 +133,9 @@ pub(crate) fn read(file: &str, text: &str) -> Result<Node, Finding> {
     };
     serde_saphyr::from_str_with_options::<Node>(text, options).map_err(|error| {
         let place = error.location().map(place_of).unwrap_or_default();
-        Finding::error(
-            file,
-            place,
-            "not-yaml",
-            format!("the file is not readable YAML: {error}"),
-        )
-        .remedy("check indentation, quotes and brackets at this line")
+        let message = format!("the file is not readable YAML: {error}");
+        let remedy = "check indentation, quotes and brackets at this line";
+        vec![Finding::error(file, place, "not-yaml", message).remedy(remedy)]
     })
 }
 
@@ -204,13 +238,12 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     fn entries(node: &Node) -> &[(Key, Node)] {
-        match &node.value {
-            Value::Map(entries) => entries,
-            other => panic!("not a mapping but {}", other.kind()),
-        }
+        node.value.as_map().unwrap()
     }
 
     #[test]
@@ -234,23 +267,24 @@ mod tests {
 
     #[test]
     fn a_key_that_stands_twice_is_refused_with_its_line() {
-        let finding = read("f", "a: 1\na: 2\n").unwrap_err();
-        assert_eq!((finding.code, finding.place.line), ("not-yaml", 2));
+        let findings = read("f", "a: 1\na: 2\n").unwrap_err();
+        assert_eq!((findings[0].code, findings[0].place.line), ("not-yaml", 2));
     }
 
     #[test]
     fn an_alias_bomb_is_refused() {
         let mut text = String::from("a: &a [x, x, x, x, x, x, x, x]\n");
         for (name, of) in [("b", "a"), ("c", "b"), ("d", "c"), ("e", "d")] {
-            text.push_str(&format!(
-                "{name}: &{name} [{}]\n",
-                vec![format!("*{of}"); 8].join(", ")
-            ));
+            let items = vec![format!("*{of}"); 8].join(", ");
+            writeln!(text, "{name}: &{name} [{items}]").unwrap();
         }
-        assert_eq!(read("f", &text).unwrap_err().code, "not-yaml");
-        assert_eq!(read("f", &"[".repeat(10_000)).unwrap_err().code, "not-yaml");
+        assert_eq!(read("f", &text).unwrap_err()[0].code, "not-yaml");
         assert_eq!(
-            read("f", &" ".repeat(MAX_FILE_BYTES + 1)).unwrap_err().code,
+            read("f", &"[".repeat(10_000)).unwrap_err()[0].code,
+            "not-yaml"
+        );
+        assert_eq!(
+            read("f", &" ".repeat(MAX_FILE_BYTES + 1)).unwrap_err()[0].code,
             "too-large"
         );
     }

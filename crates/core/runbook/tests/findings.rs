@@ -1,0 +1,450 @@
+//! A plan's mistakes are found, all of them at once, each with its line, its step and what to do.
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+use sealwarden_runbook::{Finding, PlanSet, Runbook};
+
+const PLAN: &str = include_str!("../../../../runbooks/plan.yaml");
+const ROSTER: &str = include_str!("../../../../runbooks/roster.yaml");
+const RUNBOOK: &str = include_str!("../../../../runbooks/key-compromise.yaml");
+
+const HEAD: &str = "runbook: r\nversion: 1\nclass: c\ntitle: t\nsteps:\n";
+
+/// A step in four lines and more: `id`, `action`, then further lines.
+fn step(id: &str, action: &str, more: &[&str]) -> String {
+    let mut text = format!("  - id: {id}\n    title: t\n    action: {action}\n");
+    for line in more {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "    {line}");
+    }
+    text
+}
+
+/// The findings of a runbook with these steps, as (code, line, step).
+fn found(steps: &[String]) -> Vec<(&'static str, u32, String)> {
+    let findings = Runbook::parse("r.yaml", &format!("{HEAD}{}", steps.concat())).err();
+    let findings = findings.unwrap_or_default();
+    for finding in &findings {
+        assert!(!finding.remedy.is_empty(), "no remedy: {finding}");
+    }
+    findings
+        .into_iter()
+        .map(|f| (f.code, f.place.line, f.step.unwrap_or_default()))
+        .collect()
+}
+
+fn text_of(steps: &[String]) -> String {
+    let findings = Runbook::parse("r.yaml", &format!("{HEAD}{}", steps.concat())).err();
+    let lines: Vec<String> = findings.iter().flatten().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+fn named(code: &'static str, line: u32, step: &str) -> (&'static str, u32, String) {
+    (code, line, step.to_owned())
+}
+
+/// The findings of the shipped plan after a replacement in one of its files.
+fn changed(file: usize, from: &str, to: &str) -> Vec<Finding> {
+    let mut texts = [PLAN.to_owned(), ROSTER.to_owned(), RUNBOOK.to_owned()];
+    assert!(texts[file].contains(from), "{from}");
+    texts[file] = texts[file].replacen(from, to, 1);
+    let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
+    let files: Vec<(&str, &String)> = names.into_iter().zip(&texts).collect();
+    PlanSet::load(&files).err().unwrap_or_default()
+}
+
+fn codes(findings: &[Finding]) -> Vec<&'static str> {
+    findings.iter().map(|finding| finding.code).collect()
+}
+
+#[test]
+fn a_cycle_is_named_with_its_path_and_line() {
+    let steps = [
+        step("a", "close-incident", &["needs: [c]"]),
+        step("b", "close-incident", &["needs: [a]"]),
+        step("c", "close-incident", &["needs: [b]"]),
+    ];
+    assert_eq!(
+        found(&steps),
+        [named("no-start", 6, ""), named("cycle", 9, "a")]
+    );
+    assert!(
+        text_of(&steps).contains("a needs c needs b needs a"),
+        "{}",
+        text_of(&steps)
+    );
+    let itself = [
+        step("x", "close-incident", &[]),
+        step("a", "close-incident", &["needs: [x, a]"]),
+    ];
+    assert_eq!(found(&itself), [named("cycle", 12, "a")]);
+    assert!(
+        text_of(&itself).contains("a needs a ("),
+        "{}",
+        text_of(&itself)
+    );
+}
+
+#[test]
+fn an_unknown_need_or_action_comes_with_what_was_meant() {
+    let steps = [
+        step("snapshot", "snapshot-evidence", &[]),
+        step("close", "close-incidnt", &["needs:", "  - snapshto"]),
+    ];
+    assert_eq!(
+        found(&steps),
+        [
+            named("unknown-action", 11, "close"),
+            named("unknown-need", 13, "close")
+        ]
+    );
+    let text = text_of(&steps);
+    assert!(
+        text.contains("r.yaml:13:9: error[unknown-need] step close:"),
+        "{text}"
+    );
+    assert!(text.contains("did you mean `snapshot`?"), "{text}");
+    assert!(text.contains("did you mean `close-incident`?"), "{text}");
+}
+
+#[test]
+fn inputs_are_checked_by_name_and_type() {
+    let approval = "approval: {quorum: {x: 1}, within: 1m}";
+    let steps = [
+        step(
+            "iso",
+            "isolate-key",
+            &[
+                approval,
+                "with:",
+                "  log: main",
+                "  orign: x",
+                "  compromised-since: yesterday",
+            ],
+        ),
+        step("ro", "read-only", &[approval]),
+        step("rev", "reverify", &["with: {origin: 5}"]),
+        step(
+            "find",
+            "find-affected",
+            &["with: {origin: x, compromised-since: '${incident.origin}'}"],
+        ),
+        step(
+            "two",
+            "find-affected",
+            &["with: {origin: x, compromised-since: '${incident.origin}a'}"],
+        ),
+        step("done", "close-incident", &["manual: {instructions: x}"]),
+        step("ask", "confirm", &[approval]),
+    ];
+    assert_eq!(
+        found(&steps),
+        [
+            named("missing-input", 10, "iso"),
+            named("unknown-input", 12, "iso"),
+            named("bad-input", 13, "iso"),
+            named("missing-input", 14, "ro"),
+            named("bad-input", 25, "find"),
+            named("bad-input", 29, "two"),
+            named("bad-input", 33, "done"),
+            named("missing-input", 34, "ask"),
+        ]
+    );
+}
+
+#[test]
+fn references_must_be_known_when_the_step_starts() {
+    let with = |origin: &str| format!("with: {{origin: \"{origin}\"}}");
+    let steps = [
+        step("snap", "snapshot-evidence", &[]),
+        step("late", "reverify", &[&with("${steps.snap.digest}")]),
+        step("nobody", "reverify", &[&with("${steps.snip.digest}")]),
+        step(
+            "output",
+            "reverify",
+            &["needs: [snap]", &with("${steps.snap.diggest}")],
+        ),
+        step(
+            "good",
+            "reverify",
+            &["needs: [snap]", &with("${steps.snap.digest}")],
+        ),
+        step(
+            "far",
+            "reverify",
+            &["needs: [good]", &with("${steps.snap.digest}")],
+        ),
+        step("odd", "reverify", &[&with("${incident.orign}")]),
+    ];
+    assert_eq!(
+        found(&steps),
+        [
+            named("not-before", 12, "late"),
+            named("bad-reference", 16, "nobody"),
+            named("bad-reference", 21, "output"),
+            named("bad-reference", 35, "odd"),
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_taken_back_waits_for_a_snapshot() {
+    let approval = "approval: {quorum: {x: 1}, within: 1m}";
+    let with = "with: {log: main}";
+    let steps = [
+        step("snap", "snapshot-evidence", &[]),
+        step("ro", "read-only", &[approval, with]),
+        step("early", "publish-trust", &["needs: [ro]", approval, with]),
+        step(
+            "late",
+            "publish-trust",
+            &["needs: [ro, snap]", approval, with],
+        ),
+        step("later", "resume", &["needs: [late]", approval, with]),
+    ];
+    assert_eq!(found(&steps), [named("no-snapshot", 14, "early")]);
+    assert!(text_of(&steps).contains("let it need `snap`"));
+}
+
+#[test]
+fn what_cannot_be_executed_is_refused_and_not_skipped() {
+    let steps = [
+        step(
+            "a",
+            "close-incident",
+            &["when: x > 1", "for_each: [1]", "undo: b", "runbook: other"],
+        ),
+        step("b", "close-incident", &["neds: [a]"]),
+        step("c", "read-only", &["with: {log: main}"]),
+        step("a", "close-incident", &[]),
+    ];
+    assert_eq!(
+        found(&steps),
+        [
+            named("unsupported", 9, "a"),
+            named("unsupported", 10, "a"),
+            named("unsupported", 11, "a"),
+            named("unsupported", 12, "a"),
+            named("unknown-field", 16, "b"),
+            named("missing-approval", 17, "c"),
+            named("duplicate-step", 21, "a"),
+        ]
+    );
+    assert!(text_of(&steps).contains("`for_each` (loops) is not supported yet"));
+    assert!(text_of(&steps).contains("did you mean `needs`?"));
+}
+
+#[test]
+fn a_runbook_without_steps_or_of_another_shape_is_none() {
+    let parse = |text: &str| codes(&Runbook::parse("r.yaml", text).err().unwrap_or_default());
+    assert_eq!(parse(&format!("{HEAD}  []\n")), ["no-steps"]);
+    assert_eq!(
+        parse("runbook: r\nversion: 1\nclass: c\ntitle: t\n"),
+        ["missing-field"]
+    );
+    assert_eq!(parse("- a\n"), ["wrong-type"]);
+    assert_eq!(parse(""), ["wrong-type"]);
+    assert_eq!(
+        parse(&HEAD.replace("version: 1", "version: -1")),
+        ["bad-number", "missing-field"]
+    );
+    assert_eq!(
+        codes(
+            &Runbook::parse("other.yaml", RUNBOOK)
+                .err()
+                .unwrap_or_default()
+        ),
+        ["wrong-file"]
+    );
+}
+
+#[test]
+fn texts_that_would_deceive_an_approver_are_refused() {
+    for bad in ["\\e[2Jsafe", "a\\u202Eb", "one\\ntwo"] {
+        let title = format!("title: \"{bad}\"");
+        let text =
+            format!("{HEAD}{}", step("a", "close-incident", &[])).replace("title: t", &title);
+        let findings = Runbook::parse("r.yaml", &text).err().unwrap_or_default();
+        assert_eq!(
+            codes(&findings),
+            ["bad-character", "bad-character"],
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn steps_that_may_outlive_the_incident_are_worth_a_warning() {
+    let text = [
+        HEAD,
+        &step("snap", "snapshot-evidence", &[]),
+        &step("close", "close-incident", &[]),
+    ];
+    let runbook = Runbook::parse("r.yaml", &text.concat()).ok();
+    let warnings = runbook
+        .map(|runbook| runbook.warnings().to_vec())
+        .unwrap_or_default();
+    assert_eq!(codes(&warnings), ["after-close"]);
+}
+
+#[test]
+fn quorums_that_the_roster_cannot_meet_are_refused() {
+    let findings = changed(
+        2,
+        "quorum: {legal-counsel: 1, communications-lead: 1}",
+        "quorum: {legal-council: 1}",
+    );
+    assert_eq!(codes(&findings), ["quorum-unmet"]);
+    assert_eq!(findings[0].step.as_deref(), Some("confirm"));
+    assert!(
+        findings[0].place.line > 0 && findings[0].remedy.contains("did you mean `legal-counsel`?")
+    );
+    let both = "quorum: {legal-counsel: 2, compliance-owner: 1}";
+    let findings = changed(
+        2,
+        "quorum: {legal-counsel: 1, communications-lead: 1}",
+        both,
+    );
+    assert_eq!(codes(&findings), ["quorum-unmet"]);
+    assert!(findings[0].remedy.contains("one person counts once"));
+    assert_eq!(
+        codes(&changed(
+            0,
+            "open: {on-call-sre: 1",
+            "open: {on-call-sre: 3"
+        )),
+        ["weak-quorum", "quorum-unmet"]
+    );
+}
+
+#[test]
+fn a_directive_with_fewer_approvals_than_nodes_demand_is_refused() {
+    let findings = changed(
+        2,
+        "quorum: {security-lead: 1, product-owner: 1}",
+        "quorum: {security-lead: 2}",
+    );
+    assert_eq!(codes(&findings), ["weak-quorum"]);
+    assert_eq!(findings[0].step.as_deref(), Some("rotate"));
+    assert_eq!(
+        codes(&changed(
+            0,
+            "  reseal: {security-lead: 1, compliance-owner: 1}\n",
+            ""
+        )),
+        ["missing-field"]
+    );
+}
+
+#[test]
+fn the_files_of_a_plan_must_fit_together() {
+    assert_eq!(
+        codes(&changed(
+            0,
+            "runbook: key-compromise",
+            "runbook: key-compromised"
+        )),
+        ["class-without-runbook"]
+    );
+    assert_eq!(
+        codes(&changed(2, "class: key-compromise", "class: kms-outage")),
+        ["unknown-class", "wrong-class"]
+    );
+    assert_eq!(
+        codes(&changed(0, "contain: 60s", "contain: 2s")),
+        ["bad-targets"]
+    );
+    assert_eq!(
+        codes(&changed(0, "hold: 15m", "hold: soon\nwitnesses: 2")),
+        ["bad-duration", "unknown-field"]
+    );
+    assert_eq!(
+        codes(&changed(0, "severity: critical", "severity: crucial")),
+        ["bad-severity"]
+    );
+    assert_eq!(
+        codes(&changed(1, "jonas.weber", "ines.duarte")),
+        ["bad-roster"]
+    );
+    assert_eq!(
+        codes(&changed(1, "keys: []", "keys: [ssh-rsa AAAA]")),
+        ["bad-key"]
+    );
+    let none: [(&str, &str); 1] = [("README.md", "# the plan")];
+    assert_eq!(
+        codes(&PlanSet::load(&none).err().unwrap_or_default()),
+        ["missing-file", "missing-file"]
+    );
+}
+
+#[test]
+fn people_who_cannot_be_away_are_named_in_a_warning() {
+    let roster = ROSTER.replace(
+        "roles: [on-call-sre]\n    contact: \"pager:sre-secondary\"",
+        "roles: [product-owner]\n    contact: x",
+    );
+    let files = [
+        ("plan.yaml", PLAN),
+        ("roster.yaml", roster.as_str()),
+        ("key-compromise.yaml", RUNBOOK),
+    ];
+    let warnings = PlanSet::load(&files)
+        .map(|set| set.check())
+        .unwrap_or_default();
+    assert!(codes(&warnings).contains(&"quorum-fragile"));
+    assert!(
+        warnings.iter().any(|w| w.message.ends_with("ines.duarte")),
+        "{warnings:?}"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        for file in ["plan.yaml", "roster.yaml", "r.yaml"] {
+            prop_assert!(PlanSet::load(&[(file, &text)]).is_err());
+        }
+    }
+
+    #[test]
+    fn yaml_like_text_never_panics(text in "[-a-c:{}\\[\\]&*!|>'\"#%@`, \n0-9$~?.<]{0,200}") {
+        prop_assert!(Runbook::parse("r.yaml", &text).is_err());
+    }
+
+    /// A shipped file with a piece cut out, doubled or overwritten either loads or is refused with a place.
+    #[test]
+    fn a_mutilated_plan_never_panics(
+        file in 0_usize..3,
+        from in any::<prop::sample::Index>(),
+        length in 0_usize..60,
+        put in "[-a-z:{}\\[\\]&*!$, \n0-9]{0,12}",
+        keep in any::<bool>(),
+    ) {
+        let mut texts = [PLAN.to_owned(), ROSTER.to_owned(), RUNBOOK.to_owned()];
+        let chars: Vec<char> = texts[file].chars().collect();
+        let from = from.index(chars.len());
+        let to = (from + length).min(chars.len());
+        let mut mutant: String = chars[..from].iter().collect();
+        if keep {
+            mutant.extend(&chars[from..to]);
+        }
+        mutant.push_str(&put);
+        mutant.extend(&chars[to..]);
+        texts[file] = mutant;
+        let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
+        let files: Vec<(&str, &String)> = names.into_iter().zip(&texts).collect();
+        match PlanSet::load(&files) {
+            Ok(set) => {
+                for runbook in set.runbooks().values() {
+                    prop_assert!(sealwarden_runbook::draw_text(runbook).lines().all(|l| l.chars().count() <= 80));
+                    prop_assert_eq!(runbook.order().len(), runbook.steps().len());
+                }
+            }
+            Err(findings) => prop_assert!(!findings.is_empty() && findings.iter().all(Finding::is_error)),
+        }
+    }
+}
