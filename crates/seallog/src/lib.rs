@@ -1,1 +1,42 @@
-//! The seal log on disk: tiles, staged batches, private records, recovery.
+//! The seal log on disk: one origin's tiles, staged batch, private records, and recovery.
+//!
+//! ```text
+//! <dir>/log.json            origin and verifier key; written once
+//! <dir>/checkpoint          the published checkpoint, a signed note; replaced whole
+//! <dir>/witnessed           the latest checkpoint that carries cosignatures
+//! <dir>/tile/…              C2SP tlog-tiles, entry bundles under tile/entries; never changed, old partial tiles stay
+//! <dir>/private/…           nonce and record of each leaf; readable by the owner only
+//! <dir>/staged              at most one batch that is durable and not yet published
+//! <dir>/lock                held by the one writer
+//! ```
+//!
+//! **Invariants.** No network, no keys, no event log: callers record intents and sign. A size never gets a second root: a
+//! staged batch is thrown away only on the caller's word that no intent stands for it. Nothing is staged on a right edge that
+//! does not lead to the published root. After a failed sync every call fails, and the process must end.
+//!
+//! All calls block; asynchronous callers use a thread. Where to begin: [`SealLog::stage`] and [`SealLog::publish`] write,
+//! [`LogReader::view`] reads.
+
+mod disk;
+mod edge;
+mod error;
+pub mod faults;
+mod identity;
+mod leaf;
+mod log;
+mod private;
+mod space;
+mod staged;
+mod tiles;
+mod view;
+
+pub use error::LogError;
+pub use identity::Identity;
+pub use leaf::{Leaf, MAX_RECORD_BYTES, NONCE_BYTES, ProvenLeaf};
+pub use log::{Intent, Published, SealLog};
+pub use space::{NoSpace, ReserveError, SPACE_FLOOR_BYTES};
+pub use staged::{MAX_BATCH_BYTES, MAX_BATCH_LEAVES, Staged};
+pub use view::{LogReader, SignedCheckpoint, View};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! Private segments: the nonce and the record of each leaf, which no public tile holds.
+//!
+//! `private/<N>.records` holds 65,536 leaves' `nonce ‖ record` one after another, and `private/<N>.ends` for each of them a
+//! big-endian u64: where it ends. A leaf's bytes begin where the one before it ends, so a place is found by two reads.
+//! Publishing a batch again writes the same bytes to the same places.
+
+use crate::disk::{Access, Disk, parent};
+use crate::error::LogError;
+use crate::leaf::{Leaf, NONCE_BYTES};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// How many leaves a segment holds.
+const SEGMENT_LEAVES: u64 = 65_536;
+const END_BYTES: u64 = 8;
+const FOLDER: &str = "private";
+/// No leaf is longer: a damaged end never makes a reader allocate more.
+pub(crate) const MAX_LEAF_BYTES: u64 = 64 * 1024;
+
+struct Segment {
+    records: PathBuf,
+    ends: PathBuf,
+}
+
+impl Segment {
+    fn of(dir: &Path, index: u64) -> Self {
+        let number = index / SEGMENT_LEAVES;
+        let folder = dir.join(FOLDER);
+        Self {
+            records: folder.join(format!("{number:010}.records")),
+            ends: folder.join(format!("{number:010}.ends")),
+        }
+    }
+
+    /// Where the bytes of each leaf in `range` begin and end. All lie in this segment.
+    fn bounds(&self, range: Range<u64>) -> Result<Vec<Range<u64>>, LogError> {
+        let first = range.start % SEGMENT_LEAVES;
+        let from = first.saturating_sub(1);
+        let count = range.end - range.start + (first - from);
+        let bytes = read_at(&self.ends, from * END_BYTES, count * END_BYTES)?;
+        let (ends, _) = bytes.as_chunks::<8>();
+        let mut ends = ends.iter().map(|end| u64::from_be_bytes(*end));
+        let mut start = if first == 0 {
+            0
+        } else {
+            ends.next().unwrap_or_default()
+        };
+        let bounds = ends.map(|end| {
+            let leaf = start..end;
+            start = end;
+            leaf
+        });
+        Ok(bounds.collect())
+    }
+}
+
+/// Writes and syncs the leaves from `first_index` on; the caller syncs the folders in `changed`.
+pub(crate) fn write(
+    disk: &mut Disk,
+    dir: &Path,
+    first_index: u64,
+    leaves: &[Leaf],
+    changed: &mut BTreeSet<PathBuf>,
+) -> Result<(), LogError> {
+    disk.create_dirs(dir, &dir.join(FOLDER), Access::Owner)?;
+    let mut index = first_index;
+    let mut rest = leaves;
+    while !rest.is_empty() {
+        let room = SEGMENT_LEAVES - index % SEGMENT_LEAVES;
+        let take = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
+        let (now, later) = rest.split_at(take);
+        write_segment(disk, dir, index, now, changed)?;
+        index += room;
+        rest = later;
+    }
+    Ok(())
+}
+
+fn write_segment(
+    disk: &mut Disk,
+    dir: &Path,
+    index: u64,
+    leaves: &[Leaf],
+    changed: &mut BTreeSet<PathBuf>,
+) -> Result<(), LogError> {
+    let segment = Segment::of(dir, index);
+    let place = index % SEGMENT_LEAVES;
+    let start = match place {
+        0 => 0,
+        _ => segment
+            .bounds(index - 1..index)?
+            .first()
+            .map_or(0, |bounds| bounds.end),
+    };
+    let (mut records, mut ends, mut end) = (Vec::new(), Vec::new(), start);
+    for leaf in leaves {
+        records.extend_from_slice(&leaf.nonce);
+        records.extend_from_slice(&leaf.record);
+        end += u64::try_from(NONCE_BYTES + leaf.record.len()).unwrap_or(u64::MAX);
+        ends.extend_from_slice(&end.to_be_bytes());
+    }
+    for (path, offset, bytes) in [
+        (&segment.records, start, &records),
+        (&segment.ends, place * END_BYTES, &ends),
+    ] {
+        disk.write_at(path, offset, bytes)?;
+    }
+    if place == 0 {
+        // The segment's files are new in their folder.
+        changed.insert(parent(&segment.records).to_path_buf());
+    }
+    disk.sync_file(&segment.records)?;
+    disk.sync_file(&segment.ends)
+}
+
+/// Reads the leaves of `range`, all of which must be published.
+pub(crate) fn read(dir: &Path, range: Range<u64>) -> Result<Vec<Leaf>, LogError> {
+    let mut leaves = Vec::new();
+    let mut index = range.start;
+    while index < range.end {
+        let segment = Segment::of(dir, index);
+        let until = range.end.min((index / SEGMENT_LEAVES + 1) * SEGMENT_LEAVES);
+        let bounds = segment.bounds(index..until)?;
+        for (index, bounds) in (index..until).zip(&bounds) {
+            check(index, bounds)?;
+        }
+        let (Some(first), Some(last)) = (bounds.first(), bounds.last()) else {
+            break;
+        };
+        let bytes = read_at(&segment.records, first.start, last.end - first.start)?;
+        for (index, bounds) in (index..until).zip(&bounds) {
+            leaves.push(cut(index, &bytes, first.start, bounds)?);
+        }
+        index = until;
+    }
+    Ok(leaves)
+}
+
+fn check(index: u64, bounds: &Range<u64>) -> Result<(), LogError> {
+    let length = bounds.end.checked_sub(bounds.start);
+    if length.is_some_and(|length| length <= MAX_LEAF_BYTES) {
+        return Ok(());
+    }
+    Err(damaged(index, "the place of its bytes makes no sense"))
+}
+
+fn cut(index: u64, bytes: &[u8], base: u64, bounds: &Range<u64>) -> Result<Leaf, LogError> {
+    let place = |offset: u64| usize::try_from(offset.checked_sub(base)?).ok();
+    let leaf = place(bounds.start).zip(place(bounds.end));
+    let leaf = leaf.and_then(|(start, end)| bytes.get(start..end));
+    let Some((nonce, record)) = leaf.and_then(|leaf| leaf.split_first_chunk::<NONCE_BYTES>())
+    else {
+        return Err(damaged(index, "it is shorter than its nonce"));
+    };
+    Ok(Leaf {
+        nonce: *nonce,
+        record: record.to_vec(),
+    })
+}
+
+fn damaged(index: u64, reason: &str) -> LogError {
+    LogError::RecordDamaged {
+        index,
+        reason: reason.to_owned(),
+    }
+}
+
+fn read_at(path: &Path, offset: u64, length: u64) -> Result<Vec<u8>, LogError> {
+    let read = || {
+        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        File::open(path)?.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    };
+    read().map_err(|source| LogError::Io {
+        action: "read",
+        path: path.to_path_buf(),
+        source,
+    })
+}
