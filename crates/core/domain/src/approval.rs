@@ -1,0 +1,39 @@
+//! Approvals: signed decisions of people over exactly what will run.
+//!
+//! - [`Statement`] is the text that is signed; it has one form only.
+//! - [`check`] says whether a signed statement counts for a step, and if not, why, in words and with a code.
+//! - [`verify_directive`] is the same for nodes: it trusts neither the executor nor the event log, only the roster and plan that the node has itself.
+//! - Anyone can check a stored approval later: `ssh-keygen -Y verify` with [`allowed_signers`], the statement on its standard input.
+//!
+//! **Invariant:** whoever a signature belongs to is decided by the key, never by the name in the text.
+
+mod check;
+mod directive;
+mod inputs;
+mod signature;
+mod statement;
+
+pub use check::{Accepted, Expectation, Refusal, RefusalCode, Standing, check};
+pub(crate) use check::{authenticate, counted_roles, in_words};
+pub use directive::{DirectiveExpectation, Order, verify_directive, wire_kind};
+pub use inputs::{Inputs, InputsError, MAX_INPUTS_BYTES};
+pub(crate) use inputs::{is_line_breaking, sha256_hex};
+pub use signature::{MAX_SIGNATURE_BYTES, Signature, SignatureError, sign};
+pub(crate) use statement::rfc3339_ms;
+pub use statement::{
+    Decision, Environment, MAX_STATEMENT_BYTES, Namespace, Statement, StatementError,
+};
+
+use sealwarden_runbook::Roster;
+
+/// The roster as an `allowed_signers` file for `ssh-keygen -Y verify -f FILE -I PERSON -n NAMESPACE -s SIGNATURE < STATEMENT`.
+///
+/// Format: ssh-keygen(1), "ALLOWED SIGNERS". Each key is allowed for this namespace only.
+pub fn allowed_signers(roster: &Roster, namespace: Namespace) -> String {
+    roster
+        .people()
+        .iter()
+        .flat_map(|person| person.keys.iter().map(move |key| (person, key)))
+        .map(|(person, key)| format!("{} namespaces=\"{namespace}\" {}\n", person.id, key.line))
+        .collect()
+}

@@ -1,0 +1,312 @@
+//! The fold. It re-checks what can be checked without a clock, so a log that was not written by [`super::decide`] is reported.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use sealwarden_runbook::Role;
+use sealwarden_wire::event::v1::event::Kind;
+use sealwarden_wire::event::v1::{
+    ApprovalRecorded, ApprovalRefused, Envelope, Event, InputsResolved, RunEnded, RunOutcome,
+    RunStarted, StepEnded, StepOutcome, StepProgressed, StepStarted, StepUnknown,
+};
+
+use super::pinned::Pinned;
+use super::state::{
+    Attempt, Decided, MAX_REFUSALS, Phase, Refused, RunEnd, RunState, StepState, idempotency_key,
+};
+use crate::approval::{Decision, Inputs, RefusalCode, Statement};
+use crate::fold::{Fold, IllegalEvent};
+
+impl Fold for RunState {
+    fn apply(&mut self, envelope: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
+        let at_ms = envelope.recorded_at_ms;
+        let kind = event.kind.as_ref().ok_or_else(|| {
+            IllegalEvent::new(
+                envelope,
+                "its kind is unknown; a newer version may have written it",
+            )
+        })?;
+        self.take(kind, at_ms)
+            .map_err(|reason| IllegalEvent::new(envelope, reason))
+    }
+}
+
+impl RunState {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other kind is illegal in a run's stream, new ones too"
+    )]
+    pub(crate) fn take(&mut self, kind: &Kind, at_ms: i64) -> Result<(), String> {
+        match kind {
+            Kind::RunStarted(event) => self.run_started(event, at_ms),
+            Kind::InputsResolved(event) => self.inputs_resolved(event),
+            Kind::ApprovalRecorded(event) => self.approval_recorded(event, at_ms),
+            Kind::ApprovalRefused(event) => self.approval_refused(event, at_ms),
+            Kind::StepStarted(event) => self.step_started(event, at_ms),
+            Kind::StepProgressed(event) => self.step_progressed(event),
+            Kind::StepEnded(event) => self.step_ended(event, at_ms),
+            Kind::StepUnknown(event) => self.step_unknown(event),
+            Kind::RunEnded(event) => self.run_ended(event, at_ms),
+            _ => Err("it does not belong in a run's stream".to_owned()),
+        }
+    }
+
+    fn run_started(&mut self, event: &RunStarted, at_ms: i64) -> Result<(), String> {
+        if self.pinned.is_some() {
+            return Err("the run starts a second time".to_owned());
+        }
+        let pinned = Pinned::read(event.clone()).map_err(|error| error.to_string())?;
+        self.steps = pinned
+            .order()
+            .iter()
+            .map(|id| (id.clone(), StepState::blocked()))
+            .collect();
+        self.started_at_ms = at_ms;
+        self.pinned = Some(Arc::new(pinned));
+        Ok(())
+    }
+
+    /// What the run is pinned to, while it is open.
+    fn open(&self) -> Result<Arc<Pinned>, String> {
+        match (&self.pinned, &self.ended) {
+            (None, _) => Err("the run has not started".to_owned()),
+            (Some(_), Some(_)) => Err("the run has ended".to_owned()),
+            (Some(pinned), None) => Ok(Arc::clone(pinned)),
+        }
+    }
+
+    fn step_mut(&mut self, id: &str, iteration: u32) -> Result<&mut StepState, String> {
+        let step = self
+            .steps
+            .get_mut(id)
+            .ok_or_else(|| format!("the runbook has no step {id:?}"))?;
+        if step.iteration == iteration {
+            Ok(step)
+        } else {
+            Err(format!("step {id} has no iteration {iteration}"))
+        }
+    }
+
+    fn inputs_resolved(&mut self, event: &InputsResolved) -> Result<(), String> {
+        let pinned = self.open()?;
+        if !self.needs_done(&pinned, &event.step, None) {
+            return Err(format!(
+                "inputs of step {} before the steps that it needs",
+                event.step
+            ));
+        }
+        let step = self.step_mut(&event.step, event.iteration)?;
+        if step.phase != Phase::Blocked {
+            return Err(format!("inputs of step {} a second time", event.step));
+        }
+        let inputs = Inputs::parse(&event.inputs).map_err(|error| error.to_string())?;
+        if pinned
+            .action(&event.step)
+            .map(sealwarden_runbook::Action::name)
+            != Some(inputs.action())
+        {
+            return Err(format!(
+                "inputs of step {} are for the action {:?}",
+                event.step,
+                inputs.action()
+            ));
+        }
+        if inputs.digest() != event.digest {
+            return Err(format!(
+                "inputs of step {} do not have the digest {}",
+                event.step, event.digest
+            ));
+        }
+        step.inputs = Some((inputs, event.digest.clone()));
+        step.phase = Phase::Ready;
+        Ok(())
+    }
+
+    fn approval_recorded(&mut self, event: &ApprovalRecorded, at_ms: i64) -> Result<(), String> {
+        self.open()?;
+        let statement = Statement::parse(&event.statement)
+            .map_err(|error| format!("an approval's statement: {error}"))?;
+        let decision = Decision::parse(&event.decision)
+            .ok_or_else(|| format!("the decision {:?}", event.decision))?;
+        let same = statement.step == event.step
+            && statement.iteration == event.iteration
+            && statement.approver == event.person
+            && statement.decision == decision
+            && statement.nonce == event.nonce;
+        if !same {
+            return Err(format!(
+                "an approval by {} whose fields differ from its statement",
+                event.person
+            ));
+        }
+        if self.nonces.contains(&event.nonce) {
+            return Err(format!("the nonce {} a second time", event.nonce));
+        }
+        let roles: BTreeSet<Role> = event
+            .roles
+            .iter()
+            .map(|role| Role::new(role).map_err(|error| error.to_string()))
+            .collect::<Result<_, _>>()?;
+        let step = self.step_mut(&event.step, event.iteration)?;
+        if step.phase != Phase::Ready {
+            return Err(format!(
+                "an approval of step {}, which takes none now",
+                event.step
+            ));
+        }
+        step.decided.push(Decided {
+            person: event.person.clone(),
+            roles,
+            decision,
+            statement: event.statement.clone(),
+            signature: event.signature.clone(),
+            fingerprint: event.key_fingerprint.clone(),
+            note: event.note.clone(),
+            at_ms,
+            expires_ms: statement.expires_ms(),
+        });
+        self.nonces.insert(event.nonce.clone());
+        Ok(())
+    }
+
+    fn approval_refused(&mut self, event: &ApprovalRefused, at_ms: i64) -> Result<(), String> {
+        if self.pinned.is_none() {
+            return Err("the run has not started".to_owned());
+        }
+        if self.refused.len() >= MAX_REFUSALS {
+            return Err(format!("more than {MAX_REFUSALS} refused approvals"));
+        }
+        // A statement that was signed too early must not come to life when the inputs turn out as guessed.
+        if event.code == RefusalCode::TooEarly.as_str()
+            && let Ok(statement) = Statement::parse(&event.statement)
+        {
+            self.nonces.insert(statement.nonce);
+        }
+        self.refused.push(Refused {
+            step: event.step.clone(),
+            person: event.person.clone(),
+            statement: event.statement.clone(),
+            signature: event.signature.clone(),
+            code: event.code.clone(),
+            reason: event.reason.clone(),
+            at_ms,
+        });
+        Ok(())
+    }
+
+    fn step_started(&mut self, event: &StepStarted, at_ms: i64) -> Result<(), String> {
+        let pinned = self.open()?;
+        let key = idempotency_key(&pinned.started().run, &event.step, event.iteration);
+        let step = self.step_mut(&event.step, event.iteration)?;
+        if step.phase != Phase::Ready {
+            return Err(format!("step {} starts and is not ready", event.step));
+        }
+        if Some(event.attempt) != step.attempts.checked_add(1) {
+            return Err(format!(
+                "step {} starts attempt {} after {}",
+                event.step, event.attempt, step.attempts
+            ));
+        }
+        if event.idempotency_key != key {
+            return Err(format!(
+                "step {} starts with another idempotency key than {key}",
+                event.step
+            ));
+        }
+        step.attempts = event.attempt;
+        if step.started_at_ms == 0 {
+            step.started_at_ms = at_ms;
+        }
+        step.ended_at_ms = 0;
+        step.error.clear();
+        step.phase = Phase::Running(Attempt {
+            number: event.attempt,
+            idempotency_key: key,
+            started_at_ms: at_ms,
+            deadline_ms: event.deadline_ms,
+        });
+        Ok(())
+    }
+
+    fn step_progressed(&mut self, event: &StepProgressed) -> Result<(), String> {
+        self.open()?;
+        let step = self.step_mut(&event.step, event.iteration)?;
+        if step.phase.attempt().is_none() {
+            return Err(format!(
+                "progress of step {}, which does not run",
+                event.step
+            ));
+        }
+        step.progress.clone_from(&event.text);
+        step.missing.clone_from(&event.missing);
+        Ok(())
+    }
+
+    fn step_ended(&mut self, event: &StepEnded, at_ms: i64) -> Result<(), String> {
+        let pinned = self.open()?;
+        let allowed = pinned.max_attempts(&event.step);
+        let step = self.step_mut(&event.step, event.iteration)?;
+        if step.phase.attempt().map(|attempt| attempt.number) != Some(event.attempt) {
+            return Err(format!(
+                "the end of attempt {} of step {}, which does not run",
+                event.attempt, event.step
+            ));
+        }
+        step.phase = match event.outcome() {
+            StepOutcome::Done => {
+                step.outputs.clone_from(&event.outputs);
+                Phase::Done
+            }
+            StepOutcome::NotDone if event.attempt < allowed => Phase::Ready,
+            StepOutcome::NotDone => Phase::Failed,
+            StepOutcome::Unspecified => {
+                return Err(format!("an end of step {} without outcome", event.step));
+            }
+        };
+        step.error.clone_from(&event.error);
+        step.ended_at_ms = at_ms;
+        step.missing.clear();
+        Ok(())
+    }
+
+    fn step_unknown(&mut self, event: &StepUnknown) -> Result<(), String> {
+        self.open()?;
+        let step = self.step_mut(&event.step, event.iteration)?;
+        let attempt = step
+            .phase
+            .attempt()
+            .filter(|attempt| attempt.number == event.attempt)
+            .cloned()
+            .ok_or_else(|| {
+                format!(
+                    "attempt {} of step {} is unknown and does not run",
+                    event.attempt, event.step
+                )
+            })?;
+        step.phase = Phase::Unknown {
+            attempt,
+            reason: event.reason.clone(),
+            needs_person: event.needs_person,
+        };
+        Ok(())
+    }
+
+    fn run_ended(&mut self, event: &RunEnded, at_ms: i64) -> Result<(), String> {
+        self.open()?;
+        let all_done = self.steps.values().all(|step| step.phase == Phase::Done);
+        match event.outcome() {
+            RunOutcome::Completed if all_done => {}
+            RunOutcome::Completed => {
+                return Err("the run completed with steps that are not done".to_owned());
+            }
+            RunOutcome::Failed => {}
+            RunOutcome::Unspecified => return Err("the run ended without outcome".to_owned()),
+        }
+        self.ended = Some(RunEnd {
+            outcome: event.outcome(),
+            reason: event.reason.clone(),
+            at_ms,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,519 @@
+//! Commands and what they lead to.
+
+use std::collections::BTreeMap;
+
+use sealwarden_runbook::{Action, Assessment};
+use sealwarden_wire::event::v1::event::Kind;
+use sealwarden_wire::event::v1::{
+    InputsResolved, RunEnded, RunOutcome, RunStarted, StepEnded, StepOutcome, StepProgressed,
+    StepStarted, StepUnknown,
+};
+
+use super::confirm;
+use super::pinned::Pinned;
+use super::state::{Attempt, Phase, RunState, StepState, cut, idempotency_key};
+use super::submit;
+use crate::approval::{is_line_breaking, rfc3339_ms};
+use crate::fold::{At, Rejection, RejectionCode};
+
+/// The longest reason, error or progress text that is recorded, in bytes.
+const MAX_TEXT_BYTES: usize = 4096;
+
+/// The most things that a progress report may say it waits for.
+const MAX_MISSING: usize = 100;
+
+/// The longest output of a step, in bytes.
+const MAX_OUTPUT_BYTES: usize = 16 * 1024;
+
+/// What a run can be told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Begin the run. Digests that are left empty are filled in; others must be right.
+    Start(Box<RunStarted>),
+    /// Take in a signed statement.
+    SubmitApproval {
+        /// The text that was signed.
+        statement: String,
+        /// The armored SSHSIG.
+        signature: String,
+        /// What the person writes beside it, one line.
+        note: String,
+    },
+    /// Record that an attempt of a step starts. Its effect may begin only when this is stored.
+    BeginStep {
+        /// Which.
+        step: String,
+    },
+    /// Record how far an attempt is.
+    Progress {
+        /// Which step.
+        step: String,
+        /// How far.
+        text: String,
+        /// Who or what it waits for.
+        missing: Vec<String>,
+    },
+    /// Record how an attempt ended.
+    EndStep(End),
+    /// Record that nobody knows how an attempt ended.
+    LoseStep {
+        /// Which step.
+        step: String,
+        /// Which attempt.
+        attempt: u32,
+        /// Why nobody knows.
+        reason: String,
+        /// Observing could not tell either.
+        needs_person: bool,
+    },
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Which step.
+    pub step: String,
+    /// Which attempt.
+    pub attempt: u32,
+    /// The outputs of an effect that happened, or why it definitely did not.
+    pub result: Result<BTreeMap<String, String>, String>,
+    /// Whether this was observed after the fact instead of reported by the attempt.
+    pub observed: bool,
+}
+
+/// Decides a command. The events are one commit. No events: the command was obeyed before, and nothing is left to record.
+pub fn decide(state: &RunState, command: Command, at: At) -> Result<Vec<Kind>, Rejection> {
+    match command {
+        Command::Start(started) => start(state, *started),
+        Command::SubmitApproval {
+            statement,
+            signature,
+            note,
+        } => submit::decide(state, &statement, &signature, &note, at),
+        Command::BeginStep { step } => begin(state, &step, at),
+        Command::Progress {
+            step,
+            text,
+            missing,
+        } => progress(state, step, &text, &missing),
+        Command::EndStep(end) => finish(state, end),
+        Command::LoseStep {
+            step,
+            attempt,
+            reason,
+            needs_person,
+        } => lose(state, step, attempt, &reason, needs_person),
+    }
+}
+
+fn start(state: &RunState, mut started: RunStarted) -> Result<Vec<Kind>, Rejection> {
+    let invalid = |reason: String| Rejection::new(RejectionCode::Invalid, reason);
+    fill_digests(&mut started)?;
+    if let Some(pinned) = state.pinned() {
+        if *pinned.started() == started {
+            return Ok(Vec::new());
+        }
+        let reason = format!(
+            "run {} has started already, with other contents",
+            pinned.started().run
+        );
+        return Err(Rejection::new(RejectionCode::NotNow, reason));
+    }
+    let pinned = Pinned::read(started.clone()).map_err(|error| invalid(error.to_string()))?;
+    pinned
+        .rehearse()
+        .map_err(|error| invalid(error.to_string()))?;
+    let mut events = vec![Kind::RunStarted(started)];
+    for step in pinned
+        .runbook()
+        .steps()
+        .iter()
+        .filter(|step| step.needs.is_empty())
+    {
+        events.push(resolved(&pinned, &step.id, &|_, _| None)?);
+    }
+    Ok(events)
+}
+
+fn fill_digests(started: &mut RunStarted) -> Result<(), Rejection> {
+    if started.runbook_digest.is_empty() {
+        started.runbook_digest = crate::approval::sha256_hex(started.runbook_text.as_bytes());
+    }
+    if started.roster_digest.is_empty() {
+        let roster = sealwarden_runbook::Roster::parse("roster.yaml", &started.roster_text)
+            .map_err(|findings| {
+                let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+                Rejection::new(
+                    RejectionCode::Invalid,
+                    format!("roster.yaml does not read: {}", lines.join("; ")),
+                )
+            })?;
+        started.roster_digest = roster.digest_hex();
+    }
+    Ok(())
+}
+
+/// `InputsResolved` of a step.
+fn resolved(
+    pinned: &Pinned,
+    id: &str,
+    output: &dyn Fn(&str, &str) -> Option<String>,
+) -> Result<Kind, Rejection> {
+    let unresolvable = |reason: String| {
+        Rejection::new(
+            RejectionCode::Invalid,
+            format!("the inputs of step {id} cannot be resolved: {reason}"),
+        )
+    };
+    let step = pinned
+        .runbook()
+        .step(id)
+        .ok_or_else(|| unresolvable("there is no such step".to_owned()))?;
+    let inputs = pinned
+        .resolve(step, output)
+        .map_err(|error| unresolvable(error.to_string()))?;
+    Ok(Kind::InputsResolved(InputsResolved {
+        step: id.to_owned(),
+        iteration: 0,
+        digest: inputs.digest(),
+        inputs: inputs.to_string(),
+    }))
+}
+
+fn begin(state: &RunState, id: &str, at: At) -> Result<Vec<Kind>, Rejection> {
+    let pinned = state.started()?;
+    let step = state.named(pinned, id)?;
+    may_begin(state, pinned, id, step, at)?;
+    confirm::reverify(pinned, id, step, at)?;
+    Ok(vec![started_event(pinned, id, step, at)])
+}
+
+/// `StepStarted` of a step's next attempt.
+pub(crate) fn started_event(pinned: &Pinned, id: &str, step: &StepState, at: At) -> Kind {
+    Kind::StepStarted(StepStarted {
+        step: id.to_owned(),
+        iteration: step.iteration,
+        attempt: step.attempts.saturating_add(1),
+        idempotency_key: idempotency_key(&pinned.started().run, id, step.iteration),
+        deadline_ms: at.wall_ms.saturating_add(pinned.timeout_ms(id)),
+    })
+}
+
+/// Whether a step may begin now, and if not, why. Everything but the signatures, which [`confirm::reverify`] checks again at the start itself.
+pub(crate) fn may_begin(
+    state: &RunState,
+    pinned: &Pinned,
+    id: &str,
+    step: &StepState,
+    at: At,
+) -> Result<(), Rejection> {
+    let not_now = |reason: String| Err(Rejection::new(RejectionCode::NotNow, reason));
+    let refused = |reason: String| Err(Rejection::new(RejectionCode::Refused, reason));
+    if let Some(closed) = closed(state, step) {
+        return not_now(format!("step {id} does not begin: {closed}"));
+    }
+    if step.phase == Phase::Blocked || !state.needs_done(pinned, id, None) {
+        return not_now(format!(
+            "step {id} waits for {}",
+            undone(state, pinned, id).join(", ")
+        ));
+    }
+    let spec = pinned.action(id).map(Action::spec);
+    if spec.is_none_or(|spec| spec.manual) {
+        return refused(format!(
+            "people perform step {id}; it ends by their confirmations"
+        ));
+    }
+    let ready_ms = step
+        .ended_at_ms
+        .saturating_add(pinned.backoff_ms(id, step.attempts));
+    if step.attempts > 0 && at.wall_ms < ready_ms {
+        return not_now(format!(
+            "step {id} is tried again at {}",
+            rfc3339_ms(ready_ms)
+        ));
+    }
+    quorum_met(pinned, id, step, at)?;
+    if spec.is_some_and(|spec| spec.needs_snapshot) && !has_snapshot(state, pinned) {
+        return refused(format!(
+            "step {id} needs a completed evidence snapshot in this run, and there is none"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether nobody denies and enough people stand for the step at this moment.
+pub(crate) fn quorum_met(
+    pinned: &Pinned,
+    id: &str,
+    step: &StepState,
+    at: At,
+) -> Result<(), Rejection> {
+    let refused = |reason: String| Err(Rejection::new(RejectionCode::Refused, reason));
+    if let Some(denied) = step.denied_by(at.wall_ms) {
+        let person = &denied.person;
+        return refused(format!(
+            "{person} denied step {id}; it waits until {person} approves it with a new statement"
+        ));
+    }
+    let Some(quorum) = pinned.quorum(id) else {
+        return Ok(());
+    };
+    match step.assess(quorum, at.wall_ms) {
+        Assessment::Met(_) => Ok(()),
+        Assessment::Missing(missing) => {
+            let mut reason = format!(
+                "step {id} waits for approvals: missing {}",
+                crate::approval::in_words(&missing)
+            );
+            let expired = step
+                .decided
+                .iter()
+                .filter(|decided| !decided.stands(at.wall_ms))
+                .count();
+            if expired > 0 {
+                reason = format!("{reason} ({expired} expired before it started)");
+            }
+            refused(reason)
+        }
+    }
+}
+
+/// Why a step takes neither starts nor decisions any more; `None` while it does.
+pub(crate) fn closed(state: &RunState, step: &StepState) -> Option<String> {
+    if let Some(end) = state.ended() {
+        return Some(format!("the run ended at {}", rfc3339_ms(end.at_ms)));
+    }
+    match &step.phase {
+        Phase::Blocked | Phase::Ready => None,
+        Phase::Running(attempt) => Some(format!("its attempt {} runs", attempt.number)),
+        Phase::Unknown { attempt, .. } => Some(format!(
+            "nobody knows yet how its attempt {} ended",
+            attempt.number
+        )),
+        Phase::Done => Some(format!("it is done since {}", rfc3339_ms(step.ended_at_ms))),
+        Phase::Failed => Some(format!("it failed after {} attempts", step.attempts)),
+    }
+}
+
+/// The steps that a step waits for.
+pub(crate) fn undone(state: &RunState, pinned: &Pinned, id: &str) -> Vec<String> {
+    let done = |need: &&String| {
+        state
+            .step(need)
+            .is_some_and(|step| step.phase == Phase::Done)
+    };
+    pinned
+        .needs(id)
+        .iter()
+        .filter(|need| !done(need))
+        .cloned()
+        .collect()
+}
+
+fn has_snapshot(state: &RunState, pinned: &Pinned) -> bool {
+    state.steps().iter().any(|(id, step)| {
+        step.phase == Phase::Done && pinned.action(id) == Some(Action::SnapshotEvidence)
+    })
+}
+
+/// The step's attempt that a report is about.
+fn attempt_of<'a>(
+    state: &RunState,
+    step: &'a StepState,
+    id: &str,
+    number: u32,
+) -> Result<&'a Attempt, Rejection> {
+    let not_now = |reason: String| Rejection::new(RejectionCode::NotNow, reason);
+    if let Some(end) = state.ended() {
+        return Err(not_now(format!(
+            "the run ended at {}",
+            rfc3339_ms(end.at_ms)
+        )));
+    }
+    match step.phase.attempt() {
+        Some(attempt) if attempt.number == number => Ok(attempt),
+        Some(attempt) => Err(not_now(format!(
+            "step {id} runs attempt {}, not {number}",
+            attempt.number
+        ))),
+        None => Err(not_now(format!("step {id} runs no attempt {number}"))),
+    }
+}
+
+fn progress(
+    state: &RunState,
+    id: String,
+    text: &str,
+    missing: &[String],
+) -> Result<Vec<Kind>, Rejection> {
+    let pinned = state.started()?;
+    let step = state.named(pinned, &id)?;
+    let number = step
+        .phase
+        .attempt()
+        .map_or(step.attempts, |attempt| attempt.number);
+    attempt_of(state, step, &id, number)?;
+    let text = cut(text, MAX_TEXT_BYTES);
+    let missing: Vec<String> = missing
+        .iter()
+        .take(MAX_MISSING)
+        .map(|item| cut(item, MAX_TEXT_BYTES))
+        .collect();
+    if step.progress == text && step.missing == missing {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Kind::StepProgressed(StepProgressed {
+        iteration: step.iteration,
+        step: id,
+        text,
+        missing,
+    })])
+}
+
+fn finish(state: &RunState, mut end: End) -> Result<Vec<Kind>, Rejection> {
+    let pinned = state.started()?;
+    let step = state.named(pinned, &end.step)?;
+    if let Err(error) = &mut end.result {
+        *error = cut(error, MAX_TEXT_BYTES);
+    }
+    if ended_so_before(step, &end) {
+        return Ok(Vec::new());
+    }
+    attempt_of(state, step, &end.step, end.attempt)?;
+    if let Ok(outputs) = &end.result {
+        check_outputs(pinned, &end.step, outputs)?;
+    }
+    end_events(state, pinned, step.iteration, end)
+}
+
+/// The same end was recorded before: the same command twice.
+fn ended_so_before(step: &StepState, end: &End) -> bool {
+    let same_attempt =
+        step.phase.attempt().is_none() && step.attempts == end.attempt && step.ended_at_ms != 0;
+    match &end.result {
+        Ok(outputs) => same_attempt && step.phase == Phase::Done && step.outputs == *outputs,
+        Err(error) => same_attempt && step.phase != Phase::Done && step.error == *error,
+    }
+}
+
+/// `StepEnded`, the inputs of every step that is ready now, and the run's end if nothing is left.
+pub(crate) fn end_events(
+    state: &RunState,
+    pinned: &Pinned,
+    iteration: u32,
+    end: End,
+) -> Result<Vec<Kind>, Rejection> {
+    let mut events = Vec::new();
+    let ended = |outcome: StepOutcome, outputs: BTreeMap<String, String>, error: String| {
+        Kind::StepEnded(StepEnded {
+            step: end.step.clone(),
+            iteration,
+            attempt: end.attempt,
+            outcome: outcome.into(),
+            outputs,
+            error,
+            observed: end.observed,
+        })
+    };
+    let outputs = match end.result {
+        Err(error) => return Ok(vec![ended(StepOutcome::NotDone, BTreeMap::new(), error)]),
+        Ok(outputs) => outputs,
+    };
+    events.push(ended(StepOutcome::Done, outputs.clone(), String::new()));
+    let output = |step: &str, name: &str| {
+        let from = if step == end.step {
+            Some(&outputs)
+        } else {
+            state.step(step).map(|step| &step.outputs)
+        };
+        from.and_then(|outputs| outputs.get(name)).cloned()
+    };
+    for id in pinned.order() {
+        let blocked = state
+            .step(id)
+            .is_some_and(|step| step.phase == Phase::Blocked);
+        if blocked && state.needs_done(pinned, id, Some(&end.step)) {
+            events.push(resolved(pinned, id, &output)?);
+        }
+    }
+    let all_done = state
+        .steps()
+        .iter()
+        .all(|(id, step)| *id == end.step || step.phase == Phase::Done);
+    if all_done {
+        let reason = format!("all {} steps are done", state.steps().len());
+        events.push(Kind::RunEnded(RunEnded {
+            outcome: RunOutcome::Completed.into(),
+            reason,
+        }));
+    }
+    Ok(events)
+}
+
+fn check_outputs(
+    pinned: &Pinned,
+    id: &str,
+    outputs: &BTreeMap<String, String>,
+) -> Result<(), Rejection> {
+    let invalid = |reason: String| Err(Rejection::new(RejectionCode::Invalid, reason));
+    let Some(spec) = pinned.action(id).map(Action::spec) else {
+        return invalid(format!("there is no step {id}"));
+    };
+    for field in spec.outputs {
+        let Some(value) = outputs.get(field.name) else {
+            return invalid(format!(
+                "{} promises the output {} and step {id} ended without it",
+                spec.name, field.name
+            ));
+        };
+        if !field.kind.accepts(value) {
+            return invalid(format!(
+                "output {} of step {id} is {value:?}, which is no {}",
+                field.name,
+                field.kind.as_str()
+            ));
+        }
+        if value.len() > MAX_OUTPUT_BYTES || value.chars().any(is_line_breaking) {
+            return invalid(format!(
+                "output {} of step {id} is not one line of at most {MAX_OUTPUT_BYTES} bytes",
+                field.name
+            ));
+        }
+    }
+    match outputs.keys().find(|name| spec.output(name).is_none()) {
+        Some(name) => invalid(format!("{} declares no output {name:?}", spec.name)),
+        None => Ok(()),
+    }
+}
+
+fn lose(
+    state: &RunState,
+    id: String,
+    attempt: u32,
+    reason: &str,
+    needs_person: bool,
+) -> Result<Vec<Kind>, Rejection> {
+    let pinned = state.started()?;
+    let step = state.named(pinned, &id)?;
+    attempt_of(state, step, &id, attempt)?;
+    let reason = cut(reason, MAX_TEXT_BYTES);
+    if let Phase::Unknown {
+        reason: known,
+        needs_person: known_person,
+        ..
+    } = &step.phase
+    {
+        // A person was asked: nothing that merely does not know better takes that back.
+        if *known_person || (*known == reason && !needs_person) {
+            return Ok(Vec::new());
+        }
+    }
+    Ok(vec![Kind::StepUnknown(StepUnknown {
+        iteration: step.iteration,
+        step: id,
+        attempt,
+        reason,
+        needs_person,
+    })])
+}

@@ -1,0 +1,228 @@
+//! Signed statements as they come in.
+
+use sealwarden_runbook::{Action, Assessment, Role};
+use sealwarden_wire::event::v1::event::Kind;
+use sealwarden_wire::event::v1::{ApprovalRecorded, ApprovalRefused};
+use sealwarden_wire::run::v1::ApproveResponse;
+
+use super::confirm;
+use super::decide::closed;
+use super::pinned::Pinned;
+use super::state::{Decided, MAX_REFUSALS, RunState, StepState, cut};
+use crate::approval::{
+    Accepted, Expectation, MAX_SIGNATURE_BYTES, MAX_STATEMENT_BYTES, Refusal, RefusalCode,
+    Statement, authenticate, check, in_words, is_line_breaking,
+};
+use crate::fold::{At, Rejection, RejectionCode};
+
+/// The longest note beside a decision, in characters.
+pub const MAX_NOTE_CHARS: usize = 500;
+
+pub(super) fn decide(
+    state: &RunState,
+    statement: &str,
+    signature: &str,
+    note: &str,
+    at: At,
+) -> Result<Vec<Kind>, Rejection> {
+    let pinned = state.started()?;
+    if note.chars().count() > MAX_NOTE_CHARS || note.chars().any(is_line_breaking) {
+        let reason = format!("the note must be one line of at most {MAX_NOTE_CHARS} characters");
+        return Err(Rejection::new(RejectionCode::Invalid, reason));
+    }
+    match judge(state, pinned, statement, signature, at) {
+        Err(refusal) => refused(state, statement, signature, &refusal),
+        Ok((step_id, accepted)) => recorded(
+            state,
+            &step_id,
+            &accepted,
+            Signed {
+                statement,
+                signature,
+                note,
+            },
+            at,
+        ),
+    }
+}
+
+struct Signed<'a> {
+    statement: &'a str,
+    signature: &'a str,
+    note: &'a str,
+}
+
+fn judge(
+    state: &RunState,
+    pinned: &Pinned,
+    text: &str,
+    signature: &str,
+    at: At,
+) -> Result<(String, Accepted), Refusal> {
+    // Read for its step only; `check` reads it again and judges it.
+    let named = Statement::parse(text)
+        .map(|statement| statement.step)
+        .unwrap_or_default();
+    let Some((id, step)) = state.steps().get_key_value(&named) else {
+        return Err(unknown_step(pinned, text, signature, &named));
+    };
+    let standing = step.standing_words(at.wall_ms);
+    let closed = closed(state, step);
+    let started = pinned.started();
+    let expected = Expectation {
+        installation: &started.installation,
+        environment: pinned.environment(),
+        incident: &started.incident,
+        run: &started.run,
+        step: id,
+        iteration: step.iteration,
+        runbook: &started.runbook,
+        runbook_digest: &started.runbook_digest,
+        inputs_digest: step.inputs.as_ref().map(|(_, digest)| digest.as_str()),
+        roster: pinned.roster(),
+        requesters: &started.requesters,
+        used_nonces: &state.nonces,
+        quorum: pinned.quorum(id),
+        standing: &standing,
+        max_validity_ms: pinned.approval_validity_ms(),
+        manual: pinned
+            .action(id)
+            .is_some_and(|action: Action| action.spec().manual),
+        closed: closed.as_deref(),
+    };
+    check(text, signature, &expected, at.wall_ms).map(|accepted| (id.clone(), accepted))
+}
+
+/// The refusal of a statement whose step this runbook does not have: perhaps it cannot even be read, or is another run's.
+fn unknown_step(pinned: &Pinned, text: &str, signature: &str, step: &str) -> Refusal {
+    let authentic = match authenticate(text, signature, pinned.roster()) {
+        Ok(authentic) => authentic,
+        Err(refusal) => return refusal,
+    };
+    let (person, started) = (&authentic.person.id, pinned.started());
+    if authentic.statement.run != started.run {
+        let reason = format!(
+            "the statement is for the run {} and this is {}",
+            authentic.statement.run, started.run
+        );
+        return Refusal::new(RefusalCode::WrongRun, person, reason);
+    }
+    let reason = format!(
+        "runbook {} has no step {step}; it has {}",
+        started.runbook,
+        pinned.order().join(", ")
+    );
+    Refusal::new(RefusalCode::WrongStep, person, reason)
+}
+
+fn refused(
+    state: &RunState,
+    statement: &str,
+    signature: &str,
+    refusal: &Refusal,
+) -> Result<Vec<Kind>, Rejection> {
+    if state.refused().len() >= MAX_REFUSALS {
+        let reason = format!(
+            "{refusal}; this was not recorded, because the run has recorded {MAX_REFUSALS} refused approvals"
+        );
+        return Err(Rejection::new(RejectionCode::Refused, reason));
+    }
+    let step = Statement::parse(statement)
+        .map(|statement| statement.step)
+        .unwrap_or_default();
+    Ok(vec![Kind::ApprovalRefused(ApprovalRefused {
+        step,
+        person: refusal.person.clone(),
+        statement: cut(statement, MAX_STATEMENT_BYTES),
+        signature: cut(signature, MAX_SIGNATURE_BYTES),
+        code: refusal.code.as_str().to_owned(),
+        reason: refusal.reason.clone(),
+    })])
+}
+
+fn recorded(
+    state: &RunState,
+    id: &str,
+    accepted: &Accepted,
+    signed: Signed<'_>,
+    at: At,
+) -> Result<Vec<Kind>, Rejection> {
+    let iteration = state.step(id).map_or(0, |step: &StepState| step.iteration);
+    let event = ApprovalRecorded {
+        step: id.to_owned(),
+        iteration,
+        person: accepted.person.clone(),
+        decision: accepted.decision.as_str().to_owned(),
+        statement: signed.statement.to_owned(),
+        signature: signed.signature.to_owned(),
+        key_fingerprint: accepted.fingerprint.clone(),
+        roles: accepted
+            .roles
+            .iter()
+            .map(|role: &Role| role.as_str().to_owned())
+            .collect(),
+        nonce: accepted.nonce.clone(),
+        note: signed.note.to_owned(),
+    };
+    let new = Decided {
+        person: accepted.person.clone(),
+        roles: accepted.roles.clone(),
+        decision: accepted.decision,
+        statement: event.statement.clone(),
+        signature: event.signature.clone(),
+        fingerprint: event.key_fingerprint.clone(),
+        note: event.note.clone(),
+        at_ms: at.wall_ms,
+        expires_ms: accepted.expires_ms,
+    };
+    let mut events = vec![Kind::ApprovalRecorded(event)];
+    events.extend(confirm::after(state, id, &new, at)?);
+    Ok(events)
+}
+
+/// The answer to the person, from the events of a [`super::Command::SubmitApproval`] and the state after them.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only two kinds of event answer an approval"
+)]
+pub fn answer(after: &RunState, events: &[Kind], at: At) -> ApproveResponse {
+    for event in events {
+        match event {
+            Kind::ApprovalRefused(refused) => {
+                return ApproveResponse {
+                    accepted: false,
+                    code: refused.code.clone(),
+                    reason: refused.reason.clone(),
+                    missing: missing(after, &refused.step, at),
+                };
+            }
+            Kind::ApprovalRecorded(recorded) => {
+                return ApproveResponse {
+                    accepted: true,
+                    code: String::new(),
+                    reason: String::new(),
+                    missing: missing(after, &recorded.step, at),
+                };
+            }
+            _ => {}
+        }
+    }
+    ApproveResponse::default()
+}
+
+/// Which approvals a step still waits for, in words; empty if none.
+pub(crate) fn missing(state: &RunState, id: &str, at: At) -> String {
+    let Some((step, quorum)) = state
+        .step(id)
+        .zip(state.pinned().and_then(|pinned| pinned.quorum(id)))
+    else {
+        return String::new();
+    };
+    if closed(state, step).is_some() {
+        return String::new();
+    }
+    match step.assess(quorum, at.wall_ms) {
+        Assessment::Met(_) => String::new(),
+        Assessment::Missing(missing) => in_words(&missing),
+    }
+}

@@ -1,0 +1,356 @@
+//! How a run looks to people.
+
+use sealwarden_runbook::Action;
+use sealwarden_wire::event::v1::{Directive, RunOutcome, SignedStatement};
+use sealwarden_wire::run::v1::{Approval, Approver, PrepareResponse, Run, Step};
+
+use super::decide::{closed, may_begin, undone};
+use super::pinned::Pinned;
+use super::state::{Decided, Phase, Refused, RunState, StepState};
+use super::submit::missing;
+use crate::approval::{Decision, in_words, wire_kind};
+use crate::fold::{At, Rejection, RejectionCode};
+
+/// The run as `run show` prints it. Before the run started it is empty.
+pub fn view(state: &RunState, at: At) -> Run {
+    let Some(pinned) = state.pinned() else {
+        return Run::default();
+    };
+    let started = pinned.started();
+    let (word, reason) = standing(state, pinned, at);
+    Run {
+        run: started.run.clone(),
+        incident: started.incident.clone(),
+        runbook: started.runbook.clone(),
+        runbook_digest: started.runbook_digest.clone(),
+        state: word.to_owned(),
+        started_at_ms: state.started_at_ms(),
+        ended_at_ms: state.ended().map_or(0, |end| end.at_ms),
+        steps: pinned
+            .order()
+            .iter()
+            .filter_map(|id| step_view(state, pinned, id, at))
+            .collect(),
+        reason,
+        requesters: started.requesters.clone(),
+    }
+}
+
+/// The run's state in a word, and why.
+fn standing(state: &RunState, pinned: &Pinned, at: At) -> (&'static str, String) {
+    if let Some(end) = state.ended() {
+        let word = if end.outcome == RunOutcome::Completed {
+            "completed"
+        } else {
+            "failed"
+        };
+        return (word, end.reason.clone());
+    }
+    let steps = || {
+        pinned
+            .order()
+            .iter()
+            .filter_map(|id| state.step(id).map(|step| (id, step)))
+    };
+    for (id, step) in steps() {
+        match &step.phase {
+            Phase::Failed => {
+                return (
+                    "stuck",
+                    format!(
+                        "step {id} failed after {} attempts and needs an operator: {}",
+                        step.attempts, step.error
+                    ),
+                );
+            }
+            Phase::Unknown {
+                attempt,
+                reason,
+                needs_person: true,
+            } => {
+                return (
+                    "stuck",
+                    format!(
+                        "nobody knows whether attempt {} of step {id} happened; an operator must find out: {reason}",
+                        attempt.number
+                    ),
+                );
+            }
+            Phase::Blocked
+            | Phase::Ready
+            | Phase::Running(_)
+            | Phase::Unknown { .. }
+            | Phase::Done => {}
+        }
+    }
+    let moving = |(id, step): (&String, &StepState)| {
+        step.phase.attempt().is_some() || may_begin(state, pinned, id, step, at).is_ok()
+    };
+    if steps().any(moving) {
+        return ("running", String::new());
+    }
+    let waits: Vec<String> = steps()
+        .filter(|(_, step)| step.phase == Phase::Ready)
+        .map(|(id, step)| waits_for(state, pinned, id, step, at))
+        .collect();
+    ("waiting", waits.join("; "))
+}
+
+fn waits_for(state: &RunState, pinned: &Pinned, id: &str, step: &StepState, at: At) -> String {
+    let manual = pinned
+        .action(id)
+        .is_some_and(|action: Action| action.spec().manual);
+    match may_begin(state, pinned, id, step, at) {
+        Err(_) if manual && step.denied_by(at.wall_ms).is_none() => {
+            format!(
+                "step {id} waits for confirmations: missing {}",
+                missing(state, id, at)
+            )
+        }
+        Err(rejection) => rejection.reason,
+        Ok(()) => String::new(),
+    }
+}
+
+fn step_word(
+    state: &RunState,
+    pinned: &Pinned,
+    id: &str,
+    step: &StepState,
+    at: At,
+) -> &'static str {
+    match &step.phase {
+        Phase::Blocked => "blocked",
+        Phase::Running(_) => "running",
+        Phase::Unknown { .. } => "unknown",
+        Phase::Done => "done",
+        Phase::Failed => "failed",
+        Phase::Ready if step.denied_by(at.wall_ms).is_some() => "denied",
+        Phase::Ready
+            if pinned
+                .action(id)
+                .is_some_and(|action: Action| action.spec().manual) =>
+        {
+            "awaiting-person"
+        }
+        Phase::Ready if !missing(state, id, at).is_empty() => "awaiting-approval",
+        Phase::Ready if may_begin(state, pinned, id, step, at).is_ok() => "running",
+        Phase::Ready => "blocked",
+    }
+}
+
+fn step_view(state: &RunState, pinned: &Pinned, id: &str, at: At) -> Option<Step> {
+    let (step, planned) = state.step(id).zip(pinned.runbook().step(id))?;
+    let mut approvals: Vec<Approval> = step
+        .decided
+        .iter()
+        .enumerate()
+        .map(|(index, decided)| decided_view(step, index, decided, at))
+        .collect();
+    approvals.extend(
+        state
+            .refused()
+            .iter()
+            .filter(|refused| refused.step == id)
+            .map(refused_view),
+    );
+    approvals.sort_by_key(|approval| approval.at_ms);
+    Some(Step {
+        step: id.to_owned(),
+        title: planned.title.clone(),
+        action: planned.action.name().to_owned(),
+        state: step_word(state, pinned, id, step, at).to_owned(),
+        needs: planned.needs.clone(),
+        quorum: pinned
+            .quorum(id)
+            .map(|quorum| in_words(quorum.roles()))
+            .unwrap_or_default(),
+        missing: missing_words(state, pinned, id, step, at),
+        approvals,
+        attempts: step.attempts,
+        outputs: step.outputs.clone(),
+        progress: step.progress.clone(),
+        started_at_ms: step.started_at_ms,
+        ended_at_ms: step.ended_at_ms,
+        error: match &step.phase {
+            Phase::Unknown { reason, .. } => reason.clone(),
+            Phase::Blocked | Phase::Ready | Phase::Running(_) | Phase::Done | Phase::Failed => {
+                step.error.clone()
+            }
+        },
+        inputs: step
+            .inputs
+            .as_ref()
+            .map(|(inputs, _)| inputs.to_string())
+            .unwrap_or_default(),
+    })
+}
+
+/// What a step waits for: steps, approvals, or what its attempt says.
+fn missing_words(state: &RunState, pinned: &Pinned, id: &str, step: &StepState, at: At) -> String {
+    match &step.phase {
+        Phase::Blocked => undone(state, pinned, id).join(", "),
+        Phase::Ready => {
+            let approvals = missing(state, id, at);
+            if approvals.is_empty() {
+                waits_for(state, pinned, id, step, at)
+            } else {
+                approvals
+            }
+        }
+        Phase::Running(_) | Phase::Unknown { .. } => step.missing.join(", "),
+        Phase::Done | Phase::Failed => String::new(),
+    }
+}
+
+fn decided_view(step: &StepState, index: usize, decided: &Decided, at: At) -> Approval {
+    // What counted when the step started counts for ever; before that, it expires.
+    let replaced = step
+        .decided
+        .iter()
+        .skip(index + 1)
+        .any(|later| later.person == decided.person);
+    let at_ms = if step.phase == Phase::Ready || step.started_at_ms == 0 {
+        at.wall_ms
+    } else {
+        step.started_at_ms
+    };
+    let refused = if replaced {
+        format!("replaced by a later decision of {}", decided.person)
+    } else if decided.stands(at_ms) {
+        String::new()
+    } else {
+        "expired before the step started".to_owned()
+    };
+    Approval {
+        person: decided.person.clone(),
+        roles: decided
+            .roles
+            .iter()
+            .map(|role| role.as_str().to_owned())
+            .collect(),
+        decision: decided.decision.as_str().to_owned(),
+        at_ms: decided.at_ms,
+        key_fingerprint: decided.fingerprint.clone(),
+        statement: decided.statement.clone(),
+        signature: decided.signature.clone(),
+        refused,
+        note: decided.note.clone(),
+    }
+}
+
+fn refused_view(refused: &Refused) -> Approval {
+    Approval {
+        person: refused.person.clone(),
+        roles: Vec::new(),
+        decision: String::new(),
+        at_ms: refused.at_ms,
+        key_fingerprint: String::new(),
+        statement: refused.statement.clone(),
+        signature: refused.signature.clone(),
+        refused: format!("{}: {}", refused.code, refused.reason),
+        note: String::new(),
+    }
+}
+
+/// What an approver of a step needs to see and sign. Refused while the step's inputs are not resolved and when it takes no decisions any more.
+pub fn prepare(state: &RunState, id: &str, at: At) -> Result<PrepareResponse, Rejection> {
+    let pinned = state.started()?;
+    let step = state.named(pinned, id)?;
+    let not_now = |reason: String| Rejection::new(RejectionCode::NotNow, reason);
+    if let Some(why) = closed(state, step) {
+        return Err(not_now(format!(
+            "step {id} takes no decisions any more: {why}"
+        )));
+    }
+    let Some((inputs, digest)) = &step.inputs else {
+        let waits = undone(state, pinned, id).join(", ");
+        return Err(not_now(format!(
+            "the inputs of step {id} are not resolved yet; it waits for {waits}"
+        )));
+    };
+    let planned = pinned
+        .runbook()
+        .step(id)
+        .ok_or_else(|| not_now(format!("there is no step {id}")))?;
+    let (spec, started) = (planned.action.spec(), pinned.started());
+    Ok(PrepareResponse {
+        installation: started.installation.clone(),
+        environment: started.environment.clone(),
+        run: started.run.clone(),
+        incident: started.incident.clone(),
+        step: id.to_owned(),
+        iteration: step.iteration,
+        runbook: started.runbook.clone(),
+        runbook_digest: started.runbook_digest.clone(),
+        inputs: inputs.to_string(),
+        inputs_digest: digest.clone(),
+        roster_digest: started.roster_digest.clone(),
+        namespace: pinned.environment().namespace().as_str().to_owned(),
+        title: planned.title.clone(),
+        description: pinned.runbook().description().to_owned(),
+        action: spec.name.to_owned(),
+        action_does: spec.summary.to_owned(),
+        manual: spec.manual,
+        quorum: pinned
+            .quorum(id)
+            .map(|quorum| in_words(quorum.roles()))
+            .unwrap_or_default(),
+        missing: missing(state, id, at),
+        validity_ms: pinned.approval_validity_ms(),
+        approvers: approvers(pinned),
+        requesters: started.requesters.clone(),
+    })
+}
+
+fn approvers(pinned: &Pinned) -> Vec<Approver> {
+    let people = pinned.roster().people().iter();
+    people
+        .map(|person| Approver {
+            person: person.id.clone(),
+            name: person.name.clone(),
+            roles: person
+                .roles
+                .iter()
+                .map(|role| role.as_str().to_owned())
+                .collect(),
+            key_fingerprints: person
+                .keys
+                .iter()
+                .map(|key| key.fingerprint.clone())
+                .collect(),
+        })
+        .collect()
+}
+
+/// The directive that a step's action sends, with the approvals that stand now. Its epoch is 0: whoever appends it to the log's stream fills that in. `None`
+/// if the step sends none, is not resolved, or its inputs name no log.
+pub fn directive_draft(state: &RunState, id: &str, at: At) -> Option<Directive> {
+    let pinned = state.pinned()?;
+    let (step, started) = (state.step(id)?, pinned.started());
+    let kind = pinned.action(id)?.spec().directive?;
+    let (inputs, _) = step.inputs.as_ref()?;
+    let approvals = step
+        .standing(at.wall_ms)
+        .filter(|decided| decided.decision == Decision::Approve)
+        .map(|decided| SignedStatement {
+            statement: decided.statement.clone(),
+            signature: decided.signature.clone(),
+        })
+        .collect();
+    Some(Directive {
+        epoch: 0,
+        kind: wire_kind(kind).into(),
+        log: inputs.get("log")?.to_owned(),
+        incident: started.incident.clone(),
+        run: started.run.clone(),
+        step: id.to_owned(),
+        iteration: step.iteration,
+        runbook: started.runbook.clone(),
+        runbook_digest: started.runbook_digest.clone(),
+        inputs: inputs.to_string(),
+        approvals,
+        issued_at_ms: at.wall_ms,
+        requesters: started.requesters.clone(),
+    })
+}
