@@ -149,10 +149,14 @@ pub async fn open(config: Config) -> Result<Arc<dyn EventLog>, OpenError> {
     Ok(match config {
         Config::Memory => Arc::new(Memory::new()),
         Config::Embedded { dir } => Arc::new(crate::Embedded::open(dir).await?),
-        Config::JetStream { .. } => {
-            return Err(OpenError::Invalid {
-                reason: "this version does not yet keep its event log on NATS".to_owned(),
-            });
-        }
+        Config::JetStream {
+            url,
+            credentials,
+            prefix,
+            environment,
+        } => Arc::new(
+            crate::JetStream::open(&url, credentials.unwrap_or_default(), &prefix, environment)
+                .await?,
+        ),
     })
 }

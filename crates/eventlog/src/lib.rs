@@ -9,7 +9,7 @@
 //! - [`EventLog`] is the port; [`port`] says what a caller may conclude from each answer.
 //! - [`Memory`] forgets with the process: tests, simulation, throw-away sandboxes.
 //! - [`Embedded`] keeps the log in a folder of this machine (sled), for `sealwarden up`.
-//! - `JetStream` keeps it on a NATS server or cluster, for services that run apart.
+//! - [`JetStream`] keeps it on a NATS server or cluster, for services that run apart.
 //! - [`Faulty`] wraps any of them and fails as scripted, for tests of everything above.
 //!
 //! **Invariant**: this crate knows nothing of seals, incidents or runs.
@@ -20,15 +20,19 @@ mod commit;
 mod config;
 mod embedded;
 pub mod faults;
+mod jetstream;
 mod memory;
 mod name;
 pub mod port;
 mod subscription;
+#[cfg(feature = "test-server")]
+pub mod test_server;
 
 pub use commit::{CommitId, Head, MAX_PAYLOAD_BYTES, NewCommit, Recorded};
 pub use config::{Auth, Config, Credentials, Environment, OpenError, TlsFiles, open};
 pub use embedded::Embedded;
 pub use faults::Faulty;
+pub use jetstream::JetStream;
 pub use memory::Memory;
 pub use name::{NameError, StreamName};
 pub use port::{AppendError, EventLog, ReadError};
