@@ -10,10 +10,12 @@
 mod check;
 mod directive;
 mod inputs;
+mod refusal;
 mod signature;
 mod statement;
 
-pub use check::{Accepted, Expectation, Refusal, RefusalCode, Standing, check};
+pub use check::{Accepted, Expectation, Standing, check};
+pub use refusal::{Refusal, RefusalCode};
 pub(crate) use check::{authenticate, counted_roles, in_words};
 pub use directive::{DirectiveExpectation, Order, verify_directive, wire_kind};
 pub use inputs::{Inputs, InputsError, MAX_INPUTS_BYTES};
@@ -37,3 +39,8 @@ pub fn allowed_signers(roster: &Roster, namespace: Namespace) -> String {
         .map(|(person, key)| format!("{} namespaces=\"{namespace}\" {}\n", person.id, key.line))
         .collect()
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,13 @@
-//! The pure deciders: log control, incidents, runs, approvals.
+//! The pure deciders of Sealwarden: log control, incidents, runs and approvals.
+//!
+//! **Invariant:** no clock, file, network, environment or randomness. Time comes in as [`At`], ids as strings, and every decision is a synchronous function of state and
+//! command. The events are the generated messages of `sealwarden-wire`; the folds here are the only readers that give them meaning.
+
+pub mod approval;
+pub mod fold;
+pub mod incident;
+pub mod installation;
+pub mod log_control;
+pub mod run;
+
+pub use fold::{At, Fold, IllegalEvent, Rejection, RejectionCode};

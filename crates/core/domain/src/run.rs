@@ -12,6 +12,7 @@
 mod apply;
 mod confirm;
 mod decide;
+mod gate;
 mod pending;
 mod pinned;
 mod state;
@@ -26,3 +27,6 @@ pub use state::{
 };
 pub use submit::{MAX_NOTE_CHARS, answer};
 pub use view::{directive_draft, prepare, view};
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use sealwarden_runbook::{Action, Approver, Assessment, DirectiveKind, Quorum, Roster};
 use sealwarden_wire::event::v1::{Directive, DirectiveKind as WireKind};
 
-use super::check::{Accepted, Expectation, Refusal, RefusalCode, check, in_words};
+use super::check::{Accepted, Expectation, check, in_words};
 use super::inputs::Inputs;
+use super::refusal::{Refusal, RefusalCode};
 use super::statement::{Decision, Environment, rfc3339_ms};
 
 /// The most approvals of one directive that are looked at.

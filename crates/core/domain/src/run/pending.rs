@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sealwarden_runbook::Action;
 
-use super::decide::may_begin;
+use super::gate::may_begin;
 use super::pinned::Pinned;
 use super::state::{Attempt, Phase, RunState, StepState};
 use crate::approval::Inputs;

@@ -6,7 +6,7 @@ use sealwarden_wire::event::v1::{ApprovalRecorded, ApprovalRefused};
 use sealwarden_wire::run::v1::ApproveResponse;
 
 use super::confirm;
-use super::decide::closed;
+use super::gate::closed;
 use super::pinned::Pinned;
 use super::state::{Decided, MAX_REFUSALS, RunState, StepState, cut};
 use crate::approval::{

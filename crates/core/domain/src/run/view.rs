@@ -4,7 +4,7 @@ use sealwarden_runbook::Action;
 use sealwarden_wire::event::v1::{Directive, RunOutcome, SignedStatement};
 use sealwarden_wire::run::v1::{Approval, Approver, PrepareResponse, Run, Step};
 
-use super::decide::{closed, may_begin, undone};
+use super::gate::{closed, may_begin, undone};
 use super::pinned::Pinned;
 use super::state::{Decided, Phase, Refused, RunState, StepState};
 use super::submit::missing;

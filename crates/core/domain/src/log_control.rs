@@ -1,0 +1,21 @@
+//! Control of one seal log: who may use its key, what was intended, what was ordered, and what each node acknowledged.
+//!
+//! All of it lives in one event stream, `log/<name>`, so that no grant can follow an isolation and a writer that lost its place finds out at its next append.
+//!
+//! **Invariants**
+//! - A size of a tree has one root: a second intent for a size must name the same root.
+//! - No permit is granted for an origin once its isolation was ordered.
+//! - Epochs grow by one; a node never acknowledges an epoch below one that it acknowledged.
+//! - A node obeys what it acknowledged itself; what it has not judged yet stops its signing.
+
+mod apply;
+mod decide;
+mod fence;
+mod state;
+
+pub use decide::{Command, IsolationProof, Order, acknowledgement_results, decide};
+pub use fence::{FenceHow, GrantClock, NodeFenceStatus, fence_status};
+pub use state::{
+    Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, StopReason, acknowledgement_text,
+    directive_digest, directive_input, kind_name,
+};

@@ -1,0 +1,386 @@
+//! The state of one log and the questions it answers.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+use sealwarden_wire::event::v1::{Directive, DirectiveKind};
+
+/// A recorded intent to sign one root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Root hash.
+    pub root: [u8; 32],
+    /// SHA-256 of the bytes to sign.
+    pub message_sha256: [u8; 32],
+    /// When the event log recorded it, Unix milliseconds.
+    pub at_ms: i64,
+    /// Position in the event log.
+    pub position: u64,
+}
+
+/// One tree of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// C2SP origin.
+    pub origin: String,
+    /// Verifier key.
+    pub vkey: String,
+    /// Key at the provider.
+    pub key_id: String,
+    /// Provider's name.
+    pub provider: String,
+    /// Whether the provider can stop every copy of the key.
+    pub provider_can_disable: bool,
+    /// Node that writes the tree.
+    pub node: String,
+    /// Origin that this one replaces, or empty.
+    pub predecessor: String,
+    /// When it was opened, Unix milliseconds.
+    pub opened_at_ms: i64,
+    /// Intents by tree size.
+    pub intents: BTreeMap<u64, Intent>,
+    /// Last published size.
+    pub published_size: u64,
+    /// Epoch of the directive that isolates it.
+    pub isolation: Option<u64>,
+    /// Earliest possible compromise, Unix milliseconds, once an isolation names it.
+    pub compromised_since_ms: Option<i64>,
+}
+
+/// The latest permit of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Request that it answers.
+    pub request_id: String,
+    /// Origin whose key may be used.
+    pub origin: String,
+    /// How long, milliseconds.
+    pub lifetime_ms: u64,
+    /// Longest key call, milliseconds.
+    pub key_deadline_ms: u64,
+    /// Allowed drift between clocks, milliseconds.
+    pub drift_ms: u64,
+    /// The node gave it back.
+    pub released: bool,
+}
+
+/// A bounded stop of signing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Incident that it belongs to.
+    pub incident: String,
+    /// Signal that caused it.
+    pub signal: String,
+    /// Origin that it stops.
+    pub origin: String,
+    /// End, Unix milliseconds.
+    pub expires_at_ms: i64,
+    /// Position in the event log: a later `open` lifts it.
+    pub position: u64,
+}
+
+/// A node's acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The signed note.
+    pub note: String,
+    /// Position in the event log.
+    pub position: u64,
+    /// When it was recorded, Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// A directive and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DirectiveState {
+    /// The directive.
+    pub directive: Directive,
+    /// Position in the event log.
+    pub position: u64,
+    /// Acknowledgements by node.
+    pub acks: BTreeMap<String, Ack>,
+    /// Refusals by node, with the reason.
+    pub refusals: BTreeMap<String, String>,
+    /// When fencing was proven, Unix milliseconds.
+    pub fenced_at_ms: Option<i64>,
+    /// When isolation was proven, Unix milliseconds.
+    pub isolated_at_ms: Option<i64>,
+}
+
+impl DirectiveState {
+    /// The directive's kind.
+    pub fn kind(&self) -> DirectiveKind {
+        self.directive.kind()
+    }
+
+    /// Whether the node has answered it, either way.
+    pub fn answered_by(&self, node: &str) -> bool {
+        self.acks.contains_key(node) || self.refusals.contains_key(node)
+    }
+}
+
+/// Why a node must not sign now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// No origin is open, or the named one is not the current one.
+    NotCurrent,
+    /// Another node writes this origin.
+    NotWriter {
+        /// The node that does.
+        writer: String,
+    },
+    /// The key is isolated.
+    Isolated {
+        /// Incident.
+        incident: String,
+    },
+    /// New seals are refused.
+    ReadOnly {
+        /// Incident.
+        incident: String,
+    },
+    /// Signing is held.
+    Hold {
+        /// Incident.
+        incident: String,
+        /// End, Unix milliseconds.
+        until_ms: i64,
+    },
+    /// A directive waits to be judged by this node.
+    Judging {
+        /// Its epoch.
+        epoch: u64,
+    },
+}
+
+impl std::fmt::Display for StopReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotCurrent => write!(f, "this origin is not the log's current one"),
+            Self::NotWriter { writer } => write!(f, "node {writer} writes this origin"),
+            Self::Isolated { incident } => {
+                write!(f, "the sealing key is isolated by incident {incident}")
+            }
+            Self::ReadOnly { incident } => {
+                write!(f, "read-only mode, ordered by incident {incident}")
+            }
+            Self::Hold { incident, .. } => {
+                write!(f, "signing is held by incident {incident} after a proven signal")
+            }
+            Self::Judging { epoch } => {
+                write!(f, "directive {epoch} is being checked by this node")
+            }
+        }
+    }
+}
+
+/// The folded state of `log/<name>`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LogControl {
+    /// Origins in the order they were opened; the last is the current one.
+    pub origins: Vec<Origin>,
+    /// Latest permit of each node.
+    pub grants: BTreeMap<String, Grant>,
+    /// Requests that wait for an answer, by node.
+    pub requests: BTreeMap<String, (String, String)>,
+    /// Holds, oldest first.
+    pub holds: Vec<Hold>,
+    /// Directives by epoch.
+    pub directives: BTreeMap<u64, DirectiveState>,
+}
+
+impl LogControl {
+    /// The origin that is written now.
+    pub fn current(&self) -> Option<&Origin> {
+        self.origins.last()
+    }
+
+    /// An origin by its name.
+    pub fn origin(&self, origin: &str) -> Option<&Origin> {
+        self.origins.iter().find(|o| o.origin == origin)
+    }
+
+    /// Highest epoch that was ordered; 0 before the first.
+    pub fn epoch(&self) -> u64 {
+        self.directives.keys().next_back().copied().unwrap_or(0)
+    }
+
+    /// Highest epoch that the node acknowledged; 0 before the first.
+    pub fn acknowledged_epoch(&self, node: &str) -> u64 {
+        self.directives
+            .iter()
+            .rev()
+            .find(|(_, d)| d.acks.contains_key(node))
+            .map_or(0, |(epoch, _)| *epoch)
+    }
+
+    /// Directives that the node has not answered yet, oldest first.
+    pub fn unanswered<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a DirectiveState> + 'a {
+        self.directives.values().filter(move |d| !d.answered_by(node))
+    }
+
+    /// Whether this run's step was already ordered in this log: a directive's approvals are good for one directive.
+    pub fn ordered(&self, run: &str, step: &str, iteration: u32) -> Option<u64> {
+        self.directives
+            .iter()
+            .find(|(_, d)| {
+                d.directive.run == run
+                    && d.directive.step == step
+                    && d.directive.iteration == iteration
+            })
+            .map(|(epoch, _)| *epoch)
+    }
+
+    /// The incident whose read-only order the node enforces.
+    pub fn read_only(&self, node: &str) -> Option<&str> {
+        self.directives
+            .values()
+            .rev()
+            .filter(|d| d.acks.contains_key(node))
+            .find_map(|d| match d.kind() {
+                DirectiveKind::ReadOnly => Some(Some(d.directive.incident.as_str())),
+                DirectiveKind::Open => Some(None),
+                DirectiveKind::Unspecified
+                | DirectiveKind::IsolateKey
+                | DirectiveKind::RotateOrigin
+                | DirectiveKind::Reseal => None,
+            })
+            .flatten()
+    }
+
+    /// The hold that stops the origin at this time, if there is one.
+    pub fn active_hold(&self, origin: &str, wall_ms: i64) -> Option<&Hold> {
+        let lifted = self.lifted_position();
+        self.holds
+            .iter()
+            .rev()
+            .find(|h| h.origin == origin && h.expires_at_ms > wall_ms && h.position > lifted)
+    }
+
+    fn lifted_position(&self) -> u64 {
+        self.directives
+            .values()
+            .filter(|d| d.kind() == DirectiveKind::Open && !d.acks.is_empty())
+            .map(|d| d.position)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Whether the node may use the origin's key for callers' seals, permits aside. Fails closed: an order that was not judged yet stops it.
+    pub fn may_sign(&self, node: &str, origin: &str, wall_ms: i64) -> Result<(), StopReason> {
+        self.may_sign_for(node, origin, wall_ms, None)
+    }
+
+    /// Like [`Self::may_sign`]; with the epoch of a re-seal directive that is being carried out into this origin, read-only mode does not stop it: the directive was
+    /// approved for exactly that.
+    pub fn may_sign_for(
+        &self,
+        node: &str,
+        origin: &str,
+        wall_ms: i64,
+        reseal: Option<u64>,
+    ) -> Result<(), StopReason> {
+        let current = self.current().filter(|o| o.origin == origin).ok_or(StopReason::NotCurrent)?;
+        if current.node != node {
+            return Err(StopReason::NotWriter { writer: current.node.clone() });
+        }
+        if let Some(d) = self.unanswered(node).find(|d| stops_signing(d.kind())) {
+            return Err(StopReason::Judging { epoch: d.directive.epoch });
+        }
+        if let Some(incident) = self.isolated_by(node, origin) {
+            return Err(StopReason::Isolated { incident });
+        }
+        let resealing = reseal.is_some_and(|epoch| self.is_resealing(node, origin, epoch));
+        if let Some(incident) = self.read_only(node)
+            && !resealing
+        {
+            return Err(StopReason::ReadOnly { incident: incident.to_owned() });
+        }
+        if let Some(hold) = self.active_hold(origin, wall_ms) {
+            return Err(StopReason::Hold {
+                incident: hold.incident.clone(),
+                until_ms: hold.expires_at_ms,
+            });
+        }
+        Ok(())
+    }
+
+    fn is_resealing(&self, node: &str, origin: &str, epoch: u64) -> bool {
+        self.directives.get(&epoch).is_some_and(|d| {
+            d.kind() == DirectiveKind::Reseal
+                && !d.answered_by(node)
+                && directive_input(&d.directive, "into") == Some(origin)
+        })
+    }
+
+    /// The incident whose isolation of the origin the node acknowledged.
+    pub fn isolated_by(&self, node: &str, origin: &str) -> Option<String> {
+        self.directives
+            .values()
+            .find(|d| {
+                d.kind() == DirectiveKind::IsolateKey
+                    && d.acks.contains_key(node)
+                    && directive_input(&d.directive, "origin") == Some(origin)
+            })
+            .map(|d| d.directive.incident.clone())
+    }
+}
+
+fn stops_signing(kind: DirectiveKind) -> bool {
+    match kind {
+        DirectiveKind::IsolateKey | DirectiveKind::ReadOnly => true,
+        DirectiveKind::Unspecified
+        | DirectiveKind::RotateOrigin
+        | DirectiveKind::Reseal
+        | DirectiveKind::Open => false,
+    }
+}
+
+/// The value of one `name: value` line of a directive's inputs.
+pub fn directive_input<'a>(directive: &'a Directive, name: &str) -> Option<&'a str> {
+    directive
+        .inputs
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// The name of a kind as plans, statements and people write it.
+pub fn kind_name(kind: DirectiveKind) -> &'static str {
+    match kind {
+        DirectiveKind::Unspecified => "unspecified",
+        DirectiveKind::IsolateKey => "isolate-key",
+        DirectiveKind::ReadOnly => "read-only",
+        DirectiveKind::RotateOrigin => "rotate-origin",
+        DirectiveKind::Reseal => "reseal",
+        DirectiveKind::Open => "open",
+    }
+}
+
+/// SHA-256 (hex) of the directive's protobuf encoding: what an acknowledgement names.
+pub fn directive_digest(directive: &Directive) -> String {
+    hex::encode(ring::digest::digest(&ring::digest::SHA256, &directive.encode_to_vec()))
+}
+
+/// The text a node signs (as a C2SP note) to acknowledge a directive: directive, epoch and the node's last head, followed by results of the work.
+pub fn acknowledgement_text(
+    installation: &str,
+    node: &str,
+    directive: &Directive,
+    head: (u64, &[u8; 32]),
+    results: &BTreeMap<String, String>,
+) -> String {
+    let mut text = format!(
+        "sealwarden acknowledgement v1\ninstallation: {installation}\nnode: {node}\nlog: {}\nepoch: {}\nkind: {}\ndirective: sha256:{}\nhead: {} sha256:{}\n",
+        directive.log,
+        directive.epoch,
+        kind_name(directive.kind()),
+        directive_digest(directive),
+        head.0,
+        hex::encode(head.1),
+    );
+    for (name, value) in results {
+        let value = value.replace(['\n', '\r'], " ");
+        text.push_str(&format!("{name}: {value}\n"));
+    }
+    text
+}

@@ -1,0 +1,195 @@
+//! One stream, folded, and commands against it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealwarden_domain::{Fold, IllegalEvent, Rejection};
+use sealwarden_eventlog::{
+    AppendError, CommitId, EventLog, Head, NewCommit, ReadError, Recorded, StreamName,
+};
+use sealwarden_wire::event::v1::Event;
+
+use crate::codec::{DecodeError, Meta, decode, encode};
+
+/// How many commits one read asks for.
+const PAGE: usize = 512;
+/// How often a lost race is fought again before the caller hears of it.
+const MAX_CONFLICTS: u32 = 100;
+/// How often an append without an answer is repeated.
+const MAX_UNKNOWN: u32 = 6;
+
+/// Why a command had no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// The decider refused it.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// Nothing was stored; it may be tried again.
+    #[error("the event log is unavailable: {0}; try again later")]
+    Unavailable(String),
+    /// It may or may not be stored. Look before you act.
+    #[error("the event log did not say whether it stored the decision: {0}")]
+    Unknown(String),
+    /// The stream holds something that no correct writer wrote.
+    #[error(transparent)]
+    Illegal(#[from] IllegalEvent),
+    /// The stream holds bytes that are not a commit.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The event log found damage, or refuses the commit for good.
+    #[error("the event log refuses: {0}")]
+    Broken(String),
+}
+
+/// What a command gave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Executed {
+    /// The events, empty if it was already so.
+    pub events: Vec<Event>,
+    /// Position of the commit; of the stream's head where nothing was stored.
+    pub position: u64,
+    /// When the commit was recorded, Unix milliseconds; 0 where nothing was stored.
+    pub recorded_at_ms: i64,
+}
+
+/// A folded stream. Commands against it are decided on the newest state that its append can prove.
+pub struct Stream<S> {
+    log: Arc<dyn EventLog>,
+    name: StreamName,
+    state: S,
+    head: Head,
+}
+
+impl<S: Fold> Stream<S> {
+    /// Folds a stream from its beginning into `state`.
+    pub async fn load(log: Arc<dyn EventLog>, name: StreamName, state: S) -> Result<Self, ExecuteError> {
+        let mut stream = Self { log, name, state, head: Head::EMPTY };
+        stream.refresh().await?;
+        Ok(stream)
+    }
+
+    /// The state as of the last refresh or command.
+    pub fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// Position and hash of the last commit that was folded.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The stream's name.
+    pub fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// Folds what was written since.
+    pub async fn refresh(&mut self) -> Result<(), ExecuteError> {
+        loop {
+            let page = self
+                .log
+                .read(&self.name, self.head.position, PAGE)
+                .await
+                .map_err(read_error)?;
+            let last = page.len() < PAGE;
+            for recorded in &page {
+                self.take_in(recorded)?;
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_in(&mut self, recorded: &Recorded) -> Result<(), ExecuteError> {
+        if recorded.prev_hash != self.head.hash {
+            return Err(ExecuteError::Broken(format!(
+                "the commit at position {} of {} does not follow position {}",
+                recorded.position, self.name, self.head.position
+            )));
+        }
+        let commit = decode(recorded)?;
+        let envelope = commit.envelope.unwrap_or_default();
+        for event in &commit.events {
+            self.state.apply(&envelope, event)?;
+        }
+        self.head = recorded.head();
+        Ok(())
+    }
+
+    /// Decides and appends. A lost race is decided anew on what the winner wrote; an append without answer is repeated under its own id until it has one.
+    pub async fn execute(
+        &mut self,
+        meta: Meta,
+        mut decide: impl FnMut(&S) -> Result<Vec<Event>, Rejection>,
+    ) -> Result<Executed, ExecuteError> {
+        for _ in 0..MAX_CONFLICTS {
+            let events = decide(&self.state)?;
+            if events.is_empty() {
+                return Ok(Executed { events, position: self.head.position, recorded_at_ms: 0 });
+            }
+            let id = CommitId::new();
+            let payload = encode(id, &self.name, &meta, &events);
+            match self.append(id, NewCommit { id, payload }).await? {
+                Some(recorded) => {
+                    self.take_in(&recorded)?;
+                    return Ok(Executed {
+                        events,
+                        position: recorded.position,
+                        recorded_at_ms: recorded.recorded_at_ms,
+                    });
+                }
+                None => self.refresh().await?,
+            }
+        }
+        Err(ExecuteError::Unavailable(format!(
+            "other writers of {} were first {MAX_CONFLICTS} times in a row",
+            self.name
+        )))
+    }
+
+    /// Stored, or `None` if another writer was first.
+    async fn append(
+        &mut self,
+        id: CommitId,
+        commit: NewCommit,
+    ) -> Result<Option<Recorded>, ExecuteError> {
+        let mut unknown = 0;
+        loop {
+            match self.log.append(&self.name, self.head, commit.clone()).await {
+                Ok(recorded) => return Ok(Some(recorded)),
+                Err(AppendError::Conflict { .. }) => return Ok(None),
+                Err(AppendError::Unknown { reason }) => {
+                    unknown += 1;
+                    if unknown > MAX_UNKNOWN {
+                        return Err(ExecuteError::Unknown(reason));
+                    }
+                    tracing::warn!(stream = %self.name, commit = %id, %reason, "no answer to an append; asking again");
+                    tokio::time::sleep(backoff(unknown)).await;
+                }
+                Err(AppendError::Unavailable { reason }) => {
+                    // If an earlier try of this very commit had no answer, it may be stored all the same.
+                    return Err(if unknown > 0 {
+                        ExecuteError::Unknown(reason)
+                    } else {
+                        ExecuteError::Unavailable(reason)
+                    });
+                }
+                Err(e @ (AppendError::TooLarge { .. } | AppendError::Corrupt { .. })) => {
+                    return Err(ExecuteError::Broken(e.to_string()));
+                }
+            }
+        }
+    }
+}
+
+fn backoff(tries: u32) -> Duration {
+    Duration::from_millis(50 << tries.min(6))
+}
+
+fn read_error(error: ReadError) -> ExecuteError {
+    match error {
+        ReadError::Unavailable { reason } => ExecuteError::Unavailable(reason),
+        ReadError::Corrupt { reason } => ExecuteError::Broken(reason),
+    }
+}
