@@ -19,3 +19,6 @@ pub mod tile;
 pub mod trust;
 pub mod verdict;
 pub mod witness;
+
+#[cfg(test)]
+mod tests;

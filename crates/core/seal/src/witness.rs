@@ -164,8 +164,9 @@ pub struct Refusal {
     pub reason: String,
     /// The refused checkpoint with its note, where a trusted key of its log did sign it.
     pub signed: Option<Box<(Checkpoint, Note)>>,
-    /// Does the refused checkpoint state another root for the very size last cosigned? With a valid log signature that
-    /// proves that the log forked.
+    /// Does the refused checkpoint state another root for the very size last cosigned, or for the empty tree? With a valid
+    /// log signature that proves that the log forked; a consistency proof that fails proves nothing against the log, since
+    /// whoever sent the request chose the proof.
     pub contradicts: bool,
 }
 
@@ -210,8 +211,13 @@ impl Refusal {
         self.signed.is_some()
     }
 
-    /// Must it be kept as evidence? A signed checkpoint that is inconsistent, that contradicts the cosigned one, or that
-    /// came after the freeze is; a log that merely remembers an older size is not.
+    /// Is it proof by itself that the log signed two different trees?
+    pub fn proves_fork(&self) -> bool {
+        self.has_log_signature() && self.contradicts
+    }
+
+    /// Is it worth keeping as evidence? A signed checkpoint that contradicts or may not extend the cosigned one is, and one
+    /// that was sent to a frozen origin; a log that merely remembers an older size is not.
     pub fn is_evidence(&self) -> bool {
         let suspicious = match self.kind {
             RefusalKind::Frozen | RefusalKind::Inconsistent => true,
@@ -268,7 +274,10 @@ pub fn decide(
             log_signatures,
         }),
         Err((kind, reason)) => {
-            let contradicts = checkpoint.size == previous.size && checkpoint.root != previous.root;
+            let known = [(previous.size, previous.root), (0, empty_root())];
+            let contradicts = known
+                .iter()
+                .any(|(size, root)| checkpoint.size == *size && checkpoint.root != *root);
             let signed = Some(Box::new((checkpoint, request.note)));
             Err(Refusal {
                 kind,

@@ -20,6 +20,9 @@ pub use roots::Roots;
 pub use suspension::Suspension;
 pub use verified::{TrustedLog, TrustedWitness, VerifiedBundle};
 
+#[cfg(test)]
+pub(crate) use sshsig::verify as verify_sshsig;
+
 use crate::encoding::excerpt;
 use crate::merkle::Hash;
 use crate::note::{Note, NoteError, VkeyError};

@@ -221,7 +221,7 @@ impl Payload {
                 .vkeys
                 .iter()
                 .any(|key| key.public_key() == self.signing_key.public_key());
-            // DESIGN keeps the two apart: who steals the online signing key must not be able to seal, nor the reverse.
+            // Kept apart, so that whoever steals the online signing key cannot seal, nor the reverse.
             rule(!signs, || {
                 format!("{} has the signing key among its sealing keys", log.origin)
             })?;

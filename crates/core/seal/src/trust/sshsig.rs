@@ -52,7 +52,7 @@ fn wrap(packed: &str, width: usize) -> String {
 }
 
 /// Verifies an armored signature under the key that it names, and gives that key back.
-pub(super) fn verify(armored: &str, namespace: &str, message: &[u8]) -> Result<KeyData, String> {
+pub(crate) fn verify(armored: &str, namespace: &str, message: &[u8]) -> Result<KeyData, String> {
     let signature = decode(armored)?;
     if signature.version() != SshSig::VERSION || !signature.reserved().is_empty() {
         return Err("it has an unknown version or reserved data".to_owned());
