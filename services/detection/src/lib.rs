@@ -1,1 +1,29 @@
-//! The detection service: detectors, incidents.
+//! The detection service: detectors, signals and incidents.
+//!
+//! It follows the event log from its beginning. Detectors are pure functions over what the logs intended and one event; what they find becomes a signal, signals of one
+//! subject join one open incident, and a proven signal holds signing at once and classifies its incident from the plan.
+//!
+//! - `detectors`: `foreign-checkpoint` and `unexplained-key-use`.
+//! - `state`: the fold; `pending`: what the state still lacks; `perform`: doing it; `follow`: the task around them.
+//! - `report`, `grpc`, `view`, `timeline`, `words`: reports from outside, and incidents as people see them.
+//!
+//! **Invariant:** everything is derived from the log. A restart folds it again and finds nothing to do that was done.
+//!
+//! **Invariant:** however many findings a subject has, they make a bounded number of signals and one open incident.
+
+mod config;
+mod detectors;
+mod follow;
+mod grpc;
+mod ids;
+mod pending;
+mod perform;
+mod report;
+mod start;
+mod state;
+mod timeline;
+mod view;
+mod words;
+
+pub use config::{Config, ConfigError};
+pub use start::{Mounts, start};

@@ -1,0 +1,190 @@
+//! Following the event log: fold, detect, and do what is pending.
+//!
+//! One task does all of it, in order. While it catches up it only folds; at the live edge whatever the state still lacks is done. So a restart, a crash at any
+//! point and ordinary running are one path.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use sealwarden_engine::{ExecuteError, Node, decode};
+use sealwarden_eventlog::{Delivery, Filter, ReadError, Recorded, Subscription};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::pending::{Effect, pending};
+use crate::perform::perform;
+use crate::state::State;
+
+/// How long to wait before an effect that could not be stored is tried again: at first, and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LAST: Duration = Duration::from_secs(5);
+
+/// The folded state, shared with the handlers of calls.
+pub(crate) struct Watch {
+    state: RwLock<State>,
+    position: watch::Sender<u64>,
+}
+
+impl Watch {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: RwLock::new(State::default()),
+            position: watch::Sender::new(0),
+        }
+    }
+
+    /// Looks at the state. Keep it short: the follower waits meanwhile.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until `look` gives a value, looking again after each commit.
+    pub(crate) async fn wait_until<T>(&self, mut look: impl FnMut(&State) -> Option<T>) -> T {
+        let mut changes = self.position.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if let Some(found) = self.read(&mut look) {
+                return found;
+            }
+            // The sender lives in `self`, so waiting cannot fail.
+            let _ = changes.changed().await;
+        }
+    }
+
+    fn take_in(&self, recorded: &Recorded) {
+        match decode(recorded) {
+            Ok(commit) => {
+                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                state.take_in(&commit, recorded.head());
+            }
+            Err(error) => tracing::error!(%error, "a commit is passed over"),
+        }
+        self.position.send_replace(recorded.position);
+    }
+}
+
+/// The task's own memory; all of it can be lost.
+struct Follower {
+    node: Arc<Node>,
+    watch: Arc<Watch>,
+    /// Whether everything that is stored was folded.
+    live: bool,
+    /// Effects that were carried out, or never can be, and that the state does not show yet.
+    settled: BTreeSet<String>,
+    retry: Option<(Instant, Duration)>,
+}
+
+/// Follows until shutdown. An error ends the process: the log is damaged or closed.
+pub(crate) async fn follow(node: Arc<Node>, watch: Arc<Watch>) -> anyhow::Result<()> {
+    let mut follower = Follower {
+        node,
+        watch,
+        live: false,
+        settled: BTreeSet::new(),
+        retry: None,
+    };
+    let shutdown = follower.node.shutdown.clone();
+    let Some(mut subscription) = follower.subscribe().await? else {
+        return Ok(());
+    };
+    loop {
+        let retry_at = follower.retry.map(|(at, _)| at);
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            delivery = subscription.next() => follower.delivered(delivery)?,
+            () = sleep_until(retry_at) => follower.retry = follower.retry.map(|(_, wait)| (Instant::now(), wait)),
+        }
+        follower.act().await;
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Follower {
+    /// Subscribes from the beginning, waiting for a log that cannot be reached yet. `None` at shutdown.
+    async fn subscribe(&self) -> anyhow::Result<Option<Subscription>> {
+        let mut wait = RETRY_FIRST;
+        loop {
+            match self.node.log.subscribe(Filter::All, 0).await {
+                Ok(subscription) => return Ok(Some(subscription)),
+                Err(error @ ReadError::Corrupt { .. }) => return Err(error.into()),
+                Err(error @ ReadError::Unavailable { .. }) => {
+                    tracing::warn!(%error, "the event log cannot be followed yet");
+                }
+            }
+            tokio::select! {
+                () = self.node.shutdown.cancelled() => return Ok(None),
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(RETRY_LAST),
+            }
+        }
+    }
+
+    fn delivered(&mut self, delivery: Option<Result<Delivery, ReadError>>) -> anyhow::Result<()> {
+        match delivery {
+            Some(Ok(Delivery::Commit(recorded))) => self.watch.take_in(&recorded),
+            Some(Ok(Delivery::CaughtUp(_))) => self.live = true,
+            Some(Err(error @ ReadError::Unavailable { .. })) => {
+                tracing::warn!(%error, "following the event log is interrupted");
+            }
+            Some(Err(error @ ReadError::Corrupt { .. })) => return Err(error.into()),
+            None => anyhow::bail!("the event log was closed"),
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self) {
+        if !self.live || self.retry.is_some_and(|(at, _)| at > Instant::now()) {
+            return;
+        }
+        let now_ms = self.node.clock.now().wall_ms;
+        let effects = self
+            .watch
+            .read(|state| pending(state, self.node.plan.plan(), now_ms));
+        let keys: BTreeSet<String> = effects.iter().map(Effect::key).collect();
+        self.settled.retain(|key| keys.contains(key));
+        for effect in effects {
+            let key = effect.key();
+            if self.settled.contains(&key) {
+                continue;
+            }
+            match perform(&self.node, &self.watch, effect).await {
+                Ok(()) => {
+                    self.settled.insert(key);
+                }
+                Err(error) if may_pass(&error) => {
+                    tracing::warn!(effect = %key, %error, "it is tried again");
+                    self.back_off();
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(effect = %key, %error, "it cannot be done");
+                    self.settled.insert(key);
+                }
+            }
+        }
+        self.retry = None;
+    }
+
+    fn back_off(&mut self) {
+        let wait = self
+            .retry
+            .map_or(RETRY_FIRST, |(_, wait)| (wait * 2).min(RETRY_LAST));
+        self.retry = Some((Instant::now() + wait, wait));
+    }
+}
+
+fn may_pass(error: &ExecuteError) -> bool {
+    match error {
+        ExecuteError::Unavailable(_) | ExecuteError::Unknown(_) => true,
+        ExecuteError::Rejected(_)
+        | ExecuteError::Illegal(_)
+        | ExecuteError::Decode(_)
+        | ExecuteError::Broken(_) => false,
+    }
+}

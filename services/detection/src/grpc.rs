@@ -1,0 +1,279 @@
+//! The `Incidents` service.
+
+use std::sync::Arc;
+
+use sealwarden_domain::{Rejection, RejectionCode};
+use sealwarden_engine::{ExecuteError, Meta, Node};
+use sealwarden_pki::{Caller, CallerRole, caller_of, require};
+use sealwarden_wire::event::v1::{IncidentClassified, SignalReported};
+use sealwarden_wire::incident::v1::incidents_server::Incidents;
+use sealwarden_wire::incident::v1::{
+    ClassifyRequest, Incident, ListRequest, ListResponse, ReportRequest, ReportResponse,
+    ShowRequest,
+};
+use tonic::{Request, Response, Status};
+
+use crate::config::Config;
+use crate::follow::Watch;
+use crate::pending::classify as classification;
+use crate::perform::{classify, record_signal};
+use crate::report::{By, check_class, check_since, check_text, signal_of};
+use crate::state::{MAX_SIGNALS_PER_INCIDENT, State};
+use crate::view::{details, earliest, summary};
+
+/// The most incidents in one list, the newest.
+const MAX_LISTED: usize = 1000;
+/// The longest reason of a classification, in bytes.
+const MAX_REASON: usize = 2048;
+
+pub(crate) struct IncidentsService {
+    config: Config,
+    node: Arc<Node>,
+    watch: Arc<Watch>,
+}
+
+impl IncidentsService {
+    pub(crate) fn new(config: Config, node: Arc<Node>, watch: Arc<Watch>) -> Self {
+        Self {
+            config,
+            node,
+            watch,
+        }
+    }
+
+    /// Waits until everything that is in the log now is folded here.
+    async fn catch_up(&self) -> Result<(), Status> {
+        let edge = self.node.log.last_position().await;
+        let edge = edge.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.within(
+            self.watch
+                .wait_until(|state| (state.position >= edge).then_some(())),
+        )
+        .await
+    }
+
+    async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Status> {
+        tokio::time::timeout(self.config.report_wait(), work).await.map_err(|_elapsed| {
+            Status::unavailable(format!(
+                "the detection service has not caught up with the event log within {} ms; repeating the call is safe",
+                self.config.report_wait_ms
+            ))
+        })
+    }
+
+    /// A report is a signal once it is in the log; the follower does the rest.
+    async fn report(
+        &self,
+        caller: &Caller,
+        request: &ReportRequest,
+    ) -> Result<ReportResponse, Status> {
+        self.catch_up().await?;
+        let by = By {
+            name: caller.name.to_string(),
+            person: caller.role == CallerRole::Operator,
+        };
+        let times = (self.node.clock.now().wall_ms, self.config.clock_skew_ms);
+        let signal = self
+            .watch
+            .read(|state| {
+                signal_of(
+                    request,
+                    &by,
+                    state.known_logs(),
+                    self.node.plan.plan(),
+                    times,
+                )
+            })
+            .map_err(|bad| Status::invalid_argument(bad.to_string()))?;
+        self.watch.read(|state| room_for(state, &signal))?;
+        let meta = if by.person {
+            Meta::person(&by.name)
+        } else {
+            Meta::detector(&by.name)
+        };
+        let meta = meta
+            .correlated(signal.signal.clone())
+            .command(request.request_id.clone());
+        let id = signal.signal.clone();
+        record_signal(&self.node, meta, signal)
+            .await
+            .map_err(status)?;
+        let joined = self.watch.wait_until(|state| {
+            let known = state.signals.get(&id)?;
+            Some((known.incident.clone()?, known.reported.proven))
+        });
+        let (incident, proven) = self.within(joined).await?;
+        Ok(ReportResponse {
+            signal: id.clone(),
+            incident,
+            proven,
+        })
+    }
+
+    async fn classify(
+        &self,
+        caller: &Caller,
+        request: &ClassifyRequest,
+    ) -> Result<Incident, Status> {
+        let invalid = |reason: String| Status::invalid_argument(reason);
+        check_text("reason", &request.reason, MAX_REASON)
+            .map_err(|bad| invalid(bad.to_string()))?;
+        check_class(&request.class, self.node.plan.plan())
+            .map_err(|bad| invalid(bad.to_string()))?;
+        let now_ms = self.node.clock.now().wall_ms;
+        check_since(
+            request.compromised_since_ms,
+            now_ms,
+            self.config.clock_skew_ms,
+        )
+        .map_err(invalid)?;
+        self.catch_up().await?;
+        let classified = self.classification(caller, request)?;
+        let meta = Meta::person(caller.name.as_str()).correlated(request.incident.clone());
+        let executed = classify(&self.node, meta, &request.incident, classified)
+            .await
+            .map_err(status)?;
+        let seen = self
+            .watch
+            .wait_until(|state| (state.position >= executed.position).then_some(()));
+        self.within(seen).await?;
+        self.show(&request.incident)
+    }
+
+    fn classification(
+        &self,
+        caller: &Caller,
+        request: &ClassifyRequest,
+    ) -> Result<IncidentClassified, Status> {
+        let unknown = || not_found(&request.incident);
+        let class = self
+            .node
+            .plan
+            .plan()
+            .class(&request.class)
+            .ok_or_else(unknown)?;
+        let since_ms = self.watch.read(|state| {
+            let incident = state.incidents.get(&request.incident).ok_or_else(unknown)?;
+            let known = incident
+                .classified
+                .as_ref()
+                .is_some_and(|c| c.compromised_since_ms != 0);
+            // The first classification has a time: what was seen first, unless a person says more.
+            Ok::<i64, Status>(match request.compromised_since_ms {
+                0 if !known => earliest(state, incident),
+                since_ms => since_ms,
+            })
+        })?;
+        let by = format!("person {}", caller.name);
+        Ok(classification(class, since_ms, by, request.reason.clone()))
+    }
+
+    fn show(&self, id: &str) -> Result<Incident, Status> {
+        self.watch
+            .read(|state| details(state, id))
+            .ok_or_else(|| not_found(id))
+    }
+}
+
+fn not_found(id: &str) -> Status {
+    let id: String = id.chars().take(64).collect();
+    Status::not_found(format!(
+        "there is no incident {id:?}; `sealwarden incident list` shows all"
+    ))
+}
+
+/// Reporters get as much room in one incident as detectors have. A report that is known already needs none.
+fn room_for(state: &State, signal: &SignalReported) -> Result<(), Status> {
+    if state.signals.contains_key(&signal.signal) {
+        return Ok(());
+    }
+    let Some(id) = state.open_incident(&signal.subject) else {
+        return Ok(());
+    };
+    let joined = state
+        .incidents
+        .get(id)
+        .map_or(0, |incident| incident.signals.len());
+    // Detectors' own signals have at most one share, so twice the share leaves one for reports.
+    let full = u32::try_from(joined).is_ok_and(|joined| joined < 2 * MAX_SIGNALS_PER_INCIDENT);
+    if full {
+        return Ok(());
+    }
+    Err(Status::resource_exhausted(format!(
+        "incident {id} on {} has {joined} signals already and takes in no more; see `sealwarden incident show {id}`",
+        signal.subject
+    )))
+}
+
+fn status(error: ExecuteError) -> Status {
+    match error {
+        ExecuteError::Rejected(Rejection { code, reason }) => match code {
+            RejectionCode::NotFound => Status::not_found(reason),
+            RejectionCode::Invalid => Status::invalid_argument(reason),
+            RejectionCode::NotNow => Status::failed_precondition(reason),
+            RejectionCode::Refused => Status::permission_denied(reason),
+        },
+        error @ (ExecuteError::Unavailable(_) | ExecuteError::Unknown(_)) => {
+            Status::unavailable(error.to_string())
+        }
+        error @ (ExecuteError::Illegal(_) | ExecuteError::Decode(_) | ExecuteError::Broken(_)) => {
+            Status::data_loss(error.to_string())
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Incidents for IncidentsService {
+    async fn report(
+        &self,
+        request: Request<ReportRequest>,
+    ) -> Result<Response<ReportResponse>, Status> {
+        let caller = caller_of(&request)?;
+        require(
+            &caller,
+            &[CallerRole::Detector, CallerRole::Operator, CallerRole::Node],
+        )?;
+        Self::report(self, &caller, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        require(
+            &caller_of(&request)?,
+            &[CallerRole::Operator, CallerRole::Node],
+        )?;
+        let open_only = request.get_ref().open_only;
+        let mut incidents: Vec<Incident> = self.watch.read(|state| {
+            let wanted = state
+                .incidents
+                .iter()
+                .filter(|(_, i)| i.opened.is_some() && (!open_only || i.is_open()));
+            wanted
+                .map(|(id, incident)| summary(state, id, incident))
+                .collect()
+        });
+        incidents.sort_by_key(|incident| std::cmp::Reverse(incident.opened_at_ms));
+        incidents.truncate(MAX_LISTED);
+        Ok(Response::new(ListResponse { incidents }))
+    }
+
+    async fn show(&self, request: Request<ShowRequest>) -> Result<Response<Incident>, Status> {
+        require(
+            &caller_of(&request)?,
+            &[CallerRole::Operator, CallerRole::Node],
+        )?;
+        Self::show(self, &request.get_ref().incident).map(Response::new)
+    }
+
+    async fn classify(
+        &self,
+        request: Request<ClassifyRequest>,
+    ) -> Result<Response<Incident>, Status> {
+        let caller = caller_of(&request)?;
+        require(&caller, &[CallerRole::Operator])?;
+        Self::classify(self, &caller, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+}

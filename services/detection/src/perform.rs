@@ -1,0 +1,207 @@
+//! Carrying effects out. Each is decided anew on the newest state of its stream, so doing one twice changes nothing.
+
+use std::sync::Arc;
+
+use sealwarden_domain::incident::{self, Incident};
+use sealwarden_domain::log_control::{self, LogControl, Origin};
+use sealwarden_domain::{Fold, IllegalEvent, Rejection, RejectionCode};
+use sealwarden_engine::{ExecuteError, Executed, Meta, Node, Stream, StreamName};
+use sealwarden_eventlog::Head;
+use sealwarden_wire::event::v1::{
+    Envelope, Event, HoldPlaced, IncidentClassified, SignalReported, event::Kind,
+};
+use tracing::Instrument as _;
+
+use crate::follow::Watch;
+use crate::pending::Effect;
+
+/// A `signal/<id>` stream: it holds one record at most.
+#[derive(Debug, Default)]
+pub(crate) struct SignalStream {
+    recorded: bool,
+}
+
+impl Fold for SignalStream {
+    fn apply(&mut self, _: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
+        self.recorded |= matches!(event.kind, Some(Kind::SignalReported(_)));
+        Ok(())
+    }
+}
+
+/// Carries one effect out.
+pub(crate) async fn perform(
+    node: &Node,
+    watch: &Watch,
+    effect: Effect,
+) -> Result<(), ExecuteError> {
+    match effect {
+        Effect::PlaceHold { log, hold } => place_hold(node, watch, &log, hold).await,
+        Effect::RecordSignal {
+            signal,
+            cause,
+            traceparent,
+        } => {
+            let span = sealwarden_telemetry::with_parent(
+                Some(&traceparent),
+                tracing::info_span!("signal", signal = %signal.signal, detector = %signal.detector),
+            );
+            let meta = Meta::detector(&signal.detector)
+                .caused_by(cause)
+                .correlated(signal.signal.clone());
+            record_signal(node, meta, *signal)
+                .instrument(span)
+                .await
+                .map(drop)
+        }
+        Effect::JoinIncident { signal } => join_incident(node, watch, *signal).await,
+        Effect::Classify {
+            incident,
+            classified,
+        } => {
+            let meta = node.meta().correlated(incident.clone());
+            let executed = classify(node, meta, &incident, *classified).await?;
+            if !executed.events.is_empty() {
+                tracing::warn!(%incident, "incident classified");
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Records a signal, once.
+pub(crate) async fn record_signal(
+    node: &Node,
+    meta: Meta,
+    signal: SignalReported,
+) -> Result<Executed, ExecuteError> {
+    let mut stream: Stream<SignalStream> = node.stream("signal", &signal.signal).await?;
+    let executed = stream
+        .execute(meta, |state| {
+            let once = sealwarden_domain::fold::event(Kind::SignalReported(signal.clone()));
+            Ok(if state.recorded {
+                Vec::new()
+            } else {
+                vec![once]
+            })
+        })
+        .await?;
+    if !executed.events.is_empty() {
+        tracing::warn!(signal = %signal.signal, detector = %signal.detector, subject = %signal.subject, proven = signal.proven, seen = %signal.seen, "signal");
+    }
+    Ok(executed)
+}
+
+/// Classifies an incident.
+pub(crate) async fn classify(
+    node: &Node,
+    meta: Meta,
+    id: &str,
+    classified: IncidentClassified,
+) -> Result<Executed, ExecuteError> {
+    let mut stream: Stream<Incident> = node.stream("incident", id).await?;
+    stream
+        .execute(meta, |state| {
+            if state.opened.is_none() {
+                let reason = format!("there is no incident {id}");
+                return Err(Rejection::new(RejectionCode::NotFound, reason));
+            }
+            incident::decide(state, incident::Command::Classify(classified.clone()))
+        })
+        .await
+}
+
+/// Stops signing. The log's stream is long, so it is gone on with from where it is folded already.
+async fn place_hold(
+    node: &Node,
+    watch: &Watch,
+    log: &str,
+    hold: HoldPlaced,
+) -> Result<(), ExecuteError> {
+    let name = StreamName::new("log", log).map_err(|e| ExecuteError::Broken(e.to_string()))?;
+    let (state, head) = watch.read(|known| {
+        let head = known.heads.get(log).copied().unwrap_or(Head::EMPTY);
+        (
+            known.logs.get(log).map(without_intents).unwrap_or_default(),
+            head,
+        )
+    });
+    let mut stream = Stream::resume(Arc::clone(&node.log), name, state, head);
+    let meta = node
+        .meta()
+        .correlated(hold.incident.clone())
+        .caused_by(hold.signal.clone());
+    let command = log_control::Command::PlaceHold(hold.clone());
+    let executed = stream
+        .execute(meta, |state| {
+            log_control::decide(state, command.clone(), node.clock.now())
+        })
+        .await?;
+    if !executed.events.is_empty() {
+        tracing::warn!(origin = %hold.origin, incident = %hold.incident, signal = %hold.signal, "signing is held");
+    }
+    Ok(())
+}
+
+/// Holds need no intents, and a log has very many of them.
+fn without_intents(log: &LogControl) -> LogControl {
+    let bare = |o: &Origin| Origin {
+        origin: o.origin.clone(),
+        vkey: o.vkey.clone(),
+        key_id: o.key_id.clone(),
+        provider: o.provider.clone(),
+        provider_can_disable: o.provider_can_disable,
+        node: o.node.clone(),
+        predecessor: o.predecessor.clone(),
+        opened_at_ms: o.opened_at_ms,
+        intents: std::collections::BTreeMap::new(),
+        published_size: o.published_size,
+        isolation: o.isolation,
+        compromised_since_ms: o.compromised_since_ms,
+    };
+    LogControl {
+        origins: log.origins.iter().map(bare).collect(),
+        grants: log.grants.clone(),
+        requests: log.requests.clone(),
+        holds: log.holds.clone(),
+        directives: log.directives.clone(),
+    }
+}
+
+/// Joins the subject's open incident or opens the next. If the incident is closed meanwhile, the next one is tried when that has been folded.
+async fn join_incident(
+    node: &Node,
+    watch: &Watch,
+    signal: SignalReported,
+) -> Result<(), ExecuteError> {
+    let id = watch.read(|known| known.incident_for(&signal.subject));
+    let mut stream: Stream<Incident> = node.stream("incident", &id).await?;
+    let meta = node
+        .meta()
+        .correlated(id.clone())
+        .caused_by(signal.signal.clone());
+    let executed = stream
+        .execute(meta, |state| {
+            let command = if state.opened.is_some() {
+                incident::Command::Join(signal.clone())
+            } else {
+                incident::Command::Open {
+                    incident: id.clone(),
+                    signal: signal.clone(),
+                }
+            };
+            incident::decide(state, command)
+        })
+        .await;
+    match executed {
+        Ok(executed) => {
+            if !executed.events.is_empty() {
+                tracing::warn!(incident = %id, signal = %signal.signal, "signal joined the incident");
+            }
+            Ok(())
+        }
+        Err(ExecuteError::Rejected(rejection)) if rejection.code == RejectionCode::NotNow => Err(
+            ExecuteError::Unavailable(format!("incident {id} was closed meanwhile")),
+        ),
+        Err(error) => Err(error),
+    }
+}

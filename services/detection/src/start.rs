@@ -1,0 +1,36 @@
+//! Starting the service.
+
+use std::sync::Arc;
+
+use sealwarden_engine::Node;
+use sealwarden_wire::incident::v1::incidents_server::IncidentsServer;
+use tokio::task::JoinSet;
+use tonic::service::Routes;
+
+use crate::config::Config;
+use crate::follow::{Watch, follow};
+use crate::grpc::IncidentsService;
+
+/// What the service gives to its host.
+pub struct Mounts {
+    /// Its gRPC services.
+    pub grpc: Routes,
+    /// Its HTTP routes: none.
+    pub http: axum::Router,
+    /// Its tasks. They end at shutdown; an error ends the process.
+    pub tasks: JoinSet<anyhow::Result<()>>,
+}
+
+/// Starts following the log. Calls are answered from what was followed so far.
+pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
+    config.validate()?;
+    let watch = Arc::new(Watch::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(follow(Arc::clone(&node), Arc::clone(&watch)));
+    let service = IncidentsService::new(config, node, watch);
+    Ok(Mounts {
+        grpc: Routes::new(IncidentsServer::new(service)),
+        http: axum::Router::new(),
+        tasks,
+    })
+}

@@ -1,0 +1,206 @@
+//! Events in a person's words, one line each.
+
+use std::collections::BTreeMap;
+
+use sealwarden_domain::incident::{stage_name, time_text};
+use sealwarden_domain::log_control::{LogControl, acknowledgement_results, kind_name};
+use sealwarden_wire::event::v1::{
+    ApprovalRecorded, DirectiveAcknowledged, Fenced, IncidentClassified, RunOutcome, StepEnded,
+    StepOutcome, event::Kind,
+};
+
+/// The line for an event in the stream with this id; `None` for what is no part of a story.
+pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) -> Option<String> {
+    Some(match kind {
+        Kind::SignalReported(e) => {
+            let proof = if e.proven {
+                "with proof"
+            } else {
+                "without proof"
+            };
+            format!(
+                "{} reports {}, {proof}. {} {}",
+                e.detector, e.class, e.seen, e.expected
+            )
+        }
+        Kind::HoldPlaced(e) => {
+            format!(
+                "signing with {} is held until {}",
+                e.origin,
+                time_text(e.expires_at_ms)
+            )
+        }
+        Kind::IncidentOpened(e) => format!("incident opened: {}", e.title),
+        Kind::SignalJoined(e) => format!("signal {} of {} joined", e.signal, e.detector),
+        Kind::IncidentClassified(e) => classified(e),
+        Kind::IncidentStageReached(e) => format!("{}: {}", stage_name(e.stage()), e.reason),
+        Kind::RunLinked(e) => format!("run {} of runbook {} works on it", e.run, e.runbook),
+        Kind::EvidenceSealed(e) => {
+            format!(
+                "{} files of evidence sealed in {} (manifest {})",
+                e.files, e.bundle, e.manifest_sha256
+            )
+        }
+        Kind::DirectiveIssued(e) => {
+            let d = e.directive.as_ref()?;
+            format!(
+                "directive {} orders {} (step {} of run {})",
+                d.epoch,
+                kind_name(d.kind()),
+                d.step,
+                d.run
+            )
+        }
+        Kind::DirectiveAcknowledged(e) => acknowledged(e, logs.get(id)),
+        Kind::DirectiveRefused(e) => {
+            format!("{} refuses directive {}: {}", e.node, e.epoch, e.reason)
+        }
+        Kind::Fenced(e) => fenced(e),
+        Kind::Isolated(e) => format!(
+            "isolated: provider: {}; witness: {}; trust bundle: {}",
+            e.provider, e.witness, e.trust
+        ),
+        Kind::OriginOpened(e) => {
+            format!("origin {} opened in place of {}", e.origin, e.predecessor)
+        }
+        Kind::TrustPublished(e) => {
+            format!("trust bundle version {} published: {}", e.version, e.reason)
+        }
+        Kind::SuspensionAdded(e) => {
+            format!(
+                "{} is suspended in the trust bundle from {}",
+                e.origin,
+                time_text(e.from_ms)
+            )
+        }
+        Kind::RunStarted(e) => format!("run {} of runbook {} began", e.run, e.runbook),
+        Kind::InputsResolved(e) => format!(
+            "step {} is ready: {}",
+            e.step,
+            e.inputs.trim_end().replace('\n', ", ")
+        ),
+        Kind::ApprovalRecorded(e) => approval(e),
+        Kind::ApprovalRefused(e) => {
+            format!(
+                "an approval of step {} by {} does not count ({}): {}",
+                e.step, e.person, e.code, e.reason
+            )
+        }
+        Kind::StepStarted(e) => format!("step {} began (attempt {})", e.step, e.attempt),
+        Kind::StepProgressed(e) => {
+            let missing = if e.missing.is_empty() {
+                String::new()
+            } else {
+                format!("; waiting for {}", e.missing.join(", "))
+            };
+            format!("step {}: {}{missing}", e.step, e.text)
+        }
+        Kind::StepEnded(e) => step_ended(e),
+        Kind::StepUnknown(e) => format!("step {} ended without an answer: {}", e.step, e.reason),
+        Kind::RunEnded(e) => {
+            let outcome = match e.outcome() {
+                RunOutcome::Completed => "completed",
+                RunOutcome::Failed => "failed",
+                RunOutcome::Unspecified => "ended",
+            };
+            format!("the run {outcome}: {}", e.reason)
+        }
+        Kind::SignatureWithheld(e) => {
+            format!(
+                "{} threw a signature of {} at size {} away: {}",
+                e.node, e.origin, e.size, e.reason
+            )
+        }
+        Kind::PermitRequested(_)
+        | Kind::PermitGranted(_)
+        | Kind::PermitReleased(_)
+        | Kind::IntentRecorded(_)
+        | Kind::CheckpointPublished(_)
+        | Kind::KeyUseObserved(_)
+        | Kind::CheckpointSighted(_)
+        | Kind::NodeEnrolled(_)
+        | Kind::ServiceAnnounced(_) => return None,
+    })
+}
+
+fn classified(e: &IncidentClassified) -> String {
+    let since = time_text(e.compromised_since_ms);
+    let since = if since.is_empty() {
+        since
+    } else {
+        format!(", compromised since {since} at the earliest")
+    };
+    format!(
+        "classified as {} ({}) by {}{since}: {}",
+        e.class, e.severity, e.by, e.reason
+    )
+}
+
+fn acknowledged(e: &DirectiveAcknowledged, log: Option<&LogControl>) -> String {
+    let kind = log
+        .and_then(|log| log.directives.get(&e.epoch))
+        .map_or("", |d| kind_name(d.kind()));
+    let results: Vec<String> = acknowledgement_results(&e.note)
+        .into_iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    let results = if results.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", results.join("; "))
+    };
+    format!("{} enforces directive {} {kind}{results}", e.node, e.epoch)
+}
+
+fn fenced(e: &Fenced) -> String {
+    let nodes: Vec<String> = e
+        .nodes
+        .iter()
+        .map(|node| format!("{} {}", node.node, node.how))
+        .collect();
+    format!(
+        "fenced: no node can sign with {} any more ({})",
+        e.origin,
+        nodes.join("; ")
+    )
+}
+
+fn approval(e: &ApprovalRecorded) -> String {
+    let decision = match e.decision.as_str() {
+        "deny" => "denies",
+        "confirm" => "confirms",
+        _ => "approves",
+    };
+    format!(
+        "{} ({}) {decision} step {}",
+        e.person,
+        e.roles.join(", "),
+        e.step
+    )
+}
+
+fn step_ended(e: &StepEnded) -> String {
+    let how = if e.observed {
+        " (found by looking)"
+    } else {
+        ""
+    };
+    match e.outcome() {
+        StepOutcome::Done => {
+            let outputs: Vec<String> = e
+                .outputs
+                .iter()
+                .map(|(name, value)| format!("{name} {value}"))
+                .collect();
+            let outputs = if outputs.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", outputs.join(", "))
+            };
+            format!("step {} is done{how}{outputs}", e.step)
+        }
+        StepOutcome::NotDone | StepOutcome::Unspecified => {
+            format!("step {} was not done{how}: {}", e.step, e.error)
+        }
+    }
+}
