@@ -15,11 +15,11 @@ mod signature;
 mod statement;
 
 pub use check::{Accepted, Expectation, Standing, check};
-pub use refusal::{Refusal, RefusalCode};
 pub(crate) use check::{authenticate, counted_roles, in_words};
 pub use directive::{DirectiveExpectation, Order, verify_directive, wire_kind};
 pub use inputs::{Inputs, InputsError, MAX_INPUTS_BYTES};
 pub(crate) use inputs::{is_line_breaking, sha256_hex};
+pub use refusal::{Refusal, RefusalCode};
 pub use signature::{MAX_SIGNATURE_BYTES, Signature, SignatureError, sign};
 pub(crate) use statement::rfc3339_ms;
 pub use statement::{

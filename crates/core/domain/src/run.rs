@@ -21,7 +21,7 @@ mod view;
 
 pub use decide::{Command, End, decide};
 pub use pending::{AttemptId, Effect, next_wake_ms, pending};
-pub use pinned::Pinned;
+pub use pinned::{Pinned, Unusable};
 pub use state::{
     Attempt, Decided, MAX_REFUSALS, Phase, Refused, RunEnd, RunState, StepState, idempotency_key,
 };

@@ -73,7 +73,7 @@ pub enum Unusable {
 
 /// Why a step's inputs cannot be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveError {
+pub(crate) enum ResolveError {
     /// A value is missing or of the wrong type.
     #[error(transparent)]
     Unresolved(#[from] Unresolved),

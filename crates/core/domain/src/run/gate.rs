@@ -1,0 +1,126 @@
+//! What stands before a step's start. Read from the runbook it was proven once; here it is checked again at the moment itself.
+
+use sealwarden_runbook::{Action, Assessment};
+
+use super::pinned::Pinned;
+use super::state::{Phase, RunState, StepState};
+use crate::approval::{in_words, rfc3339_ms};
+use crate::fold::{At, Rejection, RejectionCode};
+
+/// Whether a step may begin now, and if not, why. Everything but the signatures, which [`super::confirm::reverify`] checks again at the start itself.
+pub(crate) fn may_begin(
+    state: &RunState,
+    pinned: &Pinned,
+    id: &str,
+    step: &StepState,
+    at: At,
+) -> Result<(), Rejection> {
+    let not_now = |reason: String| Err(Rejection::new(RejectionCode::NotNow, reason));
+    let refused = |reason: String| Err(Rejection::new(RejectionCode::Refused, reason));
+    if let Some(closed) = closed(state, step) {
+        return not_now(format!("step {id} does not begin: {closed}"));
+    }
+    if step.phase == Phase::Blocked || !state.needs_done(pinned, id, None) {
+        return not_now(format!(
+            "step {id} waits for {}",
+            undone(state, pinned, id).join(", ")
+        ));
+    }
+    let spec = pinned.action(id).map(Action::spec);
+    if spec.is_none_or(|spec| spec.manual) {
+        return refused(format!(
+            "people perform step {id}; it ends by their confirmations"
+        ));
+    }
+    let ready_ms = step
+        .ended_at_ms
+        .saturating_add(pinned.backoff_ms(id, step.attempts));
+    if step.attempts > 0 && at.wall_ms < ready_ms {
+        return not_now(format!(
+            "step {id} is tried again at {}",
+            rfc3339_ms(ready_ms)
+        ));
+    }
+    quorum_met(pinned, id, step, at)?;
+    if spec.is_some_and(|spec| spec.needs_snapshot) && !has_snapshot(state, pinned) {
+        return refused(format!(
+            "step {id} needs a completed evidence snapshot in this run, and there is none"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether nobody denies and enough people stand for the step at this moment.
+pub(crate) fn quorum_met(
+    pinned: &Pinned,
+    id: &str,
+    step: &StepState,
+    at: At,
+) -> Result<(), Rejection> {
+    let refused = |reason: String| Err(Rejection::new(RejectionCode::Refused, reason));
+    if let Some(denied) = step.denied_by(at.wall_ms) {
+        let person = &denied.person;
+        return refused(format!(
+            "{person} denied step {id}; it waits until {person} approves it with a new statement"
+        ));
+    }
+    let Some(quorum) = pinned.quorum(id) else {
+        return Ok(());
+    };
+    match step.assess(quorum, at.wall_ms) {
+        Assessment::Met(_) => Ok(()),
+        Assessment::Missing(missing) => {
+            let mut reason = format!(
+                "step {id} waits for approvals: missing {}",
+                in_words(&missing)
+            );
+            let expired = step
+                .decided
+                .iter()
+                .filter(|decided| !decided.stands(at.wall_ms))
+                .count();
+            if expired > 0 {
+                reason = format!("{reason} ({expired} expired before it started)");
+            }
+            refused(reason)
+        }
+    }
+}
+
+/// Why a step takes neither starts nor decisions any more; `None` while it does.
+pub(crate) fn closed(state: &RunState, step: &StepState) -> Option<String> {
+    if let Some(end) = state.ended() {
+        return Some(format!("the run ended at {}", rfc3339_ms(end.at_ms)));
+    }
+    match &step.phase {
+        Phase::Blocked | Phase::Ready => None,
+        Phase::Running(attempt) => Some(format!("its attempt {} runs", attempt.number)),
+        Phase::Unknown { attempt, .. } => Some(format!(
+            "nobody knows yet how its attempt {} ended",
+            attempt.number
+        )),
+        Phase::Done => Some(format!("it is done since {}", rfc3339_ms(step.ended_at_ms))),
+        Phase::Failed => Some(format!("it failed after {} attempts", step.attempts)),
+    }
+}
+
+/// The steps that a step waits for.
+pub(crate) fn undone(state: &RunState, pinned: &Pinned, id: &str) -> Vec<String> {
+    let done = |need: &&String| {
+        state
+            .step(need)
+            .is_some_and(|step| step.phase == Phase::Done)
+    };
+    pinned
+        .needs(id)
+        .iter()
+        .filter(|need| !done(need))
+        .cloned()
+        .collect()
+}
+
+fn has_snapshot(state: &RunState, pinned: &Pinned) -> bool {
+    state.steps().iter().any(|(id, step)| {
+        step.phase == Phase::Done && pinned.action(id) == Some(Action::SnapshotEvidence)
+    })
+}

@@ -1,0 +1,8 @@
+//! What runs promise: transitions, resuming from every prefix, and properties under random orders.
+
+mod approvals;
+mod illegal;
+mod random;
+mod steps;
+mod views;
+mod world;

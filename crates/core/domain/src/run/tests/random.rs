@@ -1,0 +1,151 @@
+//! Whatever order commands come in: nothing starts before its needs and its quorum, and no attempt starts twice.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use sealwarden_wire::event::v1::event::Kind;
+
+use super::world::{ORDER, World};
+use crate::approval::Decision;
+use crate::approval::fixture::PEOPLE;
+use crate::run::{Effect, Phase, RunState, prepare};
+
+#[derive(Clone, Debug)]
+enum Move {
+    Begin(usize),
+    Done(usize),
+    NotDone(usize),
+    Lose(usize, bool),
+    Decide {
+        person: usize,
+        step: usize,
+        decision: Decision,
+    },
+    Wait(i64),
+    /// The process dies; another goes on.
+    Crash,
+    /// Do what is pending.
+    Work,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let step = 0..ORDER.len();
+    let decision = prop_oneof![4 => Just(Decision::Approve), 1 => Just(Decision::Deny), 3 => Just(Decision::Confirm)];
+    let one = prop_oneof![
+        2 => step.clone().prop_map(Move::Begin),
+        2 => step.clone().prop_map(Move::Done),
+        1 => step.clone().prop_map(Move::NotDone),
+        1 => (step.clone(), any::<bool>()).prop_map(|(step, person)| Move::Lose(step, person)),
+        6 => (0..PEOPLE.len(), step, decision)
+            .prop_map(|(person, step, decision)| Move::Decide { person, step, decision }),
+        1 => (1_i64..1_200_000).prop_map(Move::Wait),
+        1 => Just(Move::Crash),
+        6 => Just(Move::Work),
+    ];
+    prop::collection::vec(one, 0..60)
+}
+
+fn work(world: &mut World) -> Vec<Kind> {
+    let mut events = Vec::new();
+    for effect in world.pending() {
+        match effect {
+            Effect::Begin { step } => events.extend(world.begin(&step).unwrap()),
+            Effect::Execute { id, .. } | Effect::Observe { id, .. } => {
+                events.extend(world.end(&id.step, Ok(())).unwrap());
+            }
+            Effect::AskPerson { .. } => {}
+        }
+    }
+    events
+}
+
+fn play(world: &mut World, next: &Move) -> Vec<Kind> {
+    match next {
+        Move::Begin(step) => world.begin(ORDER[*step]).unwrap_or_default(),
+        Move::Done(step) => world.end(ORDER[*step], Ok(())).unwrap_or_default(),
+        Move::NotDone(step) => world.end(ORDER[*step], Err("no")).unwrap_or_default(),
+        Move::Lose(step, person) => world.lose(ORDER[*step], *person).unwrap_or_default(),
+        Move::Decide {
+            person,
+            step,
+            decision,
+        } => {
+            if prepare(&world.state, ORDER[*step], world.at()).is_err() {
+                return Vec::new();
+            }
+            world.decided(PEOPLE[*person].0, ORDER[*step], *decision)
+        }
+        Move::Wait(ms) => {
+            world.now_ms += ms;
+            Vec::new()
+        }
+        Move::Crash => {
+            world.own.clear();
+            Vec::new()
+        }
+        Move::Work => work(world),
+    }
+}
+
+/// Whether the step may start, said once more in other words than the decider's.
+fn startable(before: &RunState, step: &str, now_ms: i64, confirming: bool) -> bool {
+    let pinned = before.pinned().unwrap();
+    let state = before.step(step).unwrap();
+    let needs = pinned
+        .needs(step)
+        .iter()
+        .all(|need| before.step(need).unwrap().phase == Phase::Done);
+    let latest = |person: &str| {
+        state
+            .decided
+            .iter()
+            .rev()
+            .find(|decided| decided.person == person)
+    };
+    let standing = PEOPLE.iter().filter_map(|(person, _)| latest(person));
+    let denied = standing
+        .clone()
+        .any(|decided| decided.decision == Decision::Deny);
+    let standing: Vec<_> = standing
+        .filter(|decided| decided.expires_ms > now_ms)
+        .collect();
+    let enough = match step {
+        "isolate" | "rotate" => standing.len() >= 2,
+        "publish" => !standing.is_empty(),
+        // The confirmation that completes the quorum is in the same commit.
+        "tell" => confirming && !standing.is_empty(),
+        _ => true,
+    };
+    needs
+        && !(denied && !confirming)
+        && enough
+        && standing.iter().all(|decided| decided.person != "rita")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn nothing_starts_too_early_or_twice(moves in moves()) {
+        let mut world = World::started();
+        let mut started = BTreeSet::new();
+        for next in &moves {
+            let first = world.log.len();
+            let before = world.state.clone();
+            let now_ms = world.now_ms;
+            play(&mut world, next);
+            let mut state = before;
+            for (at_ms, commit) in world.log[first..].to_vec() {
+                let whole = state.clone();
+                for kind in &commit {
+                    if let Kind::StepStarted(event) = kind {
+                        let confirming = matches!(commit.first(), Some(Kind::ApprovalRecorded(_)));
+                        prop_assert!(startable(&whole, &event.step, now_ms, confirming), "{event:?}");
+                        prop_assert!(started.insert((event.step.clone(), event.attempt)), "twice: {event:?}");
+                    }
+                    super::world::apply(&mut state, kind, at_ms);
+                }
+            }
+            prop_assert_eq!(&state, &world.state, "the fold of the log is the live state");
+        }
+    }
+}
