@@ -26,18 +26,26 @@ pub use statement::{
     Decision, Environment, MAX_STATEMENT_BYTES, Namespace, Statement, StatementError,
 };
 
+use std::fmt::Write as _;
+
 use sealwarden_runbook::Roster;
 
 /// The roster as an `allowed_signers` file for `ssh-keygen -Y verify -f FILE -I PERSON -n NAMESPACE -s SIGNATURE < STATEMENT`.
 ///
 /// Format: ssh-keygen(1), "ALLOWED SIGNERS". Each key is allowed for this namespace only.
 pub fn allowed_signers(roster: &Roster, namespace: Namespace) -> String {
-    roster
-        .people()
-        .iter()
-        .flat_map(|person| person.keys.iter().map(move |key| (person, key)))
-        .map(|(person, key)| format!("{} namespaces=\"{namespace}\" {}\n", person.id, key.line))
-        .collect()
+    let mut text = String::new();
+    for person in roster.people() {
+        for key in &person.keys {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "{} namespaces=\"{namespace}\" {}",
+                person.id, key.line
+            );
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! People with keys, a plan and a runbook for the tests of approvals and runs.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use sealwarden_runbook::Roster;
 use sealwarden_wire::event::v1::RunStarted;
@@ -135,10 +136,12 @@ pub(crate) fn roster_text(more: &BTreeMap<&str, String>) -> String {
             .flatten()
             .map(|key| format!("\"{}\"", key.trim()))
             .collect();
-        text.push_str(&format!(
-            "  - {{id: {id}, name: {id}, roles: [{roles}], contact: none, keys: [{}]}}\n",
+        writeln!(
+            text,
+            "  - {{id: {id}, name: {id}, roles: [{roles}], contact: none, keys: [{}]}}",
             keys.join(", ")
-        ));
+        )
+        .unwrap();
     }
     text
 }

@@ -85,10 +85,10 @@ impl Signature {
         let key = PublicKey::from(self.0.public_key().clone());
         key.verify(self.0.namespace(), text.as_bytes(), &self.0)
             .map_err(|_| SignatureError::NotOverText)?;
-        match self.0.public_key() {
-            KeyData::SkEd25519(_) => self.check_touch(),
-            _ => Ok(()),
+        if matches!(self.0.public_key(), KeyData::SkEd25519(_)) {
+            return self.check_touch();
         }
+        Ok(())
     }
 
     fn check_touch(&self) -> Result<(), SignatureError> {

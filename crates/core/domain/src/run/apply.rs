@@ -26,6 +26,15 @@ impl Fold for RunState {
                 "its kind is unknown; a newer version may have written it",
             )
         })?;
+        if let Kind::RunStarted(started) = kind
+            && envelope.stream != format!("run/{}", started.run)
+        {
+            let reason = format!(
+                "it starts run {:?}, which has a stream of its own",
+                started.run
+            );
+            return Err(IllegalEvent::new(envelope, reason));
+        }
         self.take(kind, at_ms)
             .map_err(|reason| IllegalEvent::new(envelope, reason))
     }

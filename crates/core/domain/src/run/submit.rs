@@ -36,7 +36,7 @@ pub(super) fn decide(
             state,
             &step_id,
             &accepted,
-            Signed {
+            &Signed {
                 statement,
                 signature,
                 note,
@@ -144,7 +144,7 @@ fn recorded(
     state: &RunState,
     id: &str,
     accepted: &Accepted,
-    signed: Signed<'_>,
+    signed: &Signed<'_>,
     at: At,
 ) -> Result<Vec<Kind>, Rejection> {
     let iteration = state.step(id).map_or(0, |step: &StepState| step.iteration);

@@ -120,7 +120,6 @@ fn step_word(
     at: At,
 ) -> &'static str {
     match &step.phase {
-        Phase::Blocked => "blocked",
         Phase::Running(_) => "running",
         Phase::Unknown { .. } => "unknown",
         Phase::Done => "done",
@@ -135,7 +134,7 @@ fn step_word(
         }
         Phase::Ready if !missing(state, id, at).is_empty() => "awaiting-approval",
         Phase::Ready if may_begin(state, pinned, id, step, at).is_ok() => "running",
-        Phase::Ready => "blocked",
+        Phase::Blocked | Phase::Ready => "blocked",
     }
 }
 

@@ -121,7 +121,6 @@ fn refused_cases() -> Vec<(RefusalCode, Scene, (String, String))> {
         let (text, signature) = good();
         (text.replace("run: run-1", "run: run-2"), signature)
     };
-    let long = changed(|s| s.expires_s = (NOW_MS + VALIDITY_MS) / 1000 + 1);
     vec![
         (
             RefusalCode::Malformed,
@@ -207,6 +206,20 @@ fn refused_cases() -> Vec<(RefusalCode, Scene, (String, String))> {
             scene(),
             signed(&changed(|s| s.roster_digest = "0".repeat(64))),
         ),
+    ]
+}
+
+/// The same for authentic statements about this step, which come at the wrong time or from the wrong person.
+fn untimely_cases() -> Vec<(RefusalCode, Scene, (String, String))> {
+    let scene = Scene::new;
+    let with = |change: fn(&mut Scene)| {
+        let mut scene = Scene::new();
+        change(&mut scene);
+        scene
+    };
+    let good = || signed(&of("ada"));
+    let long = changed(|s| s.expires_s = (NOW_MS + VALIDITY_MS) / 1000 + 1);
+    vec![
         (RefusalCode::TooEarly, with(|s| s.inputs = None), good()),
         (
             RefusalCode::StaleInputs,
@@ -248,7 +261,7 @@ fn refused_cases() -> Vec<(RefusalCode, Scene, (String, String))> {
                 s.standing = vec![Standing {
                     person: "ada",
                     decision: Decision::Approve,
-                }]
+                }];
             }),
             good(),
         ),
@@ -258,7 +271,7 @@ fn refused_cases() -> Vec<(RefusalCode, Scene, (String, String))> {
 #[test]
 fn every_reason_to_refuse_is_found_and_told() {
     let mut seen = BTreeSet::new();
-    for (code, scene, signed) in refused_cases() {
+    for (code, scene, signed) in refused_cases().into_iter().chain(untimely_cases()) {
         let refusal = scene.check(&signed).unwrap_err();
         assert_eq!(refusal.code, code, "{refusal}");
         assert!(refusal.reason.len() > 20, "{refusal}");

@@ -164,21 +164,23 @@ fn a_denial_stops_the_directive() {
     assert_eq!(refusal.person, "linus");
 }
 
+type Change = fn(&mut Directive);
+
 #[test]
 fn a_directive_that_says_other_things_than_were_signed_is_refused() {
-    let changes: [(&str, fn(&mut Directive)); 9] = [
+    let changes: [(&str, Change); 9] = [
         ("log", |d| d.log = "other".into()),
         ("kind", |d| d.kind = DirectiveKind::Open.into()),
         ("no kind", |d| d.kind = 99),
         ("inputs for another log", |d| {
-            d.inputs = d.inputs.replace("log: main", "log: other")
+            d.inputs = d.inputs.replace("log: main", "log: other");
         }),
         ("inputs with a second form", |d| d.inputs.push('\n')),
         ("an action without directive", |d| {
-            d.inputs = "action: reverify\nlog: main\norigin: x\n".into()
+            d.inputs = "action: reverify\nlog: main\norigin: x\n".into();
         }),
         ("an unknown action", |d| {
-            d.inputs = "action: destroy\nlog: main\n".into()
+            d.inputs = "action: destroy\nlog: main\n".into();
         }),
         ("late", |d| d.issued_at_ms -= 60_000),
         ("early", |d| d.issued_at_ms += 60_000),
@@ -194,9 +196,9 @@ fn a_directive_that_says_other_things_than_were_signed_is_refused() {
         ];
         assert!(codes.contains(&refusal.code), "{what}: {refusal}");
     }
-    let edits: [(&str, fn(&mut Directive)); 6] = [
+    let edits: [(&str, Change); 6] = [
         ("origin", |d| {
-            d.inputs = d.inputs.replace("main/1", "main/2")
+            d.inputs = d.inputs.replace("main/1", "main/2");
         }),
         ("run", |d| d.run = "run-2".into()),
         ("step", |d| d.step = "find".into()),

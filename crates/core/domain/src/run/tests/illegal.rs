@@ -103,6 +103,9 @@ fn events_at_the_wrong_time_are_illegal() {
         .unwrap_err();
     assert!(nothing.reason.contains("newer version"));
     assert!(refused(&RunState::default(), end(1)).contains("has not started"));
+    let mut other = run_started(Environment::Production);
+    other.run = "run-2".to_owned();
+    assert!(refused(&RunState::default(), Kind::RunStarted(other)).contains("stream of its own"));
 }
 
 #[test]

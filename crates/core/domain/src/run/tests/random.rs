@@ -117,7 +117,7 @@ fn startable(before: &RunState, step: &str, now_ms: i64, confirming: bool) -> bo
         _ => true,
     };
     needs
-        && !(denied && !confirming)
+        && (confirming || !denied)
         && enough
         && standing.iter().all(|decided| decided.person != "rita")
 }
@@ -134,15 +134,15 @@ proptest! {
             let now_ms = world.now_ms;
             play(&mut world, next);
             let mut state = before;
-            for (at_ms, commit) in world.log[first..].to_vec() {
+            for (at_ms, commit) in world.log.iter().skip(first) {
                 let whole = state.clone();
-                for kind in &commit {
+                for kind in commit {
                     if let Kind::StepStarted(event) = kind {
                         let confirming = matches!(commit.first(), Some(Kind::ApprovalRecorded(_)));
                         prop_assert!(startable(&whole, &event.step, now_ms, confirming), "{event:?}");
                         prop_assert!(started.insert((event.step.clone(), event.attempt)), "twice: {event:?}");
                     }
-                    super::world::apply(&mut state, kind, at_ms);
+                    super::world::apply(&mut state, kind, *at_ms);
                 }
             }
             prop_assert_eq!(&state, &world.state, "the fold of the log is the live state");

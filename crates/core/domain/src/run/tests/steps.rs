@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sealwarden_wire::event::v1::event::Kind;
-use sealwarden_wire::event::v1::{RunOutcome, StepOutcome};
+use sealwarden_wire::event::v1::{RunOutcome, RunStarted, StepOutcome};
 
 use super::world::{ORDER, World, apply, outputs};
 use crate::approval::Environment;
@@ -12,11 +12,13 @@ use crate::fold::RejectionCode;
 use crate::run::{Command, Effect, Phase, RunState, idempotency_key, next_wake_ms, pending};
 
 fn begins(effects: &[Effect]) -> Vec<&str> {
-    let begin = |effect| match effect {
-        &Effect::Begin { ref step } => Some(step.as_str()),
-        Effect::Execute { .. } | Effect::Observe { .. } | Effect::AskPerson { .. } => None,
-    };
-    effects.iter().filter_map(begin).collect()
+    let mut steps = Vec::new();
+    for effect in effects {
+        if let Effect::Begin { step } = effect {
+            steps.push(step.as_str());
+        }
+    }
+    steps
 }
 
 #[test]
@@ -155,7 +157,7 @@ fn complete(world: &mut World) {
                 world.end(step, Ok(())).unwrap();
             }
             Phase::Blocked | Phase::Ready | Phase::Unknown { .. } | Phase::Failed => {
-                resume_step(world, step)
+                resume_step(world, step);
             }
         }
     }
@@ -261,29 +263,31 @@ fn the_same_command_twice_has_no_second_effect() {
     assert!(world.lose("snapshot", false).is_err());
 }
 
+type Change = fn(&mut RunStarted);
+
 #[test]
 fn a_start_with_wrong_digests_or_missing_facts_is_refused() {
-    let refused = |change: fn(&mut sealwarden_wire::event::v1::RunStarted)| {
+    let refused = |change: Change| {
         let mut started = run_started(Environment::Production);
         change(&mut started);
         World::empty()
             .run(Command::Start(Box::new(started)))
             .unwrap_err()
     };
-    let cases: [(&str, fn(&mut sealwarden_wire::event::v1::RunStarted)); 7] = [
+    let cases: [(&str, Change); 7] = [
         ("runbook has the digest", |s| {
-            s.runbook_digest = "0".repeat(64)
+            s.runbook_digest = "0".repeat(64);
         }),
         ("roster has the digest", |s| {
-            s.roster_digest = "0".repeat(64)
+            s.roster_digest = "0".repeat(64);
         }),
         ("production nor drill", |s| s.environment = "test".into()),
         ("run \"a b\"", |s| s.run = "a b".into()),
         ("incident.origin", |s| {
-            drop(s.facts.remove("incident.origin"))
+            drop(s.facts.remove("incident.origin"));
         }),
         ("line break", |s| {
-            drop(s.facts.insert("incident.log".into(), "a\nb".into()))
+            drop(s.facts.insert("incident.log".into(), "a\nb".into()));
         }),
         ("plan.yaml", |s| s.plan_text = "nonsense".into()),
     ];
