@@ -68,6 +68,11 @@ impl<S: Fold> Stream<S> {
         Ok(stream)
     }
 
+    /// A stream whose state was folded elsewhere up to and including `head`, so that a long stream need not be read again. Commands find out if that is not its head any more.
+    pub fn resume(log: Arc<dyn EventLog>, name: StreamName, state: S, head: Head) -> Self {
+        Self { log, name, state, head }
+    }
+
     /// The state as of the last refresh or command.
     pub fn state(&self) -> &S {
         &self.state
