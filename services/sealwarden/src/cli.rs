@@ -1,0 +1,403 @@
+//! The command line: the same words as the API. Help texts are the product's manual at 3 a.m.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Seals documents, watches its own seals, and runs the response when something goes wrong with them.
+#[derive(Debug, Parser)]
+#[command(name = "sealwarden", version, about, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 good, 1 a negative verdict or outcome, 2 usage, 3 unavailable, 4 refused.\n\nStart with:  sealwarden drill key-compromise    (everything at once, in a sandbox)\n             sealwarden up                      (all services on this machine)")]
+pub(crate) struct Cli {
+    /// Folder of the installation
+    #[arg(long, global = true, env = "SEALWARDEN_DATA", default_value = "./sealwarden-data", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Answer with one JSON document
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Address of a service on another machine (https://host:port); needs --as or the certificate flags
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Whose certificate in DATA/certificates to use
+    #[arg(long = "as", global = true, value_name = "NAME", default_value = "operator")]
+    pub(crate) caller: String,
+    /// Client certificate (PEM), with --client-key and --ca
+    #[arg(long, global = true, value_name = "FILE", requires = "client_key", requires = "ca")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Private key of the client certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) client_key: Option<PathBuf>,
+    /// Certificate authority of the installation (PEM)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run all services on this machine; prints one line `ready …` when it serves, stops cleanly on SIGTERM
+    Up(Up),
+    /// Run one service of a distributed installation, over NATS
+    Serve(Serve),
+    /// Seal files: writes FILE.seal beside each
+    Seal(Seal),
+    /// Verify a file against its seal; with --trust it needs no server
+    Verify(Verify),
+    /// The trust bundle
+    #[command(subcommand)]
+    Trust(Trust),
+    /// Sealing keys
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Report that something is wrong
+    Signal(Signal),
+    /// Incidents
+    #[command(subcommand)]
+    Incident(Incident),
+    /// Runs of runbooks
+    #[command(subcommand)]
+    Run(Run),
+    /// Show exactly what a step will do, ask, and sign
+    Approve(Approve),
+    /// The response plan
+    #[command(subcommand)]
+    Plan(Plan),
+    /// Runbooks as text and picture
+    #[command(subcommand)]
+    Runbook(Runbook),
+    /// The real loop in a sandbox of its own, with faults injected and a score
+    Drill(Drill),
+    /// Evidence bundles
+    #[command(subcommand)]
+    Evidence(Evidence),
+    /// Certificates of callers
+    #[command(subcommand)]
+    Certificate(Certificate),
+    /// What runs, in which mode, and what is open
+    Status,
+}
+
+impl Command {
+    /// Whether the command runs services in this process.
+    pub(crate) fn hosts_services(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Serve(_) | Self::Drill(_))
+    }
+
+    /// Its word on the command line.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Up(_) => "up",
+            Self::Serve(_) => "serve",
+            Self::Seal(_) => "seal",
+            Self::Verify(_) => "verify",
+            Self::Trust(_) => "trust",
+            Self::Keys(_) => "keys",
+            Self::Signal(_) => "signal",
+            Self::Incident(_) => "incident",
+            Self::Run(_) => "run",
+            Self::Approve(_) => "approve",
+            Self::Plan(_) => "plan",
+            Self::Runbook(_) => "runbook",
+            Self::Drill(_) => "drill",
+            Self::Evidence(_) => "evidence",
+            Self::Certificate(_) => "certificate",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// Where services listen and what they work with.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Hosting {
+    /// NATS server with JetStream instead of the embedded event log (nats://host:port)
+    #[arg(long, value_name = "URL")]
+    pub(crate) nats: Option<String>,
+    /// gRPC address, mutual TLS; port 0 takes the last one used, or any free one
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+    /// HTTP address for tiles, checkpoints and the witness
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
+    pub(crate) listen_http: SocketAddr,
+    /// Further names or addresses under which callers reach this service; they go into its certificate
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Vec<String>,
+    /// Folder of the response plan (default: DATA/plan, made on first start with trial keys)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plan: Option<PathBuf>,
+    /// On first start: what origins begin with, e.g. seal.example.com
+    #[arg(long, default_value = "sealwarden.local", value_name = "NAME")]
+    pub(crate) base: String,
+    /// On first start: the installation's name (default: made up)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) installation: Option<String>,
+    /// File with the passphrase that guards software keys at rest (default: a guard file in the data folder)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Log lines as JSON
+    #[arg(long)]
+    pub(crate) log_json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) hosting: Hosting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Which service
+    #[arg(value_enum)]
+    pub(crate) role: RoleName,
+    /// Name of this node, unique in the installation (default: <role>-1)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    #[command(flatten)]
+    pub(crate) hosting: Hosting,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum RoleName {
+    Sealing,
+    Verification,
+    Detection,
+    RunbookExecutor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitStage {
+    /// Signed by the log, durable
+    Sealed,
+    /// Cosigned by the witnesses that the trust bundle requires
+    Witnessed,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Seal {
+    /// Files; `-` seals standard input (with --out FILE)
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Read further file names from FILE, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_list: Option<PathBuf>,
+    /// Folder for the seals (a file name when standard input is sealed)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: Option<PathBuf>,
+    /// Stage to wait for
+    #[arg(long, value_enum, default_value_t = WaitStage::Witnessed)]
+    pub(crate) wait: WaitStage,
+    /// Tenant of the records
+    #[arg(long, default_value = "default")]
+    pub(crate) tenant: String,
+    /// Subject kept in the record; private, never in a public tile
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
+    /// Replace a seal that belongs to other content
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Fetch the present seal of files that were sealed again after an incident, and replace FILE.seal
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) renew: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The document; `-` for standard input (with --seal)
+    pub(crate) file: PathBuf,
+    /// Its seal (default: FILE.seal)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seal: Option<PathBuf>,
+    /// Verify offline with this trust bundle
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+    /// File with the trust roots (public SSH keys, one a line) that must have signed the bundle; without it the first bundle seen fixes them
+    #[arg(long, value_name = "FILE", requires = "trust")]
+    pub(crate) roots: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Trust {
+    /// Write the present trust bundle
+    Export {
+        /// Where to (default: standard output)
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Check a trust bundle and show what it says
+    Show {
+        /// The bundle (default: the server's)
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// All keys of the sealing log with state and origin
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Signal {
+    /// Class of incident it belongs to
+    #[arg(long, default_value = "key-compromise")]
+    pub(crate) class: String,
+    /// Origin concerned (default: the present one)
+    #[arg(long)]
+    pub(crate) origin: Option<String>,
+    /// What was seen
+    #[arg(long)]
+    pub(crate) seen: String,
+    /// What was expected instead
+    #[arg(long, default_value = "")]
+    pub(crate) expected: String,
+    /// A signed checkpoint found somewhere: evidence that is checked, and may prove the signal
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Earliest time of what was seen (RFC 3339; default: now)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) earliest: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Incident {
+    /// Incidents, open ones first
+    List {
+        /// Only those that are not closed
+        #[arg(long)]
+        open: bool,
+    },
+    /// One incident: signals, clocks, timeline
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Classify an incident; this starts the class's runbook
+    Classify {
+        /// Its id
+        id: String,
+        /// Class, as the plan names it
+        #[arg(long)]
+        class: String,
+        /// Earliest possible compromise (RFC 3339); it only ever moves to earlier
+        #[arg(long, value_name = "TIME")]
+        compromised_since: Option<String>,
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Run {
+    /// Runs, open ones first
+    List {
+        /// Only those that have not ended
+        #[arg(long)]
+        open: bool,
+    },
+    /// One run: steps, approvals, what it waits for
+    Show {
+        /// Its id
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Approve {
+    /// The run
+    #[arg(required_unless_present = "list")]
+    pub(crate) run: Option<String>,
+    /// The step
+    #[arg(required_unless_present = "list")]
+    pub(crate) step: Option<String>,
+    /// Show every step that waits for approvals
+    #[arg(long, conflicts_with_all = ["run", "step"])]
+    pub(crate) list: bool,
+    /// Deny instead of approving
+    #[arg(long)]
+    pub(crate) deny: bool,
+    /// Your SSH key (default: `DATA/people/NAME/id_ed25519` with --as NAME, else `~/.ssh/id_ed25519`); keys with a passphrase and FIDO keys are used through ssh-keygen
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// A note that is kept with your decision
+    #[arg(long, default_value = "")]
+    pub(crate) note: String,
+    /// Sign without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plan {
+    /// Check the properties of a plan
+    Check {
+        /// Its folder (default: the installation's)
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Runbook {
+    /// Show a runbook as its graph
+    Show {
+        /// Its name, e.g. key-compromise
+        name: String,
+        /// Plan folder (default: the installation's, else the shipped one)
+        #[arg(long, value_name = "DIR")]
+        plan: Option<PathBuf>,
+        /// As Mermaid
+        #[arg(long)]
+        mermaid: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drill {
+    /// Which drill
+    #[arg(value_enum)]
+    pub(crate) name: DrillName,
+    /// Let the services talk over this NATS server (it must not hold production streams)
+    #[arg(long, value_name = "URL")]
+    pub(crate) nats: Option<String>,
+    /// Folder of files to seal (default: proto/ and runbooks/ of this repository, or the shipped plan)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Keep the sandbox here instead of a temporary folder that is removed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DrillName {
+    /// A sealing key is stolen and used
+    KeyCompromise,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Evidence {
+    /// Check an evidence bundle; needs no server
+    Verify {
+        /// The bundle's folder
+        bundle: PathBuf,
+        /// Trust bundle that names the signing key (default: the bundle's own copy, which then proves only that nothing changed since)
+        #[arg(long, value_name = "FILE")]
+        trust: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Certificate {
+    /// Issue a client certificate from the local authority
+    Issue {
+        /// Name of the caller; for people their id in the roster
+        name: String,
+        /// What the caller may do
+        #[arg(long, value_parser = ["operator", "sealer", "verifier", "detector"])]
+        role: String,
+        /// Days it is valid
+        #[arg(long, default_value_t = 90)]
+        days: u32,
+    },
+}

@@ -1,0 +1,105 @@
+//! Talking to services: which address, which certificate.
+
+use std::path::PathBuf;
+
+use sealwarden_engine::Role;
+use sealwarden_pki::{Identity, IdentityFiles};
+use sealwarden_wire::control::v1::control_client::ControlClient;
+use sealwarden_wire::incident::v1::incidents_client::IncidentsClient;
+use sealwarden_wire::run::v1::runs_client::RunsClient;
+use sealwarden_wire::seal::v1::sealing_client::SealingClient;
+use sealwarden_wire::verify::v1::verification_client::VerificationClient;
+use sealwarden_telemetry::TraceContext;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+
+use crate::cli::Cli;
+use crate::failure::Failure;
+use crate::host::endpoints::Endpoints;
+
+/// A channel that carries the trace of this command into the services.
+pub(crate) type Traced = InterceptedService<Channel, TraceContext>;
+
+/// Largest answer that is accepted, bytes.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// Addresses and identity of this call.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    data: PathBuf,
+    server: Option<String>,
+    identity: Identity,
+}
+
+impl Client {
+    /// From the command line's flags.
+    pub(crate) fn new(cli: &Cli) -> Result<Self, Failure> {
+        let files = match (&cli.client_cert, &cli.client_key, &cli.ca) {
+            (Some(cert), Some(key), Some(ca)) => {
+                IdentityFiles { cert: cert.clone(), key: key.clone(), ca: ca.clone() }
+            }
+            _ => IdentityFiles::in_dir(&cli.data.join("certificates"), &cli.caller),
+        };
+        if !files.cert.exists() {
+            return Err(Failure::usage(format!(
+                "no certificate at {}; is --data right ({})? start an installation with `sealwarden up`, or issue one with `sealwarden certificate issue {} --role operator`",
+                files.cert.display(),
+                cli.data.display(),
+                cli.caller
+            )));
+        }
+        let identity = files.load().map_err(|e| Failure::usage(e.to_string()))?;
+        Ok(Self { data: cli.data.clone(), server: cli.server.clone(), identity })
+    }
+
+    /// With an identity that is at hand.
+    pub(crate) fn with_identity(data: PathBuf, identity: Identity) -> Self {
+        Self { data, server: None, identity }
+    }
+
+    async fn channel(&self, role: Role) -> Result<Traced, Failure> {
+        let url = match &self.server {
+            Some(url) => url.clone(),
+            None => Endpoints::read(&self.data)?
+                .0
+                .get(role.as_str())
+                .map(|endpoint| endpoint.grpc.clone())
+                .ok_or_else(|| {
+                    Failure::unavailable(format!(
+                        "no {} service is known in {}; start it with `sealwarden up`, or name one with --server",
+                        role.as_str(),
+                        self.data.display()
+                    ))
+                })?,
+        };
+        let channel = sealwarden_pki::connect(&url, &self.identity).await.map_err(|e| {
+            Failure::unavailable(format!("the {} service does not answer: {e}; is it running? start it with `sealwarden up`", role.as_str()))
+        })?;
+        Ok(InterceptedService::new(channel, TraceContext))
+    }
+
+    /// Sealing.
+    pub(crate) async fn sealing(&self) -> Result<SealingClient<Traced>, Failure> {
+        Ok(SealingClient::new(self.channel(Role::Sealing).await?).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Verification.
+    pub(crate) async fn verification(&self) -> Result<VerificationClient<Traced>, Failure> {
+        Ok(VerificationClient::new(self.channel(Role::Verification).await?).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Incidents.
+    pub(crate) async fn incidents(&self) -> Result<IncidentsClient<Traced>, Failure> {
+        Ok(IncidentsClient::new(self.channel(Role::Detection).await?).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Runs.
+    pub(crate) async fn runs(&self) -> Result<RunsClient<Traced>, Failure> {
+        Ok(RunsClient::new(self.channel(Role::RunbookExecutor).await?).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Control.
+    pub(crate) async fn control(&self) -> Result<ControlClient<Traced>, Failure> {
+        Ok(ControlClient::new(self.channel(Role::RunbookExecutor).await?).max_decoding_message_size(MAX_ANSWER))
+    }
+}

@@ -1,0 +1,57 @@
+//! The commands, one file each. Each answers how it ended or why it could not work.
+
+pub(crate) mod approve;
+mod certificate;
+pub(crate) mod evidence;
+mod incident;
+mod keys;
+mod plan;
+pub(crate) mod run;
+mod runbook;
+pub(crate) mod seal;
+mod signal;
+mod status;
+mod trust;
+mod up;
+pub(crate) mod verify;
+
+use crate::cli::{Cli, Command};
+use crate::client::Client;
+use crate::failure::{Ending, Failure};
+
+/// What a command answers.
+pub(crate) type Answer = Result<Ending, Failure>;
+
+/// Runs the command of this call.
+pub(crate) async fn run(cli: Cli) -> Answer {
+    match &cli.command {
+        Command::Up(args) => up::up(&cli, args).await,
+        Command::Serve(args) => up::serve(&cli, args).await,
+        Command::Seal(args) => seal::run(&cli, args).await,
+        Command::Verify(args) => verify::run(&cli, args).await,
+        Command::Trust(what) => trust::run(&cli, what).await,
+        Command::Keys(what) => keys::run(&cli, what).await,
+        Command::Signal(args) => signal::run(&cli, args).await,
+        Command::Incident(what) => incident::run(&cli, what).await,
+        Command::Run(what) => run::run(&cli, what).await,
+        Command::Approve(args) => approve::run(&cli, args).await,
+        Command::Plan(what) => plan::run(&cli, what),
+        Command::Runbook(what) => runbook::run(&cli, what),
+        Command::Drill(args) => crate::drill::run(&cli, args).await,
+        Command::Evidence(what) => evidence::run(&cli, what),
+        Command::Certificate(what) => certificate::run(&cli, what),
+        Command::Status => status::run(&cli).await,
+    }
+}
+
+/// A client for this call.
+fn client(cli: &Cli) -> Result<Client, Failure> {
+    Client::new(cli)
+}
+
+/// Reads an RFC 3339 time of the command line, Unix milliseconds.
+fn time_argument(name: &str, text: &str) -> Result<i64, Failure> {
+    text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond).map_err(|e| {
+        Failure::usage(format!("--{name} {text:?} is not a time such as 2026-11-23T04:05:06Z: {e}"))
+    })
+}

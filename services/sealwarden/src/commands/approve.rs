@@ -1,0 +1,219 @@
+//! `approve RUN STEP`: shows exactly what will run, asks, signs, sends.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use sealwarden_domain::approval::{self, Decision, Environment, Namespace, Statement};
+use sealwarden_wire::run::v1 as wire;
+use serde_json::json;
+use ssh_key::{HashAlg, PrivateKey, PublicKey};
+
+use super::{Answer, client};
+use crate::cli::{Approve, Cli};
+use crate::failure::{Ending, Failure};
+use crate::host::installation::random;
+use crate::output;
+
+pub(crate) async fn run(cli: &Cli, args: &Approve) -> Answer {
+    let mut runs = client(cli)?.runs().await?;
+    let (Some(run), Some(step)) = (&args.run, &args.step) else {
+        let open = runs.list(wire::ListRequest { open_only: true }).await?.into_inner().runs;
+        return Ok(list(cli, &open));
+    };
+    let request = wire::PrepareRequest { run: run.clone(), step: step.clone() };
+    let prepared = runs.prepare(request).await?.into_inner();
+    let key = SigningKey::find(cli, args)?;
+    let approver = approver(&prepared, &key)?;
+    let statement = statement(&prepared, args.deny, &approver.person)?;
+    let text = statement.to_string();
+    if !cli.json || !args.yes {
+        output::complain(&explanation(&prepared, approver, &text));
+    }
+    if !args.yes && !output::confirmed(&format!("Sign this as {}?", approver.name)) {
+        return Err(Failure::usage("not signed: nothing was sent"));
+    }
+    let signature = key.sign(&text, statement.environment.namespace())?;
+    let request = wire::ApproveRequest { statement: text, signature, note: args.note.clone() };
+    let answer = runs.approve(request).await?.into_inner();
+    if !answer.accepted {
+        return Err(Failure::refused(format!("the decision was refused ({}): {}", answer.code, answer.reason)));
+    }
+    if cli.json {
+        output::json(&json!({
+            "accepted": true, "run": run, "step": step, "person": approver.person, "decision": statement.decision.as_str(),
+            "missing": answer.missing,
+        }));
+    } else {
+        let rest = if answer.missing.is_empty() { "the quorum is met".to_owned() } else { format!("still missing: {}", answer.missing) };
+        output::line(&format!("recorded: {} {}s {step} of {run}; {rest}", approver.person, statement.decision.as_str()));
+    }
+    Ok(Ending::Good)
+}
+
+fn list(cli: &Cli, runs: &[wire::Run]) -> Ending {
+    let waiting = runs.iter().flat_map(|run| {
+        run.steps
+            .iter()
+            .filter(|s| s.state == "awaiting-approval" || s.state == "awaiting-person")
+            .map(move |step| (run, step))
+    });
+    if cli.json {
+        let rows: Vec<_> = waiting
+            .map(|(run, s)| json!({ "run": run.run, "incident": run.incident, "step": s.step, "title": s.title, "quorum": s.quorum, "missing": s.missing }))
+            .collect();
+        output::json(&json!({ "waiting": rows }));
+        return Ending::Good;
+    }
+    let mut rows = vec![["RUN", "STEP", "MISSING", "WHAT"].map(str::to_owned).to_vec()];
+    rows.extend(waiting.map(|(run, s)| vec![run.run.clone(), s.step.clone(), s.missing.clone(), s.title.clone()]));
+    if rows.len() == 1 {
+        output::line("nothing waits for an approval");
+    } else {
+        output::table(&rows);
+    }
+    Ending::Good
+}
+
+/// What a person signs to decide the prepared step.
+pub(crate) fn statement(
+    prepared: &wire::PrepareResponse,
+    deny: bool,
+    person: &str,
+) -> Result<Statement, Failure> {
+    let environment = Environment::parse(&prepared.environment)
+        .ok_or_else(|| Failure::refused(format!("the server names an unknown environment {:?}", prepared.environment)))?;
+    let decision = if deny {
+        Decision::Deny
+    } else if prepared.manual {
+        Decision::Confirm
+    } else {
+        Decision::Approve
+    };
+    // A minute less than allowed: the server's clock may be behind ours.
+    let validity_ms = prepared.validity_ms - (prepared.validity_ms / 4).min(60_000);
+    let expires_ms = jiff::Timestamp::now().as_millisecond().saturating_add(validity_ms);
+    let statement = Statement {
+        installation: prepared.installation.clone(),
+        environment,
+        incident: prepared.incident.clone(),
+        run: prepared.run.clone(),
+        step: prepared.step.clone(),
+        iteration: prepared.iteration,
+        runbook: prepared.runbook.clone(),
+        runbook_digest: prepared.runbook_digest.clone(),
+        inputs_digest: prepared.inputs_digest.clone(),
+        roster_digest: prepared.roster_digest.clone(),
+        decision,
+        approver: person.to_owned(),
+        nonce: hex::encode(random::<16>()?),
+        expires_s: expires_ms / 1000,
+    };
+    statement.validate().map_err(|e| Failure::refused(format!("the server's answer cannot be signed: {e}")))?;
+    check_inputs(prepared)?;
+    Ok(statement)
+}
+
+/// What the person is shown must be what the digest names.
+fn check_inputs(prepared: &wire::PrepareResponse) -> Result<(), Failure> {
+    let digest = hex::encode(ring::digest::digest(&ring::digest::SHA256, prepared.inputs.as_bytes()));
+    if digest == prepared.inputs_digest {
+        Ok(())
+    } else {
+        Err(Failure::refused("the server shows inputs that are not those it asks to sign; nothing was signed"))
+    }
+}
+
+fn explanation(prepared: &wire::PrepareResponse, approver: &wire::Approver, text: &str) -> String {
+    let indented = |text: &str| text.lines().map(|l| format!("    {l}")).collect::<Vec<_>>().join("\n");
+    format!(
+        "{title}\n\nStep {step} of run {run}, incident {incident}, runbook {runbook}.\nWhat it does: {does}\n{description}\nWith exactly these inputs:\n{inputs}\n\nQuorum: {quorum}; still missing: {missing}.\nYou are {name} ({roles}).\n\nThe statement to sign (SSHSIG, namespace {namespace}):\n{statement}",
+        title = prepared.title,
+        step = prepared.step,
+        run = prepared.run,
+        incident = prepared.incident,
+        runbook = prepared.runbook,
+        does = prepared.action_does,
+        description = prepared.description,
+        inputs = indented(&prepared.inputs),
+        quorum = prepared.quorum,
+        missing = if prepared.missing.is_empty() { "nothing" } else { &prepared.missing },
+        name = approver.name,
+        roles = approver.roles.join(", "),
+        namespace = prepared.namespace,
+        statement = indented(text),
+    )
+}
+
+fn approver<'a>(
+    prepared: &'a wire::PrepareResponse,
+    key: &SigningKey,
+) -> Result<&'a wire::Approver, Failure> {
+    let fingerprint = key.public.fingerprint(HashAlg::Sha256).to_string();
+    prepared
+        .approvers
+        .iter()
+        .find(|a| a.key_fingerprints.contains(&fingerprint))
+        .ok_or_else(|| {
+            Failure::refused(format!("key {} ({fingerprint}) belongs to nobody on the roster; name yours with --key", key.path.display()))
+        })
+}
+
+/// The approver's key: in a file we can read, or one that ssh-keygen uses for us.
+struct SigningKey {
+    path: PathBuf,
+    public: PublicKey,
+    private: Option<PrivateKey>,
+}
+
+impl SigningKey {
+    fn find(cli: &Cli, args: &Approve) -> Result<Self, Failure> {
+        let path = match &args.key {
+            Some(path) => path.clone(),
+            None => default_key(cli),
+        };
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            Failure::usage(format!("cannot read the SSH key {}: {e}; name yours with --key FILE", path.display()))
+        })?;
+        if let Ok(public) = PublicKey::from_openssh(&text) {
+            return Ok(Self { path, public, private: None }); // its private half is with an agent
+        }
+        let private = PrivateKey::from_openssh(&text).map_err(|e| {
+            Failure::usage(format!("{} is not an OpenSSH key: {e}", path.display()))
+        })?;
+        let public = private.public_key().clone();
+        let outside = private.is_encrypted() || private.algorithm().as_str().starts_with("sk-");
+        Ok(Self { path, public, private: (!outside).then_some(private) })
+    }
+
+    fn sign(&self, text: &str, namespace: Namespace) -> Result<String, Failure> {
+        match &self.private {
+            Some(key) => approval::sign(text, key, namespace)
+                .map_err(|e| Failure::from(anyhow::Error::from(e).context("signing"))),
+            None => Ok(sign_outside(&self.path, text, namespace)?),
+        }
+    }
+}
+
+/// `ssh-keygen -Y sign` asks for passphrases, touches and agents by itself.
+fn sign_outside(key: &Path, text: &str, namespace: Namespace) -> anyhow::Result<String> {
+    let folder = tempfile::tempdir().context("making a temporary folder")?;
+    let file = folder.path().join("statement");
+    std::fs::write(&file, text).context("writing the statement")?;
+    let status = Command::new("ssh-keygen")
+        .args(["-Y", "sign", "-q", "-n", namespace.as_str(), "-f"])
+        .arg(key)
+        .arg(&file)
+        .status()
+        .context("running ssh-keygen; is OpenSSH installed?")?;
+    anyhow::ensure!(status.success(), "ssh-keygen did not sign ({status})");
+    std::fs::read_to_string(file.with_extension("sig")).context("reading the signature")
+}
+
+fn default_key(cli: &Cli) -> PathBuf {
+    let person = cli.data.join("people").join(&cli.caller).join("id_ed25519");
+    if person.exists() {
+        return person;
+    }
+    std::env::var_os("HOME").map_or_else(|| PathBuf::from("id_ed25519"), PathBuf::from).join(".ssh/id_ed25519")
+}

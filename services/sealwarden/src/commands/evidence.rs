@@ -1,0 +1,75 @@
+//! `evidence verify BUNDLE`: needs no server.
+
+use std::path::Path;
+
+use sealwarden_runbook_executor::evidence::{self, Report};
+use sealwarden_seal::note::Vkey;
+use sealwarden_seal::seal::Seal;
+use sealwarden_seal::trust::VerifiedBundle;
+use serde_json::json;
+
+use super::{Answer, trust};
+use crate::cli::{Cli, Evidence};
+use crate::failure::{Ending, Failure};
+use crate::{output, trust_seen};
+
+pub(crate) fn run(cli: &Cli, what: &Evidence) -> Answer {
+    match what {
+        Evidence::Verify { bundle, trust } => verify(cli, bundle, trust.as_deref()),
+    }
+}
+
+fn verify(cli: &Cli, folder: &Path, trust_file: Option<&Path>) -> Answer {
+    if !folder.is_dir() {
+        return Err(Failure::usage(format!("{} is not a folder; name the folder of an evidence bundle", folder.display())));
+    }
+    let own = folder.join(evidence::TRUST_FILE);
+    let bytes = trust::read_limited(trust_file.unwrap_or(&own), trust::MAX_BUNDLE)?;
+    let trusted = trust_seen::open_without_memory(&bytes)?;
+    let checked = check(folder, &trusted);
+    if cli.json {
+        output::json(&match &checked {
+            Ok(r) => json!({
+                "verified": true, "bundle": folder, "files": r.files, "bytes": r.bytes, "manifest_sha256": r.manifest_sha256,
+                "evidence_log": r.origin, "index": r.index, "own_trust": trust_file.is_none(),
+            }),
+            Err(problem) => json!({ "verified": false, "bundle": folder, "problem": problem }),
+        });
+        return Ok(if checked.is_ok() { Ending::Good } else { Ending::Negative });
+    }
+    match checked {
+        Ok(r) => {
+            output::line(&format!("{}: intact, {} files, {} bytes", folder.display(), r.files, r.bytes));
+            output::line(&format!("  manifest sha256:{}, sealed as {} #{}", r.manifest_sha256, r.origin, r.index));
+            output::line(&format!("  signed by {}", trusted.payload().signing_key.name()));
+            if trust_file.is_none() {
+                output::line("  note: the signing key was taken from the bundle's own copy of the trust bundle; name one that you trust with --trust");
+            }
+            Ok(Ending::Good)
+        }
+        Err(problem) => {
+            output::line(&format!("{}: DAMAGED: {problem}", folder.display()));
+            Ok(Ending::Negative)
+        }
+    }
+}
+
+fn check(folder: &Path, trusted: &VerifiedBundle) -> Result<Report, String> {
+    let signing = &trusted.payload().signing_key;
+    let seal = std::fs::read(folder.join(evidence::SEAL)).map_err(|e| format!("{}: {e}", evidence::SEAL))?;
+    let origin = Seal::parse(&seal)
+        .and_then(|seal| seal.checkpoint())
+        .map_err(|e| format!("{}: {e}", evidence::SEAL))?
+        .origin;
+    // The evidence log is the signing key's; no sealing log has that key.
+    let log = Vkey::new(&origin, signing.key().clone()).map_err(|e| e.to_string())?;
+    evidence::verify_bundle(folder, signing, &log).map_err(|damage| damage.to_string())
+}
+
+/// Checks a bundle of this installation, named as the event log names it, with the trust bundle inside it.
+pub(crate) fn check_own(data: &Path, bundle: &str) -> Result<(), String> {
+    let folder = data.join(bundle);
+    let bytes = std::fs::read(folder.join(evidence::TRUST_FILE)).map_err(|e| e.to_string())?;
+    let trusted = trust_seen::open_without_memory(&bytes).map_err(|e| e.message())?;
+    check(&folder, &trusted).map(|_| ())
+}

@@ -1,0 +1,221 @@
+//! `seal FILE…`: hashes here, seals there, writes `FILE.seal`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use futures_util::{StreamExt as _, stream};
+use indicatif::ProgressBar;
+use sealwarden_seal::seal::Seal as SealFile;
+use sealwarden_wire::seal::v1::{GetSealRequest, SealRequest, SealResponse, Stage, sealing_client::SealingClient};
+use serde_json::json;
+
+use super::verify::{beside, digest_of};
+use super::{Answer, client};
+use crate::cli::{Cli, Seal, WaitStage};
+use crate::client::Traced;
+use crate::failure::{Ending, Failure};
+use crate::host::installation::write_durably;
+use crate::output;
+
+/// Files that are hashed and sealed at once; the server puts them into shared batches.
+const AT_ONCE: usize = 128;
+
+/// What became of one file.
+struct Done {
+    file: PathBuf,
+    seal: PathBuf,
+    origin: String,
+    index: u64,
+    /// "sealed", "witnessed", "already sealed" or "renewed".
+    state: &'static str,
+}
+
+pub(crate) async fn run(cli: &Cli, args: &Seal) -> Answer {
+    let files = files(args)?;
+    let client = client(cli)?.sealing().await?;
+    let bar = if files.len() > 1 && output::watched() && !cli.json {
+        ProgressBar::new(u64::try_from(files.len()).unwrap_or(u64::MAX))
+    } else {
+        ProgressBar::hidden()
+    };
+    let mut results: Vec<(PathBuf, Result<Done, Failure>)> = stream::iter(files)
+        .map(|file| {
+            let client = client.clone();
+            let bar = bar.clone();
+            async move {
+                let result = one(client, args, &file).await;
+                bar.inc(1);
+                (file, result)
+            }
+        })
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    bar.finish_and_clear();
+    report(cli, args, &mut results)
+}
+
+fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failure>)>) -> Answer {
+    let documents: Vec<_> = results
+        .iter()
+        .map(|(file, result)| match result {
+            Ok(d) => json!({ "file": d.file, "seal": d.seal, "origin": d.origin, "index": d.index, "stage": d.state }),
+            Err(e) => json!({ "file": file, "error": e.message() }),
+        })
+        .collect();
+    let unmet = results.iter().any(|(_, r)| {
+        matches!(r, Ok(d) if d.state == "sealed" && args.wait == WaitStage::Witnessed)
+    });
+    if cli.json {
+        output::json(&json!({ "seals": documents }));
+    } else {
+        for (file, result) in results.iter() {
+            match result {
+                Ok(d) => output::line(&format!("{}: {} as {} #{}", d.seal.display(), d.state, d.origin, d.index)),
+                Err(e) => output::complain(&format!("error: {}: {}", file.display(), e.message())),
+            }
+        }
+    }
+    let failed = results.iter().position(|(_, r)| r.is_err());
+    if let Some(first) = failed {
+        let failures = results.iter().filter(|(_, r)| r.is_err()).count();
+        let total = results.len();
+        let (_, result) = results.swap_remove(first);
+        return match result {
+            // Each file's error was told; the first decides the exit code.
+            Err(e) if total == 1 || failures == total => {
+                if cli.json || total > 1 { Err(e.told(failures, total)) } else { Err(e) }
+            }
+            Err(e) => Err(e.told(failures, total)),
+            Ok(_) => Ok(Ending::Negative),
+        };
+    }
+    if unmet {
+        output::complain("warning: sealed, but not every seal reached the witnesses in time; run `sealwarden seal --renew` on them later");
+        return Ok(Ending::Negative);
+    }
+    Ok(Ending::Good)
+}
+
+async fn one(mut client: SealingClient<Traced>, args: &Seal, file: &Path) -> Result<Done, Failure> {
+    let target = target(args, file)?;
+    let path = file.to_owned();
+    let digest = tokio::task::spawn_blocking(move || digest_of(&path))
+        .await
+        .context("hashing")??;
+    if let Some(present) = present(&target)? {
+        if args.renew {
+            return renew(client, args, file, &target, &present, digest).await;
+        }
+        if present.record.digest == digest && !args.force {
+            return Ok(Done {
+                file: file.to_owned(),
+                seal: target,
+                origin: present.checkpoint().map(|c| c.origin).unwrap_or_default(),
+                index: present.index,
+                state: "already sealed",
+            });
+        }
+        if !args.force {
+            return Err(Failure::usage(format!("{} is the seal of other content; --force replaces it", target.display())));
+        }
+    } else if args.renew {
+        return Err(Failure::usage(format!("{} does not exist; there is nothing to renew", target.display())));
+    }
+    let request = SealRequest {
+        digest_algorithm: "sha-256".to_owned(),
+        digest: digest.to_vec().into(),
+        tenant: args.tenant.clone(),
+        policy: String::new(),
+        subject: args.subject.clone().unwrap_or_default(),
+        claimed_at_ms: jiff::Timestamp::now().as_millisecond(),
+        request_id: uuid::Uuid::new_v4().to_string(),
+        wait: wait(args).into(),
+    };
+    let answer = client.seal(request).await?.into_inner();
+    let state = state(&answer);
+    write(file, target, answer, state)
+}
+
+async fn renew(
+    mut client: SealingClient<Traced>,
+    args: &Seal,
+    file: &Path,
+    target: &Path,
+    present: &SealFile,
+    digest: [u8; 32],
+) -> Result<Done, Failure> {
+    if present.record.digest != digest {
+        return Err(Failure::usage(format!("{} is the seal of other content than {}", target.display(), file.display())));
+    }
+    let origin = present.checkpoint().map_err(|e| Failure::usage(e.to_string()))?.origin;
+    let request = GetSealRequest { origin, index: present.index, follow: true };
+    let answer = client.get_seal(request).await?.into_inner();
+    let renewed = SealFile::parse(&answer.seal)
+        .map_err(|e| Failure::refused(format!("the server's answer is not a seal: {e}")))?;
+    if renewed.record.digest != digest {
+        return Err(Failure::refused("the server answered with the seal of another document"));
+    }
+    if answer.stage() == Stage::Sealed && args.wait == WaitStage::Witnessed {
+        return write(file, target.to_owned(), answer, "sealed");
+    }
+    write(file, target.to_owned(), answer, "renewed")
+}
+
+fn write(file: &Path, target: PathBuf, answer: SealResponse, state: &'static str) -> Result<Done, Failure> {
+    write_durably(&target, &answer.seal)?;
+    Ok(Done { file: file.to_owned(), seal: target, origin: answer.origin, index: answer.index, state })
+}
+
+fn state(answer: &SealResponse) -> &'static str {
+    match answer.stage() {
+        Stage::Witnessed => "witnessed",
+        Stage::Sealed | Stage::Unspecified => "sealed",
+    }
+}
+
+fn wait(args: &Seal) -> Stage {
+    match args.wait {
+        WaitStage::Sealed => Stage::Sealed,
+        WaitStage::Witnessed => Stage::Witnessed,
+    }
+}
+
+/// The seal that is there already.
+fn present(target: &Path) -> Result<Option<SealFile>, Failure> {
+    match std::fs::read(target) {
+        Ok(bytes) => SealFile::parse(&bytes).map(Some).map_err(|e| {
+            Failure::usage(format!("{} is there and is not a seal ({e}); remove it or use --out", target.display()))
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Failure::usage(format!("cannot read {}: {e}", target.display()))),
+    }
+}
+
+fn target(args: &Seal, file: &Path) -> Result<PathBuf, Failure> {
+    match &args.out {
+        Some(out) if file.as_os_str() == "-" => Ok(out.clone()),
+        Some(out) => {
+            let name = file
+                .file_name()
+                .ok_or_else(|| Failure::usage(format!("{} is not a file name", file.display())))?;
+            std::fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
+            Ok(out.join(beside(Path::new(name))))
+        }
+        None if file.as_os_str() == "-" => Err(Failure::usage("say where the seal of standard input goes: --out FILE")),
+        None => Ok(beside(file)),
+    }
+}
+
+fn files(args: &Seal) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = args.files.clone();
+    if let Some(list) = &args.from_list {
+        let text = std::fs::read_to_string(list)
+            .map_err(|e| Failure::usage(format!("cannot read the list {}: {e}", list.display())))?;
+        files.extend(text.lines().filter(|l| !l.is_empty()).map(PathBuf::from));
+    }
+    if files.is_empty() {
+        return Err(Failure::usage("name at least one file, or `-` for standard input"));
+    }
+    Ok(files)
+}

@@ -1,0 +1,147 @@
+//! `verify FILE`: the verdict, from the server or offline from a trust bundle.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sealwarden_seal::seal::MAX_SEAL_BYTES;
+use sealwarden_seal::trust::Roots;
+use sealwarden_seal::verdict;
+use sealwarden_wire::verify::v1::VerifyRequest;
+use serde_json::{Value, json};
+
+use super::{Answer, client, trust};
+use crate::cli::{Cli, Verify};
+use crate::failure::{Ending, Failure};
+use crate::{output, trust_seen};
+
+pub(crate) async fn run(cli: &Cli, args: &Verify) -> Answer {
+    let digest = digest_of(&args.file)?;
+    let seal_path = seal_path(args)?;
+    let seal = read_seal(&seal_path)?;
+    let document = match &args.trust {
+        Some(file) => offline(cli, args, file, &seal, digest)?,
+        None => online(cli, seal, digest).await?,
+    };
+    let verdict = document["verdict"].as_str().unwrap_or_default().to_owned();
+    let good = verdict == "valid" || verdict == "valid-before-compromise";
+    if cli.json {
+        output::json(&document);
+    } else {
+        show(&args.file, &verdict, &document);
+    }
+    Ok(if good { Ending::Good } else { Ending::Negative })
+}
+
+fn show(file: &Path, verdict: &str, document: &Value) {
+    output::line(&format!("{}: {verdict}", file.display()));
+    if let Some(reason) = document["reason"].as_str() {
+        output::line(&format!("  {reason}"));
+    }
+    if let (Some(origin), Some(index)) = (document["origin"].as_str(), document["index"].as_u64()) {
+        output::line(&format!("  place:     {origin} #{index}"));
+    }
+    if let Some(at) = document["sealed_at"].as_str() {
+        output::line(&format!("  sealed at: {at} (earliest witness)"));
+    }
+    for w in document["witnesses"].as_array().into_iter().flatten() {
+        let text = |name: &str| w[name].as_str().unwrap_or_default().to_owned();
+        let kind = if w["local"].as_bool() == Some(true) { "local" } else { "outside" };
+        output::line(&format!("  witness:   {} of {} ({kind}), {}", text("name"), text("operator"), text("time")));
+    }
+    output::line(&format!("  trust:     bundle version {} of {}", document["trust_version"], document["trust_issued"].as_str().unwrap_or("-")));
+}
+
+fn offline(cli: &Cli, args: &Verify, file: &Path, seal: &[u8], digest: [u8; 32]) -> Result<Value, Failure> {
+    let bytes = trust::read_limited(file, trust::MAX_BUNDLE)?;
+    let anchors = args.roots.as_deref().map(read_roots).transpose()?;
+    let bundle = trust_seen::open(&bytes, &cli.data, anchors.as_ref())?;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let answer = verdict::verify(seal, Some(digest), &bundle, now_ms);
+    Ok(json!({
+        "verdict": answer.verdict.as_str(), "reason": answer.reason, "origin": answer.origin, "index": answer.index,
+        "sealed_at": answer.sealed_at, "witnesses": answer.witnesses, "trust_version": answer.bundle_version, "trust_issued": answer.bundle_issued,
+    }))
+}
+
+async fn online(cli: &Cli, seal: Vec<u8>, digest: [u8; 32]) -> Result<Value, Failure> {
+    let request = VerifyRequest { seal: seal.into(), digest: digest.to_vec().into() };
+    let answer = client(cli)?.verification().await?.verify(request).await?.into_inner();
+    let or_none = |text: String| if text.is_empty() { Value::Null } else { Value::String(text) };
+    let has_place = !answer.origin.is_empty();
+    Ok(json!({
+        "verdict": answer.verdict, "reason": answer.reason, "origin": or_none(answer.origin),
+        "index": if has_place { json!(answer.index) } else { Value::Null },
+        "sealed_at": or_none(answer.sealed_at),
+        "witnesses": answer.witnesses.iter().map(|w| json!({ "name": w.name, "operator": w.operator, "time": w.time, "local": w.local })).collect::<Vec<_>>(),
+        "trust_version": answer.trust_version, "trust_issued": answer.trust_issued,
+    }))
+}
+
+fn read_roots(path: &Path) -> Result<Roots, Failure> {
+    let bytes = trust::read_limited(path, 64 * 1024)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::usage(format!("{} is not a list of SSH public keys", path.display())))?;
+    let keys: Vec<String> =
+        text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect();
+    let roots = Roots { threshold: u32::try_from(keys.len()).unwrap_or(u32::MAX), keys };
+    roots.validate().map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+    Ok(roots)
+}
+
+fn seal_path(args: &Verify) -> Result<PathBuf, Failure> {
+    match &args.seal {
+        Some(path) => Ok(path.clone()),
+        None if args.file.as_os_str() == "-" => Err(Failure::usage("standard input has no seal beside it; name one with --seal")),
+        None => Ok(beside(&args.file)),
+    }
+}
+
+/// `FILE.seal`
+pub(crate) fn beside(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".seal");
+    PathBuf::from(name)
+}
+
+/// Reads a seal, and one byte more than a seal may have, so that the verdict can say that it is too large.
+fn read_seal(path: &Path) -> Result<Vec<u8>, Failure> {
+    let usage = |e: io::Error| {
+        Failure::usage(format!("cannot read the seal {}: {e}; name it with --seal, or seal the file with `sealwarden seal`", path.display()))
+    };
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(MAX_SEAL_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path).map_err(usage)?.take(limit).read_to_end(&mut bytes).map_err(usage)?;
+    Ok(bytes)
+}
+
+/// SHA-256 of a file, or of standard input for `-`, read in pieces.
+pub(crate) fn digest_of(path: &Path) -> Result<[u8; 32], Failure> {
+    let hashed = if path.as_os_str() == "-" {
+        hash(io::stdin().lock())
+    } else {
+        File::open(path).and_then(|file| {
+            if file.metadata()?.is_dir() {
+                return Err(io::Error::other("it is a folder; name files"));
+            }
+            hash(file)
+        })
+    };
+    hashed.map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))
+}
+
+fn hash(mut input: impl Read) -> io::Result<[u8; 32]> {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => context.update(buffer.get(..count).unwrap_or_default()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    Ok(digest)
+}

@@ -1,0 +1,10 @@
+//! Hosting services: the data folder, the surroundings of each role, and the listeners.
+
+pub(crate) mod endpoints;
+pub(crate) mod installation;
+pub(crate) mod listen;
+pub(crate) mod node_facts;
+pub(crate) mod plan;
+pub(crate) mod roles;
+pub(crate) mod services;
+pub(crate) mod start;

@@ -1,0 +1,171 @@
+//! The surroundings of one role: its folder, keys, identity and enrolment.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sealwarden_engine::{Board, Clock, Node, Role, enrolment_text};
+use sealwarden_eventlog::EventLog;
+use sealwarden_keys::{
+    Guard, KeyError, KeyId, KeyInfo, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider,
+};
+use sealwarden_pki::{Authority, CallerName, CallerRole, Identity, IdentityFiles};
+use sealwarden_runbook::PlanSet;
+use sealwarden_seal::note::{UnsignedNote, Vkey};
+use sealwarden_wire::event::v1::{NodeEnrolled, ServiceAnnounced, event::Kind};
+use tokio_util::sync::CancellationToken;
+
+use super::installation::{Installation, private_dir};
+use super::node_facts::NodeFacts;
+
+/// How long certificates of services last; they are renewed at start when a third is left.
+const NODE_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// What all roles of a process share.
+pub(crate) struct Shared {
+    /// The installation.
+    pub(crate) installation: Installation,
+    /// The event log.
+    pub(crate) log: Arc<dyn EventLog>,
+    /// Its live fold.
+    pub(crate) board: Arc<Board>,
+    /// The clocks.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The plan.
+    pub(crate) plan: Arc<PlanSet>,
+    /// Ends the process.
+    pub(crate) shutdown: CancellationToken,
+    /// Passphrase that guards keys at rest, if not a generated guard file.
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+impl Shared {
+    /// Builds a role's surroundings: folder, keys, certificate, enrolment in the event log.
+    pub(crate) async fn node(&self, role: Role, name: &str, hosts: &[String]) -> anyhow::Result<Arc<Node>> {
+        let installation = &self.installation.settings.installation;
+        let data = self.installation.data.join("nodes").join(name);
+        private_dir(&data)?;
+        let keys = self.provider(&data).await?;
+        let key = KeyId::new("node")?;
+        let info = key_or_new(keys.as_ref(), &key, Purpose::Node).await?;
+        let vkey = Vkey::ed25519(name, info.public_key).context("making the node's verifier key")?;
+        let identity = self.identity(name, hosts).await?;
+        let node = Arc::new(Node {
+            name: name.to_owned(),
+            role,
+            installation: installation.clone(),
+            environment: self.installation.environment(),
+            base: self.installation.settings.base.clone(),
+            log: Arc::clone(&self.log),
+            board: Arc::clone(&self.board),
+            clock: Arc::clone(&self.clock),
+            keys,
+            key,
+            vkey,
+            plan: Arc::clone(&self.plan),
+            identity,
+            data,
+            shutdown: self.shutdown.clone(),
+        });
+        self.enrol(&node).await?;
+        Ok(node)
+    }
+
+    async fn provider(&self, data: &Path) -> anyhow::Result<Arc<dyn KeyProvider>> {
+        let guard = match &self.passphrase_file {
+            Some(path) => Guard::PassphraseFile(path.clone()),
+            None => Guard::File(data.join("guard")),
+        };
+        let config = SoftwareConfig { dir: data.join("keys"), guard };
+        let provider = SoftwareProvider::open(config).await.context("opening the key folder")?;
+        Ok(Arc::new(provider))
+    }
+
+    async fn identity(&self, name: &str, hosts: &[String]) -> anyhow::Result<Identity> {
+        let data = self.installation.data.clone();
+        let installation = self.installation.settings.installation.clone();
+        let (name, hosts) = (CallerName::new(name)?, hosts.to_vec());
+        let issue = move || {
+            let authority = Authority::open_or_create(&data.join("pki"), &installation)?;
+            IdentityFiles::in_dir(&data.join("certificates"), name.as_str()).load_or_issue(
+                &authority,
+                &name,
+                CallerRole::Node,
+                &hosts,
+                NODE_VALIDITY,
+            )
+        };
+        tokio::task::spawn_blocking(issue).await?.context("making the service's certificate")
+    }
+
+    /// The installation's signing key vouches for the node's key; both go into the event log once.
+    async fn enrol(&self, node: &Node) -> anyhow::Result<()> {
+        let installation = &self.installation.settings.installation;
+        let executor = self.installation.data.join("nodes").join("runbook-executor-1");
+        private_dir(&executor)?;
+        let signing: Arc<dyn KeyProvider> = if node.role == Role::RunbookExecutor {
+            Arc::clone(&node.keys)
+        } else {
+            self.provider(&executor).await?
+        };
+        let id = KeyId::new("signing")?;
+        let info = key_or_new(signing.as_ref(), &id, Purpose::Signing).await?;
+        let signer = Vkey::ed25519(&format!("{installation}.signing"), info.public_key)?;
+        let mut stream = node.stream::<NodeFacts>("node", &node.name).await?;
+        if stream.state().vkey == node.vkey.to_string() {
+            return Ok(());
+        }
+        let note = UnsignedNote::new(enrolment_text(installation, &node.name, node.role, &node.vkey))?;
+        let signature = signing.sign(&id, Purpose::Signing, note.text().as_bytes()).await?;
+        let note = note.attach(signer.name(), signer.key_id(), &signature)?;
+        let enrolled = NodeEnrolled {
+            node: node.name.clone(),
+            role: node.role.as_str().to_owned(),
+            vkey: node.vkey.to_string(),
+            enrolment: note.to_string(),
+        };
+        let decided = stream
+            .execute(node.meta(), |facts| Ok(facts.enrol(&enrolled)))
+            .await
+            .context("recording the node's enrolment")?;
+        node.board.reached(decided.position).await;
+        Ok(())
+    }
+}
+
+/// Tells the others where a role listens.
+pub(crate) async fn announce(node: &Node, grpc_url: &str, http_url: &str) -> anyhow::Result<()> {
+    let announced = ServiceAnnounced {
+        node: node.name.clone(),
+        role: node.role.as_str().to_owned(),
+        grpc_url: grpc_url.to_owned(),
+        http_url: http_url.to_owned(),
+    };
+    let mut stream = node.stream::<NodeFacts>("node", &node.name).await?;
+    stream
+        .execute(node.meta(), |facts| {
+            let known = facts.announced.as_ref() == Some(&announced);
+            let event = sealwarden_domain::fold::event(Kind::ServiceAnnounced(announced.clone()));
+            Ok(if known { Vec::new() } else { vec![event] })
+        })
+        .await
+        .context("announcing the service's address")?;
+    Ok(())
+}
+
+/// The key, made if it is not there yet.
+async fn key_or_new(
+    keys: &dyn KeyProvider,
+    id: &KeyId,
+    purpose: Purpose,
+) -> Result<KeyInfo, KeyError> {
+    match keys.info(id).await {
+        Err(KeyError::NotFound { .. }) => {}
+        answer => return answer,
+    }
+    match keys.create(id, purpose).await {
+        Err(KeyError::AlreadyExists { .. }) => keys.info(id).await, // another process was first
+        answer => answer,
+    }
+}

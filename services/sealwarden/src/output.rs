@@ -1,0 +1,74 @@
+//! The one place that writes to the terminal.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the binary talks to people")]
+
+use std::io::{IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+/// A line for the user.
+pub(crate) fn line(text: &str) {
+    // A reader that went away (`| head`) is no error of ours.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Text that may be asked to be machine-readable: one JSON document.
+pub(crate) fn json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => line(&text),
+        Err(error) => complain(&format!("error: the answer cannot be written as JSON: {error}")),
+    }
+}
+
+/// A line beside the answer: warnings, errors, progress.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Whether a person looks at standard error.
+pub(crate) fn watched() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Asks a question and answers whether the person typed `yes`.
+pub(crate) fn confirmed(question: &str) -> bool {
+    eprint!("{question} Type yes to go on: ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+}
+
+/// A table with aligned columns; the first row is its head.
+pub(crate) fn table(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|c| rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        line(cells.join("  ").trim_end());
+    }
+}
+
+/// Unix milliseconds as a short UTC time; `-` for none.
+pub(crate) fn time(ms: i64) -> String {
+    if ms <= 0 {
+        return "-".to_owned();
+    }
+    jiff::Timestamp::from_millisecond(ms)
+        .map_or_else(|_| "-".to_owned(), |t| t.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
+}
+
+/// A span of milliseconds for people.
+pub(crate) fn span(ms: i64) -> String {
+    match ms {
+        ..0 => "-".to_owned(),
+        0..1000 => format!("{ms} ms"),
+        1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
+        _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
+    }
+}
