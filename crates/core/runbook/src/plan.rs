@@ -159,6 +159,22 @@ impl PlanSet {
         }
     }
 
+    /// Reads plan, roster and one runbook of a plan, as a run pins them. The runbooks of other classes need not be
+    /// there; everything else is checked as in [`Self::load`].
+    pub fn load_for_run<N: AsRef<str>, T: AsRef<str>>(
+        files: &[(N, T)],
+    ) -> Result<Self, Vec<Finding>> {
+        let set = read_plan::read_set(files)?;
+        let mut errors = check::errors(&set);
+        errors.retain(|finding| finding.code != "class-without-runbook");
+        if errors.is_empty() {
+            Ok(set)
+        } else {
+            finding::sort(&mut errors);
+            Err(errors)
+        }
+    }
+
     /// What could be better: the plan works without it.
     pub fn check(&self) -> Vec<Finding> {
         let mut warnings = check::warnings(self);

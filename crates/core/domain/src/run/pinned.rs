@@ -322,7 +322,7 @@ fn read_set(started: &RunStarted) -> Result<PlanSet, Unusable> {
         ("roster.yaml", started.roster_text.as_str()),
         (file.as_str(), started.runbook_text.as_str()),
     ];
-    PlanSet::load(&files).map_err(|findings| {
+    PlanSet::load_for_run(&files).map_err(|findings| {
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
         Unusable::Plan(lines.join("; "))
     })

@@ -436,6 +436,17 @@ fn a_step_that_needs_evidence_does_not_begin_without_it_even_if_its_needs_are_do
 
 #[test]
 fn the_shipped_runbook_starts_with_a_roster_that_has_keys() {
+    starts_with_plan(include_str!("../../../../../../runbooks/plan.yaml"));
+}
+
+#[test]
+fn a_run_starts_from_a_plan_whose_other_classes_have_runbooks_that_it_does_not_pin() {
+    let plan = include_str!("../../../../../../runbooks/plan.yaml");
+    let class = "classes:\n  data-integrity:\n    title: Damaged documents\n    severity: high\n    runbook: data-integrity\n    targets: { detect: 1m, contain: 1h, recover: 72h }\n";
+    starts_with_plan(&plan.replacen("classes:\n", class, 1));
+}
+
+fn starts_with_plan(plan: &str) {
     let shipped = include_str!("../../../../../../runbooks/roster.yaml");
     let roster = sealwarden_runbook::Roster::parse("roster.yaml", shipped).unwrap();
     let key = |id: &str| vec![key_of(id).public_key().to_openssh().unwrap()];
@@ -448,7 +459,7 @@ fn the_shipped_runbook_starts_with_a_roster_that_has_keys() {
     started.runbook = "key-compromise".to_owned();
     started.runbook_text =
         include_str!("../../../../../../runbooks/key-compromise.yaml").to_owned();
-    started.plan_text = include_str!("../../../../../../runbooks/plan.yaml").to_owned();
+    plan.clone_into(&mut started.plan_text);
     started.roster_text = roster.with_keys(&keys).unwrap().to_yaml();
     (started.runbook_digest, started.roster_digest) = (String::new(), String::new());
     let mut world = World::empty();
