@@ -63,20 +63,19 @@ impl Effect {
 /// All effects, holds first: they bound the damage.
 pub(crate) fn pending(state: &State, plan: &Plan, now_ms: i64) -> Vec<Effect> {
     let mut effects = holds(state, plan, now_ms);
-    effects.extend(state.findings.values().map(|finding| Effect::RecordSignal {
+    // In the order of the log, so that the first thing seen opens the incident.
+    let mut findings: Vec<_> = state.findings.values().collect();
+    findings.sort_by_key(|finding| finding.signal.events.first().copied());
+    effects.extend(findings.into_iter().map(|finding| Effect::RecordSignal {
         signal: Box::new(finding.signal.clone()),
         cause: finding.cause.clone(),
         traceparent: finding.traceparent.clone(),
     }));
-    effects.extend(
-        state
-            .unjoined
-            .iter()
-            .filter_map(|id| state.signals.get(id))
-            .map(|signal| Effect::JoinIncident {
-                signal: Box::new(signal.reported.clone()),
-            }),
-    );
+    let mut joining: Vec<_> = unjoined(state).collect();
+    joining.sort_by_key(|signal| signal.position);
+    effects.extend(joining.into_iter().map(|signal| Effect::JoinIncident {
+        signal: Box::new(signal.reported.clone()),
+    }));
     let open = state
         .incidents
         .iter()
@@ -85,8 +84,11 @@ pub(crate) fn pending(state: &State, plan: &Plan, now_ms: i64) -> Vec<Effect> {
     effects
 }
 
+fn unjoined(state: &State) -> impl Iterator<Item = &KnownSignal> {
+    state.unjoined.iter().filter_map(|id| state.signals.get(id))
+}
+
 fn holds(state: &State, plan: &Plan, now_ms: i64) -> Vec<Effect> {
-    let unjoined = state.unjoined.iter().filter_map(|id| state.signals.get(id));
     let open = state
         .incidents
         .values()
@@ -94,7 +96,7 @@ fn holds(state: &State, plan: &Plan, now_ms: i64) -> Vec<Effect> {
     let joined = open.flat_map(|incident| state.signals_of(incident));
     let hold_ms = millis(plan.hold());
     let mut effects: Vec<Effect> = Vec::new();
-    for signal in unjoined
+    for signal in unjoined(state)
         .chain(joined)
         .filter(|signal| signal.reported.proven)
     {

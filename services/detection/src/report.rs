@@ -100,7 +100,7 @@ pub(crate) fn signal_of(
     }
     let (log, origin) = place(request, logs)?;
     if request.checkpoint.is_empty() {
-        return Ok(claim(request, by, (log, origin), String::new(), now_ms));
+        return Ok(claim(request, by, (log, origin), "", now_ms));
     }
     Ok(match judge_checkpoint(logs, &request.checkpoint) {
         CheckpointFinding::Foreign(foreign) => proof(request, by, &foreign, now_ms),
@@ -109,11 +109,11 @@ pub(crate) fn signal_of(
                 " The checkpoint is {}'s own of size {}.",
                 checkpoint.origin, checkpoint.size
             );
-            claim(request, by, (log, origin), note, now_ms)
+            claim(request, by, (log, origin), &note, now_ms)
         }
         CheckpointFinding::Nothing(reason) => {
             let note = format!(" The checkpoint proves nothing: {reason}.");
-            claim(request, by, (log, origin), note, now_ms)
+            claim(request, by, (log, origin), &note, now_ms)
         }
     })
 }
@@ -141,7 +141,7 @@ fn claim(
     request: &ReportRequest,
     by: &By,
     (log, origin): (String, String),
-    note: String,
+    note: &str,
     now_ms: i64,
 ) -> SignalReported {
     let subject = match (origin.is_empty(), log.is_empty()) {

@@ -73,6 +73,40 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
                 time_text(e.from_ms)
             )
         }
+        Kind::SignatureWithheld(e) => {
+            format!(
+                "{} threw a signature of {} at size {} away: {}",
+                e.node, e.origin, e.size, e.reason
+            )
+        }
+        Kind::RunStarted(_)
+        | Kind::InputsResolved(_)
+        | Kind::ApprovalRecorded(_)
+        | Kind::ApprovalRefused(_)
+        | Kind::StepStarted(_)
+        | Kind::StepProgressed(_)
+        | Kind::StepEnded(_)
+        | Kind::StepUnknown(_)
+        | Kind::RunEnded(_) => return of_run(kind),
+        Kind::PermitRequested(_)
+        | Kind::PermitGranted(_)
+        | Kind::PermitReleased(_)
+        | Kind::IntentRecorded(_)
+        | Kind::CheckpointPublished(_)
+        | Kind::KeyUseObserved(_)
+        | Kind::CheckpointSighted(_)
+        | Kind::NodeEnrolled(_)
+        | Kind::ServiceAnnounced(_) => return None,
+    })
+}
+
+/// The events of a run.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "`words` names every event and sends only those of runs here"
+)]
+fn of_run(kind: &Kind) -> Option<String> {
+    Some(match kind {
         Kind::RunStarted(e) => format!("run {} of runbook {} began", e.run, e.runbook),
         Kind::InputsResolved(e) => format!(
             "step {} is ready: {}",
@@ -105,21 +139,7 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
             };
             format!("the run {outcome}: {}", e.reason)
         }
-        Kind::SignatureWithheld(e) => {
-            format!(
-                "{} threw a signature of {} at size {} away: {}",
-                e.node, e.origin, e.size, e.reason
-            )
-        }
-        Kind::PermitRequested(_)
-        | Kind::PermitGranted(_)
-        | Kind::PermitReleased(_)
-        | Kind::IntentRecorded(_)
-        | Kind::CheckpointPublished(_)
-        | Kind::KeyUseObserved(_)
-        | Kind::CheckpointSighted(_)
-        | Kind::NodeEnrolled(_)
-        | Kind::ServiceAnnounced(_) => return None,
+        _ => return None,
     })
 }
 

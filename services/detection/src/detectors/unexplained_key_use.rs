@@ -97,22 +97,17 @@ fn signal(
     (seen, expected, proven): (String, String, bool),
 ) -> SignalReported {
     let times = [used.at_ms, envelope.recorded_at_ms];
-    let (subject, log, origin, earliest_at_ms) = match found {
-        Some(found) => (
+    let (subject, log, origin, earliest_at_ms) = if let Some(found) = found {
+        (
             format!("origin {}", found.origin.origin),
             found.log.to_owned(),
             found.origin.origin.clone(),
             earliest(found.origin, &times),
-        ),
-        None => {
-            let known = times.into_iter().filter(|at| *at > 0).min();
-            (
-                format!("key audit of {}", used.node),
-                used.log.clone(),
-                String::new(),
-                known.unwrap_or(0),
-            )
-        }
+        )
+    } else {
+        let known = times.into_iter().filter(|at| *at > 0).min();
+        let subject = format!("key audit of {}", used.node);
+        (subject, used.log.clone(), String::new(), known.unwrap_or(0))
     };
     let cursor = used.cursor.to_be_bytes();
     SignalReported {
