@@ -9,9 +9,12 @@
 //! | `Ok(commit)` | The commit is stored and durable, now or since an earlier try. | Goes on from `commit.head()`. |
 //! | `Conflict { head }` | Nothing was stored by this call; the stream ends elsewhere than expected. | Reads on from its own head, folds, decides anew. Usually with the same commit id, when the decision answers the same command. |
 //! | `Unknown { reason }` | The commit may be stored, now or even later; nobody can say yet. | Does nothing that depends on either. Repeats the *same* append (id, payload and expected head) until another answer comes: `Ok` means it is stored, once; `Conflict` means another commit took the place and this one never will. |
-//! | `Unavailable { reason }` | Nothing was stored. | May repeat, may give up, may decide anew. |
+//! | `Unavailable { reason }` | Nothing was stored by this call. | May repeat, may give up, may decide anew. |
 //! | `TooLarge { .. }` | Nothing was stored, and this commit never will be. | Decides something smaller. |
 //! | `Corrupt { reason }` | Nothing was stored by this call. The store contradicts itself. | Stops and tells an operator. |
+//!
+//! **After an `Unknown`**, only `Ok` and `Conflict` on the same commit and expected head end the
+//! doubt. An `Unavailable` in between speaks of its own call only: the earlier one stays open.
 //!
 //! **Repeating a commit id.** An append whose id the stream already holds answers `Ok` with the
 //! *stored* commit, whatever payload the repetition carries: the first decision stands, and a

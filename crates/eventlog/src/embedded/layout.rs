@@ -5,17 +5,17 @@
 //! | `c` position | version 1, time in ms, hash before, hash, id, name's length and name, payload's length, its first 16 KiB |
 //! | `p` position, number | a further 16 KiB of the payload |
 //! | `s` stream, 0, position | nothing: the index of one stream |
-//! | `h` stream | position and hash of the stream's last commit |
 //! | `i` stream, 0, id | position of the commit with this id |
 //!
 //! Numbers are big-endian, so keys sort by position. The counters (last position, last time) are
-//! those of the last `c` key. Payloads are cut so that no page of the tree reaches the size from
+//! those of the last `c` key, and the head of a stream
+//! is the last of its index: fewer keys a commit are more commits a second. Payloads are cut so that no page of the tree reaches the size from
 //! which sled keeps it in a file of its own under `blobs/`.
 
 use bytes::Bytes;
 use sled::Batch;
 
-use crate::commit::{CommitId, Head, Recorded};
+use crate::commit::{CommitId, Recorded};
 use crate::name::StreamName;
 use crate::port::ReadError;
 
@@ -48,11 +48,6 @@ pub(super) fn index_key(stream: &StreamName, position: u64) -> Vec<u8> {
     )
 }
 
-/// Key of a stream's head.
-pub(super) fn head_key(stream: &StreamName) -> Vec<u8> {
-    key(b'h', &[stream.to_string().as_bytes()])
-}
-
 /// Key of a commit id within its stream.
 pub(super) fn id_key(stream: &StreamName, id: CommitId) -> Vec<u8> {
     key(b'i', &[stream.to_string().as_bytes(), &[0], id.as_bytes()])
@@ -68,22 +63,6 @@ pub(super) fn position_of(key: &[u8]) -> Result<u64, ReadError> {
         .last_chunk::<8>()
         .ok_or_else(|| corrupt("a key is too short"))?;
     Ok(u64::from_be_bytes(*bytes))
-}
-
-/// The value of a head.
-pub(super) fn encode_head(head: Head) -> Vec<u8> {
-    [head.position.to_be_bytes().as_slice(), &head.hash].concat()
-}
-
-/// Reads the value of a head.
-pub(super) fn decode_head(value: &[u8]) -> Result<Head, ReadError> {
-    let mut cursor = Cursor(value);
-    let head = Head {
-        position: u64::from_be_bytes(cursor.array()?),
-        hash: cursor.array()?,
-    };
-    cursor.end()?;
-    Ok(head)
 }
 
 /// Adds everything that one commit writes to a batch.
@@ -110,7 +89,6 @@ pub(super) fn insert(batch: &mut Batch, commit: &Recorded) {
         batch.insert(piece_key(commit.position, number), piece);
     }
     batch.insert(index_key(&commit.stream, commit.position), &[]);
-    batch.insert(head_key(&commit.stream), encode_head(commit.head()));
     batch.insert(
         id_key(&commit.stream, commit.commit_id),
         commit.position.to_be_bytes().as_slice(),
@@ -216,13 +194,5 @@ impl<'a> Cursor<'a> {
             .ok_or_else(|| corrupt("a value is cut short"))?;
         self.0 = rest;
         Ok(*taken)
-    }
-
-    fn end(&self) -> Result<(), ReadError> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(corrupt("a value is too long"))
-        }
     }
 }

@@ -14,6 +14,7 @@ mod store;
 mod tests;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -88,6 +89,7 @@ impl Embedded {
             clock: Box::new(wall_clock_ms),
             last_position,
             last_ms,
+            heads: HashMap::new(),
             poison: Arc::clone(&poison),
             observe,
         };

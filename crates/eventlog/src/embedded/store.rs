@@ -87,8 +87,7 @@ impl Store {
 
     /// The head of a stream in the tree, durable or not: for the writer.
     pub(super) fn written_head(&self, stream: &StreamName) -> Result<Head, ReadError> {
-        self.get(&layout::head_key(stream))?
-            .map_or(Ok(Head::EMPTY), |value| layout::decode_head(&value))
+        self.last_of(self.indexed(stream, 0, u64::MAX - 1))
     }
 
     /// The commit with this id in a stream, durable or not: for the writer.
@@ -111,20 +110,28 @@ impl Store {
 
     /// The last durable commit of a stream.
     pub(super) fn head(&self, stream: &StreamName) -> Result<Head, ReadError> {
-        let last = self.indexed(stream, 0).next_back().transpose()?;
+        let durable = *self.durable.borrow();
+        self.last_of(self.indexed(stream, 0, durable))
+    }
+
+    fn last_of(
+        &self,
+        mut positions: impl DoubleEndedIterator<Item = Result<u64, ReadError>>,
+    ) -> Result<Head, ReadError> {
+        let last = positions.next_back().transpose()?;
         last.map_or(Ok(Head::EMPTY), |position| Ok(self.at(position)?.head()))
     }
 
-    /// Durable positions of a stream after one.
+    /// Positions of a stream after one and through another.
     fn indexed(
         &self,
         stream: &StreamName,
         after: u64,
+        through: u64,
     ) -> impl DoubleEndedIterator<Item = Result<u64, ReadError>> {
-        let durable = *self.durable.borrow();
-        let first = after.saturating_add(1).min(durable.saturating_add(1));
-        let range =
-            layout::index_key(stream, first)..layout::index_key(stream, durable.saturating_add(1));
+        let end = through.saturating_add(1);
+        let first = after.saturating_add(1).min(end);
+        let range = layout::index_key(stream, first)..layout::index_key(stream, end);
         self.db
             .range(range)
             .keys()
@@ -138,9 +145,10 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Recorded>, ReadError> {
+        let durable = *self.durable.borrow();
         let mut chain = ChainCheck::starting_after(after);
         let mut commits = Vec::new();
-        for position in self.indexed(stream, after).take(limit) {
+        for position in self.indexed(stream, after, durable).take(limit) {
             let commit = self.at(position?)?;
             if commit.stream != *stream {
                 return Err(ReadError::Corrupt {
@@ -204,12 +212,8 @@ impl Store {
         durable: u64,
     ) -> Result<Page, ReadError> {
         let (mut commits, mut bytes) = (Vec::new(), 0);
-        for position in self.indexed(stream, after) {
+        for position in self.indexed(stream, after, durable) {
             let position = position?;
-            // `durable` may have grown since it was looked at; a later page takes the rest.
-            if position > durable {
-                break;
-            }
             let commit = self.at(position)?;
             bytes += commit.payload.len();
             commits.push(commit);

@@ -23,6 +23,9 @@ const GROUP_COMMITS: usize = 1_024;
 /// A group ends with the commit that takes it past this many payload bytes.
 const GROUP_BYTES: usize = 8 << 20;
 
+/// Most heads that the writer remembers.
+const REMEMBERED_HEADS: usize = 65_536;
+
 /// The answer to one append.
 pub(super) type Answer = Result<Recorded, AppendError>;
 
@@ -54,6 +57,8 @@ pub(super) struct Writer {
     pub(super) clock: Box<Clock>,
     pub(super) last_position: u64,
     pub(super) last_ms: i64,
+    /// Heads as this writer left them, so that few are looked up.
+    pub(super) heads: HashMap<StreamName, Head>,
     /// Set for ever by the first failure to make a group durable: what the kernel dropped then, no
     /// later sync brings back.
     pub(super) poison: Arc<OnceLock<String>>,
@@ -64,7 +69,6 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Draft {
     batch: Batch,
-    heads: HashMap<StreamName, Head>,
     commits: HashMap<(StreamName, CommitId), Recorded>,
 }
 
@@ -138,10 +142,7 @@ impl Writer {
         if let Some(stored) = self.store.written(stream, commit.id)? {
             return Ok(stored);
         }
-        let head = match draft.heads.get(stream) {
-            Some(head) => *head,
-            None => self.store.written_head(stream)?,
-        };
+        let head = self.head(draft, stream)?;
         if head != expected {
             return Err(AppendError::Conflict { head });
         }
@@ -157,9 +158,23 @@ impl Writer {
             payload: commit.payload,
         };
         layout::insert(&mut draft.batch, &recorded);
-        draft.heads.insert(stream.clone(), recorded.head());
+        self.heads.insert(stream.clone(), recorded.head());
         draft.commits.insert(key, recorded.clone());
         Ok(recorded)
+    }
+
+    /// The head of a stream with what the group adds to it.
+    fn head(&mut self, draft: &Draft, stream: &StreamName) -> Result<Head, AppendError> {
+        if let Some(head) = self.heads.get(stream) {
+            return Ok(*head);
+        }
+        // Only between groups: the tree does not know yet what the draft holds.
+        if self.heads.len() >= REMEMBERED_HEADS && draft.commits.is_empty() {
+            self.heads.clear();
+        }
+        let head = self.store.written_head(stream)?;
+        self.heads.insert(stream.clone(), head);
+        Ok(head)
     }
 
     fn make_durable(&mut self, batch: Batch) -> Result<(), String> {

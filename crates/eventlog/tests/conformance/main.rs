@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod adapters;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod nats;
 #[cfg(test)]
 mod proxy;
