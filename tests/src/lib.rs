@@ -1,1 +1,22 @@
-//! Scenarios, crash tests and interop through the real binary.
+//! What the scenarios stand on: the real binary as processes of its own, and hands to play people, clients, thieves and nodes with.
+//!
+//! Everything a test learns it learns from outside: exit codes, JSON answers, files, gRPC, the event log.
+//!
+//! **Invariant:** a process that a test started ends with the test; it is killed by its own id.
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a scenario that cannot go on fails, and says where"
+)]
+
+pub mod binary;
+pub mod installation;
+pub mod people;
+pub mod process;
+pub mod thief;
+pub mod wait;
+
+pub use binary::{Answer, sealwarden};
+pub use installation::Installation;
+pub use process::Process;
+pub use wait::eventually;

@@ -1,0 +1,143 @@
+//! An installation in a temporary folder.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use sealwarden_pki::{Identity, IdentityFiles};
+use serde_json::Value;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+use crate::binary::{self, Answer};
+use crate::process::Process;
+use crate::wait::eventually;
+
+/// A data folder with a home around it; the processes that work on it are the test's.
+#[derive(Debug)]
+pub struct Installation {
+    home: TempDir,
+    nats: Option<String>,
+}
+
+impl Installation {
+    /// An empty one, for the embedded event log.
+    #[expect(clippy::new_without_default, reason = "it makes a folder")]
+    pub fn new() -> Self {
+        Self { home: tempfile::tempdir().expect("a temporary folder"), nats: None }
+    }
+
+    /// An empty one, for a NATS server.
+    pub fn over_nats(url: &str) -> Self {
+        Self { nats: Some(url.to_owned()), ..Self::new() }
+    }
+
+    /// The folder around the data folder: a place for the test's files.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    /// Writes a file into the home folder.
+    pub fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.home().join(name);
+        std::fs::write(&path, content).expect("a file in a temporary folder");
+        path
+    }
+
+    /// Starts `up` and waits until it serves.
+    pub fn up(&self) -> Process {
+        Process::start(self.home(), "up", &self.arguments(&["up", "--base", "seal.example.com"]))
+    }
+
+    /// Starts one role and waits until it serves.
+    pub fn serve(&self, role: &str, node: &str) -> Process {
+        let arguments = self.arguments(&["serve", role, "--node", node, "--base", "seal.example.com"]);
+        Process::start(self.home(), node, &arguments)
+    }
+
+    /// The arguments of a hosting command, with data folder and event log.
+    pub fn arguments(&self, command: &[&str]) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = command.iter().map(OsString::from).collect();
+        arguments.extend(["--data".into(), self.data().into_os_string()]);
+        if let Some(url) = &self.nats {
+            arguments.extend(["--nats".into(), url.into()]);
+        }
+        arguments
+    }
+
+    /// Calls a user command with `--json`.
+    pub fn call(&self, command: &[&str]) -> Answer {
+        let mut arguments: Vec<OsString> = command.iter().map(OsString::from).collect();
+        arguments.extend(["--json".into(), "--data".into(), self.data().into_os_string()]);
+        binary::sealwarden(self.home(), &arguments)
+    }
+
+    /// Seals a file, waiting for the witnesses, and panics unless that works at once.
+    pub fn seal(&self, file: &Path) -> PathBuf {
+        let name = file.to_string_lossy().into_owned();
+        let answer = self.call(&["seal", &name]).good();
+        assert_eq!(answer["seals"][0]["stage"], "witnessed", "{answer}");
+        PathBuf::from(format!("{name}.seal"))
+    }
+
+    /// Waits until a file can be sealed: a permit may be on its way.
+    pub fn seal_eventually(&self, file: &Path) -> PathBuf {
+        let name = file.to_string_lossy().into_owned();
+        eventually("a file is sealed and witnessed", || (self.call(&["seal", &name]).code == 0).then_some(()));
+        PathBuf::from(format!("{name}.seal"))
+    }
+
+    /// `verify` of a file through the service.
+    pub fn verify(&self, file: &Path) -> Answer {
+        self.call(&["verify", &file.to_string_lossy()])
+    }
+
+    /// Exports the trust bundle.
+    pub fn trust(&self, name: &str) -> PathBuf {
+        let path = self.home().join(name);
+        self.call(&["trust", "export", "--out", &path.to_string_lossy()]).good();
+        path
+    }
+
+    /// `status`.
+    pub fn status(&self) -> Value {
+        self.call(&["status"]).good()
+    }
+
+    /// Address of a role's gRPC (`https://…`) or HTTP (`http://…`) listener.
+    pub fn address(&self, role: &str, kind: &str) -> String {
+        let text = std::fs::read_to_string(self.data().join("endpoints.json")).expect("endpoints.json");
+        let endpoints: Value = serde_json::from_str(&text).expect("endpoints.json is JSON");
+        endpoints[role][kind].as_str().unwrap_or_else(|| panic!("no {kind} address of {role} in {text}")).to_owned()
+    }
+
+    /// The certificate of a caller that the installation issued.
+    pub fn identity(&self, name: &str) -> Identity {
+        IdentityFiles::in_dir(&self.data().join("certificates"), name)
+            .load()
+            .unwrap_or_else(|e| panic!("the certificate of {name}: {e}"))
+    }
+
+    /// Issues a certificate for a caller.
+    pub fn issue(&self, name: &str, role: &str) -> Identity {
+        self.call(&["certificate", "issue", name, "--role", role]).good();
+        self.identity(name)
+    }
+
+    /// A connection to a role as a caller that has a certificate.
+    pub async fn connect(&self, role: &str, caller: &str) -> Channel {
+        let identity = self.identity(caller);
+        sealwarden_pki::connect(&self.address(role, "grpc"), &identity).await.expect("a connection")
+    }
+
+    /// The installation's name.
+    pub fn name(&self) -> String {
+        let text = std::fs::read_to_string(self.data().join("installation.json")).expect("installation.json");
+        let settings: Value = serde_json::from_str(&text).expect("installation.json is JSON");
+        settings["installation"].as_str().expect("a name").to_owned()
+    }
+}

@@ -1,0 +1,26 @@
+//! Waiting for what another process does, where nothing can announce it to us.
+
+use std::time::{Duration, Instant};
+
+/// How long a step of a scenario may take on a busy machine with two cores.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Looks until `look` finds something, and panics with `what` when [`PATIENCE`] runs out.
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, look)
+}
+
+/// As [`eventually`], with a deadline of its own.
+pub fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
+        // bounded poll: another process's state can only be asked for.
+        std::thread::sleep(PAUSE);
+    }
+}
