@@ -58,19 +58,31 @@ pub struct Stream<S> {
     name: StreamName,
     state: S,
     head: Head,
+    /// Why the stream is set aside: a commit that does not fit was half folded, so nothing more is decided on this state.
+    poisoned: Option<IllegalEvent>,
 }
 
 impl<S: Fold> Stream<S> {
     /// Folds a stream from its beginning into `state`.
-    pub async fn load(log: Arc<dyn EventLog>, name: StreamName, state: S) -> Result<Self, ExecuteError> {
-        let mut stream = Self { log, name, state, head: Head::EMPTY };
+    pub async fn load(
+        log: Arc<dyn EventLog>,
+        name: StreamName,
+        state: S,
+    ) -> Result<Self, ExecuteError> {
+        let mut stream = Self::resume(log, name, state, Head::EMPTY);
         stream.refresh().await?;
         Ok(stream)
     }
 
     /// A stream whose state was folded elsewhere up to and including `head`, so that a long stream need not be read again. Commands find out if that is not its head any more.
     pub fn resume(log: Arc<dyn EventLog>, name: StreamName, state: S, head: Head) -> Self {
-        Self { log, name, state, head }
+        Self {
+            log,
+            name,
+            state,
+            head,
+            poisoned: None,
+        }
     }
 
     /// The state as of the last refresh or command.
@@ -90,18 +102,20 @@ impl<S: Fold> Stream<S> {
 
     /// Folds what was written since.
     pub async fn refresh(&mut self) -> Result<(), ExecuteError> {
+        if let Some(illegal) = &self.poisoned {
+            return Err(illegal.clone().into());
+        }
         loop {
             let page = self
                 .log
                 .read(&self.name, self.head.position, PAGE)
                 .await
                 .map_err(read_error)?;
-            let last = page.len() < PAGE;
+            if page.is_empty() {
+                return Ok(()); // a short page may have successors; only an empty one is the end
+            }
             for recorded in &page {
                 self.take_in(recorded)?;
-            }
-            if last {
-                return Ok(());
             }
         }
     }
@@ -116,23 +130,42 @@ impl<S: Fold> Stream<S> {
         let commit = decode(recorded)?;
         let envelope = commit.envelope.unwrap_or_default();
         for event in &commit.events {
-            self.state.apply(&envelope, event)?;
+            if let Err(illegal) = self.state.apply(&envelope, event) {
+                self.poisoned = Some(illegal.clone());
+                return Err(illegal.into());
+            }
         }
         self.head = recorded.head();
         Ok(())
     }
 
-    /// Decides and appends. A lost race is decided anew on what the winner wrote; an append without answer is repeated under its own id until it has one.
+    /// Decides and appends. A lost race is decided anew on what the winner wrote; an append without answer is repeated under its own id until it has one. A refusal, or
+    /// that nothing is to be done, is the answer only if nobody has written since: no append would prove it.
     pub async fn execute(
         &mut self,
         meta: Meta,
         mut decide: impl FnMut(&S) -> Result<Vec<Event>, Rejection>,
     ) -> Result<Executed, ExecuteError> {
+        if let Some(illegal) = &self.poisoned {
+            return Err(illegal.clone().into());
+        }
         for _ in 0..MAX_CONFLICTS {
-            let events = decide(&self.state)?;
-            if events.is_empty() {
-                return Ok(Executed { events, position: self.head.position, recorded_at_ms: 0 });
-            }
+            let events = match decide(&self.state) {
+                Ok(events) if !events.is_empty() => events,
+                nothing => {
+                    let decided_on = self.head;
+                    self.refresh().await?;
+                    if self.head != decided_on {
+                        continue;
+                    }
+                    let position = self.head.position;
+                    return Ok(Executed {
+                        events: nothing?,
+                        position,
+                        recorded_at_ms: 0,
+                    });
+                }
+            };
             let id = CommitId::new();
             let payload = encode(id, &self.name, &meta, &events);
             match self.append(id, NewCommit { id, payload }).await? {
