@@ -1,14 +1,17 @@
 //! The whole installation, folded live.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sealwarden_domain::installation::Installation;
-use sealwarden_eventlog::{Delivery, EventLog, Filter};
+use sealwarden_eventlog::{Delivery, EventLog, Filter, Recorded};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::codec::decode;
+
+/// How long to wait before following again after an interruption.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// A live fold of everything. Readers see a state that some prefix of the log had; writers decide on [`crate::Stream`], never on this.
 pub struct Board {
@@ -31,7 +34,7 @@ impl Board {
 
     /// Looks at the state. Keep it short: the follower waits meanwhile.
     pub fn read<T>(&self, look: impl FnOnce(&Installation) -> T) -> T {
-        look(&self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Tells of each change by the position that was folded.
@@ -64,15 +67,24 @@ impl Board {
         }
     }
 
-    fn take_in(&self, recorded: &sealwarden_eventlog::Recorded) {
-        match decode(recorded) {
-            Ok(commit) => {
-                let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if let Err(illegal) = state.fold(&commit) {
-                    tracing::error!(%illegal, "a stream is set aside");
+    fn take_in(&self, recorded: &Recorded) {
+        if recorded.position <= *self.position.borrow() {
+            return; // folded before an interruption
+        }
+        let decoded = decode(recorded);
+        {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            match decoded {
+                Ok(commit) => {
+                    if let Err(illegal) = state.fold(&commit) {
+                        tracing::error!(%illegal, "a stream is set aside");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a stream is set aside");
+                    state.set_aside(&error.stream, error.position, &error.reason);
                 }
             }
-            Err(error) => tracing::error!(%error, "a commit is passed over"),
         }
         self.position.send_replace(recorded.position);
     }
@@ -92,11 +104,17 @@ async fn run(log: Arc<dyn EventLog>, board: Arc<Board>) {
                         tracing::warn!(%error, "following the event log was interrupted");
                         break;
                     }
-                    None => return,
+                    None => {
+                        tracing::warn!(
+                            after,
+                            "the event log was closed; nothing is followed any more"
+                        );
+                        return;
+                    }
                 }
             },
             Err(error) => tracing::warn!(%error, "the event log cannot be followed now"),
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(AGAIN).await;
     }
 }

@@ -19,7 +19,10 @@ impl Clock for SystemClock {
         let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let boot_ms = u64::try_from(boot.tv_sec).unwrap_or(0).saturating_mul(1000)
             + u64::try_from(boot.tv_nsec).unwrap_or(0) / 1_000_000;
-        At { wall_ms: jiff::Timestamp::now().as_millisecond(), boot_ms }
+        At {
+            wall_ms: jiff::Timestamp::now().as_millisecond(),
+            boot_ms,
+        }
     }
 }
 
@@ -35,7 +38,10 @@ impl ManualClock {
 
     /// Moves both clocks on.
     pub fn advance_ms(&self, ms: u32) {
-        let mut at = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut at = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         at.wall_ms += i64::from(ms);
         at.boot_ms += u64::from(ms);
     }
@@ -43,6 +49,9 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> At {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

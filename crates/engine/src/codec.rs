@@ -35,7 +35,13 @@ impl Meta {
     }
 
     fn by(kind: actor::Kind, name: &str) -> Self {
-        Self { actor: Actor { kind: kind.into(), name: name.to_owned() }, ..Self::default() }
+        Self {
+            actor: Actor {
+                kind: kind.into(),
+                name: name.to_owned(),
+            },
+            ..Self::default()
+        }
     }
 
     /// Belongs to this incident, run or request.
@@ -85,23 +91,31 @@ pub fn encode(id: CommitId, stream: &StreamName, meta: &Meta, events: &[Event]) 
         traceparent: sealwarden_telemetry::current_traceparent().unwrap_or_default(),
         command_id: meta.command_id.clone(),
     };
-    Commit { envelope: Some(envelope), events: events.to_vec() }.encode_to_vec().into()
+    Commit {
+        envelope: Some(envelope),
+        events: events.to_vec(),
+    }
+    .encode_to_vec()
+    .into()
 }
 
-/// A stored commit, with the position and the time that the event log gave it.
+/// A stored commit, with the id, the position and the time that the event log has of it: an envelope cannot claim another's.
 pub fn decode(recorded: &Recorded) -> Result<Commit, DecodeError> {
     let error = |reason: String| DecodeError {
         stream: recorded.stream.to_string(),
         position: recorded.position,
         reason,
     };
-    let mut commit =
-        Commit::decode(recorded.payload.clone()).map_err(|e| error(e.to_string()))?;
+    let mut commit = Commit::decode(recorded.payload.clone()).map_err(|e| error(e.to_string()))?;
     let envelope = commit.envelope.get_or_insert_default();
     let stream = recorded.stream.to_string();
     if envelope.stream != stream {
-        return Err(error(format!("its envelope names stream {}", envelope.stream)));
+        return Err(error(format!(
+            "its envelope names stream {}",
+            envelope.stream
+        )));
     }
+    envelope.id = recorded.commit_id.to_string();
     envelope.position = recorded.position;
     envelope.recorded_at_ms = recorded.recorded_at_ms;
     Ok(commit)

@@ -32,7 +32,12 @@ pub enum Role {
 
 impl Role {
     /// All roles, in the order in which `up` starts them.
-    pub const ALL: [Self; 4] = [Self::RunbookExecutor, Self::Verification, Self::Sealing, Self::Detection];
+    pub const ALL: [Self; 4] = [
+        Self::RunbookExecutor,
+        Self::Verification,
+        Self::Sealing,
+        Self::Detection,
+    ];
 
     /// The word in events and on the command line.
     pub fn as_str(self) -> &'static str {
@@ -49,7 +54,9 @@ impl Role {
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
     /// No node of that role ever announced itself.
-    #[error("no {0} service has announced its address in the event log yet; start it with `sealwarden serve {0}`")]
+    #[error(
+        "no {0} service has announced its address in the event log yet; start it with `sealwarden serve {0}`"
+    )]
     Unannounced(&'static str),
     /// The connection cannot be made.
     #[error("the {role} service at {url} cannot be reached: {reason}")]
@@ -110,8 +117,13 @@ pub struct Node {
 
 impl Node {
     /// Loads a stream. The id must be made of `A-Z a-z 0-9 . _ -`; anything else is refused as [`ExecuteError::Broken`].
-    pub async fn stream<S: Fold + Default>(&self, category: &str, id: &str) -> Result<Stream<S>, ExecuteError> {
-        let name = StreamName::new(category, id).map_err(|e| ExecuteError::Broken(e.to_string()))?;
+    pub async fn stream<S: Fold + Default>(
+        &self,
+        category: &str,
+        id: &str,
+    ) -> Result<Stream<S>, ExecuteError> {
+        let name =
+            StreamName::new(category, id).map_err(|e| ExecuteError::Broken(e.to_string()))?;
         Stream::load(Arc::clone(&self.log), name, S::default()).await
     }
 
@@ -123,7 +135,10 @@ impl Node {
     /// Signs a text as a C2SP note with the node's own key.
     pub async fn sign_note(&self, text: &str) -> Result<Note, SignError> {
         let note = UnsignedNote::new(text)?;
-        let signature = self.keys.sign(&self.key, Purpose::Node, note.text().as_bytes()).await?;
+        let signature = self
+            .keys
+            .sign(&self.key, Purpose::Node, note.text().as_bytes())
+            .await?;
         Ok(note.attach(self.vkey.name(), self.vkey.key_id(), &signature)?)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! **Invariants:** signals of one subject join its one open incident; the earliest possible compromise only ever moves to earlier; stages only go forward.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealwarden_wire::event::v1::{
     Envelope, Event, EvidenceSealed, IncidentClassified, IncidentOpened, IncidentStage,
@@ -31,6 +31,8 @@ pub struct Incident {
     pub signals: BTreeMap<String, JoinedSignal>,
     /// Latest classification.
     pub classified: Option<IncidentClassified>,
+    /// People who ever classified it.
+    pub classifiers: BTreeSet<String>,
     /// Stages with the time they were first reached, Unix milliseconds.
     pub stages: Vec<(IncidentStage, i64, String)>,
     /// Runs.
@@ -69,7 +71,10 @@ pub enum Command {
 impl Incident {
     /// Its present stage; `None` before it is opened.
     pub fn stage(&self) -> Option<IncidentStage> {
-        self.stages.iter().map(|(stage, ..)| *stage).max_by_key(|stage| i32::from(*stage))
+        self.stages
+            .iter()
+            .map(|(stage, ..)| *stage)
+            .max_by_key(|stage| i32::from(*stage))
     }
 
     /// Whether it is opened and not closed.
@@ -79,7 +84,10 @@ impl Incident {
 
     /// When a stage was reached, Unix milliseconds.
     pub fn reached_at(&self, stage: IncidentStage) -> Option<i64> {
-        self.stages.iter().find(|(s, ..)| *s == stage).map(|(_, at, _)| *at)
+        self.stages
+            .iter()
+            .find(|(s, ..)| *s == stage)
+            .map(|(_, at, _)| *at)
     }
 
     /// Whether one of its signals proves itself.
@@ -87,37 +95,57 @@ impl Incident {
         self.signals.values().any(|s| s.joined.proven)
     }
 
-    /// People who reported signals of it: they cannot approve its steps.
+    /// People who reported signals of it or classified it: they cannot approve its steps.
     pub fn requesters(&self) -> Vec<String> {
-        let mut people: Vec<String> = self
+        let people: BTreeSet<String> = self
             .signals
             .values()
             .filter(|s| s.joined.reporter_is_person)
             .map(|s| s.joined.reporter.clone())
-            .chain(self.opened.iter().flat_map(|o| o.requesters.iter().cloned()))
-            .chain(self.classified.iter().filter_map(|c| c.by.strip_prefix("person ").map(str::to_owned)))
+            .chain(
+                self.opened
+                    .iter()
+                    .flat_map(|o| o.requesters.iter().cloned()),
+            )
+            .chain(self.classifiers.iter().cloned())
             .collect();
-        people.sort();
-        people.dedup();
-        people
+        people.into_iter().collect()
     }
 }
 
 /// Decides a command. No events means that it is already so.
 pub fn decide(incident: &Incident, command: Command) -> Result<Vec<Event>, Rejection> {
     match command {
-        Command::Open { incident: id, signal } => Ok(open(incident, id, signal)),
+        Command::Open {
+            incident: id,
+            signal,
+        } => open(incident, id, signal),
         Command::Join(signal) => join(incident, signal),
         Command::Classify(c) => classify(incident, c),
         Command::Reach { stage, reason } => reach(incident, stage, reason),
         Command::LinkRun(link) => {
             require_open(incident)?;
             let known = incident.runs.iter().any(|r| r.run == link.run);
-            Ok(if known { Vec::new() } else { vec![event(Kind::RunLinked(link))] })
+            Ok(if known {
+                Vec::new()
+            } else {
+                vec![event(Kind::RunLinked(link))]
+            })
         }
         Command::AddEvidence(e) => {
-            let known = incident.evidence.iter().any(|k| k.manifest_sha256 == e.manifest_sha256);
-            Ok(if known { Vec::new() } else { vec![event(Kind::EvidenceSealed(e))] })
+            // Evidence may be sealed after the closing, never of nothing.
+            if incident.opened.is_none() {
+                return Err(not_open());
+            }
+            let known = incident
+                .evidence
+                .iter()
+                .any(|k| k.manifest_sha256 == e.manifest_sha256);
+            Ok(if known {
+                Vec::new()
+            } else {
+                vec![event(Kind::EvidenceSealed(e))]
+            })
         }
     }
 }
@@ -135,9 +163,9 @@ fn joined(signal: SignalReported) -> SignalJoined {
     }
 }
 
-fn open(state: &Incident, id: String, signal: SignalReported) -> Vec<Event> {
+fn open(state: &Incident, id: String, signal: SignalReported) -> Result<Vec<Event>, Rejection> {
     if state.opened.is_some() {
-        return Vec::new();
+        return join(state, signal); // another signal of the subject was first
     }
     let reporter = signal.reporter.clone().unwrap_or_default();
     let opened = IncidentOpened {
@@ -148,41 +176,50 @@ fn open(state: &Incident, id: String, signal: SignalReported) -> Vec<Event> {
         signal: signal.signal.clone(),
         title: format!("{} of {}", signal.class, signal.subject),
         earliest_at_ms: signal.earliest_at_ms,
-        requesters: if reporter.person { vec![reporter.name] } else { Vec::new() },
+        requesters: if reporter.person {
+            vec![reporter.name]
+        } else {
+            Vec::new()
+        },
     };
     let stage = IncidentStageReached {
         stage: IncidentStage::Detected.into(),
         reason: signal.seen.clone(),
     };
-    vec![
+    Ok(vec![
         event(Kind::IncidentOpened(opened)),
         event(Kind::SignalJoined(joined(signal))),
         event(Kind::IncidentStageReached(stage)),
-    ]
+    ])
 }
 
 fn require_open(state: &Incident) -> Result<(), Rejection> {
     if state.is_open() {
         Ok(())
     } else {
-        Err(Rejection::new(RejectionCode::NotNow, "the incident is not open"))
+        Err(not_open())
     }
 }
 
+fn not_open() -> Rejection {
+    Rejection::new(RejectionCode::NotNow, "the incident is not open")
+}
+
 fn join(state: &Incident, signal: SignalReported) -> Result<Vec<Event>, Rejection> {
-    require_open(state)?;
     if state.signals.contains_key(&signal.signal) {
         return Ok(Vec::new());
     }
+    require_open(state)?;
     Ok(vec![event(Kind::SignalJoined(joined(signal)))])
 }
 
 fn classify(state: &Incident, mut c: IncidentClassified) -> Result<Vec<Event>, Rejection> {
     require_open(state)?;
     if let Some(known) = &state.classified {
-        let earlier = c.compromised_since_ms != 0
-            && (known.compromised_since_ms == 0 || c.compromised_since_ms < known.compromised_since_ms);
-        if !earlier && c.compromised_since_ms != 0 && c.compromised_since_ms != known.compromised_since_ms {
+        if c.compromised_since_ms == 0 {
+            c.compromised_since_ms = known.compromised_since_ms;
+        }
+        if moves_later(known.compromised_since_ms, c.compromised_since_ms) {
             return Err(Rejection::new(
                 RejectionCode::Refused,
                 format!(
@@ -191,32 +228,53 @@ fn classify(state: &Incident, mut c: IncidentClassified) -> Result<Vec<Event>, R
                 ),
             ));
         }
-        if c.compromised_since_ms == 0 {
-            c.compromised_since_ms = known.compromised_since_ms;
-        }
-        if known.class == c.class && known.compromised_since_ms == c.compromised_since_ms {
+        if said(known) == said(&c) {
             return Ok(Vec::new());
         }
     }
     let reason = format!("{} ({}), by {}", c.class, c.severity, c.by);
     let mut events = vec![event(Kind::IncidentClassified(c))];
-    if state.reached_at(IncidentStage::Classified).is_none() {
-        let stage = IncidentStageReached { stage: IncidentStage::Classified.into(), reason };
+    if state.stage().is_none_or(|now| i32::from(now) < i32::from(IncidentStage::Classified)) {
+        let stage = IncidentStageReached {
+            stage: IncidentStage::Classified.into(),
+            reason,
+        };
         events.push(event(Kind::IncidentStageReached(stage)));
     }
     Ok(events)
 }
 
+/// What a classification says, apart from who says it and why.
+fn said(c: &IncidentClassified) -> (&str, &str, &str, i64) {
+    (&c.class, &c.severity, &c.runbook, c.compromised_since_ms)
+}
+
+/// Whether a new earliest possible compromise comes after the known one or forgets it; 0 is "none".
+fn moves_later(known_ms: i64, new_ms: i64) -> bool {
+    known_ms != 0 && (new_ms == 0 || new_ms > known_ms)
+}
+
 fn reach(state: &Incident, stage: IncidentStage, reason: String) -> Result<Vec<Event>, Rejection> {
+    if stage == IncidentStage::Unspecified {
+        return Err(Rejection::new(
+            RejectionCode::Invalid,
+            "an unspecified stage is none",
+        ));
+    }
     if state.reached_at(stage).is_some() {
         return Ok(Vec::new());
     }
     require_open(state)?;
-    let behind = state.stage().is_some_and(|now| i32::from(now) > i32::from(stage));
+    let behind = state
+        .stage()
+        .is_some_and(|now| i32::from(now) > i32::from(stage));
     if behind {
         return Ok(Vec::new()); // stages only go forward
     }
-    let reached = IncidentStageReached { stage: stage.into(), reason };
+    let reached = IncidentStageReached {
+        stage: stage.into(),
+        reason,
+    };
     Ok(vec![event(Kind::IncidentStageReached(reached))])
 }
 
@@ -225,7 +283,9 @@ pub fn time_text(ms: i64) -> String {
     if ms == 0 {
         return String::new();
     }
-    jiff::Timestamp::from_millisecond(ms).map(|t| t.to_string()).unwrap_or_default()
+    jiff::Timestamp::from_millisecond(ms)
+        .map(|t| t.to_string())
+        .unwrap_or_default()
 }
 
 /// A stage's name as people write it.
@@ -248,9 +308,15 @@ impl Fold for Incident {
             return Ok(()); // written by a newer version: not known to this one
         };
         if self.opened.is_none() && !matches!(kind, Kind::IncidentOpened(_)) {
-            return Err(IllegalEvent::new(envelope, "an incident begins with its opening"));
+            return Err(IllegalEvent::new(
+                envelope,
+                "an incident begins with its opening",
+            ));
         }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "every other event is illegal in an incident's stream")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "every other event is illegal in an incident's stream"
+        )]
         match kind {
             Kind::IncidentOpened(e) => {
                 if self.opened.is_some() {
@@ -260,17 +326,79 @@ impl Fold for Incident {
                 self.opened_at_ms = at_ms;
             }
             Kind::SignalJoined(e) => {
-                self.signals
-                    .insert(e.signal.clone(), JoinedSignal { joined: e.clone(), at_ms });
+                if self.signals.contains_key(&e.signal) {
+                    let reason = format!("signal {} joins twice", e.signal);
+                    return Err(IllegalEvent::new(envelope, reason));
+                }
+                self.signals.insert(
+                    e.signal.clone(),
+                    JoinedSignal {
+                        joined: e.clone(),
+                        at_ms,
+                    },
+                );
             }
-            Kind::IncidentClassified(e) => self.classified = Some(e.clone()),
-            Kind::IncidentStageReached(e) => {
-                self.stages.push((e.stage(), at_ms, e.reason.clone()));
+            Kind::IncidentClassified(e) => self.classified(envelope, e)?,
+            Kind::IncidentStageReached(e) => self.reached(envelope, e)?,
+            Kind::RunLinked(e) => {
+                if !self.runs.iter().any(|known| known.run == e.run) {
+                    self.runs.push(e.clone());
+                }
             }
-            Kind::RunLinked(e) => self.runs.push(e.clone()),
             Kind::EvidenceSealed(e) => self.evidence.push(e.clone()),
-            _ => return Err(IllegalEvent::new(envelope, "an event of another stream in an incident's stream")),
+            _ => {
+                return Err(IllegalEvent::new(
+                    envelope,
+                    "an event of another stream in an incident's stream",
+                ));
+            }
         }
+        Ok(())
+    }
+}
+
+impl Incident {
+    fn classified(
+        &mut self,
+        envelope: &Envelope,
+        e: &IncidentClassified,
+    ) -> Result<(), IllegalEvent> {
+        let known_ms = self
+            .classified
+            .as_ref()
+            .map_or(0, |c| c.compromised_since_ms);
+        if moves_later(known_ms, e.compromised_since_ms) {
+            let reason = format!(
+                "the earliest possible compromise moves from {known_ms} to {}",
+                e.compromised_since_ms
+            );
+            return Err(IllegalEvent::new(envelope, reason));
+        }
+        if let Some(person) = e.by.strip_prefix("person ") {
+            self.classifiers.insert(person.to_owned());
+        }
+        self.classified = Some(e.clone());
+        Ok(())
+    }
+
+    fn reached(
+        &mut self,
+        envelope: &Envelope,
+        e: &IncidentStageReached,
+    ) -> Result<(), IllegalEvent> {
+        let stage = e.stage();
+        if stage == IncidentStage::Unspecified {
+            return Ok(()); // a stage of a newer version: not known to this one
+        }
+        if self
+            .stage()
+            .is_some_and(|now| i32::from(now) >= i32::from(stage))
+        {
+            let reason = format!("stage {} is reached after a later one", stage_name(stage));
+            return Err(IllegalEvent::new(envelope, reason));
+        }
+        self.stages
+            .push((stage, envelope.recorded_at_ms, e.reason.clone()));
         Ok(())
     }
 }

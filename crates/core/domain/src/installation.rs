@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use sealwarden_wire::event::v1::{
-    Commit, Envelope, Event, NodeEnrolled, RunEnded, RunStarted, ServiceAnnounced, SignalReported, SuspensionAdded,
-    TrustPublished, event::Kind,
+    Commit, Envelope, Event, NodeEnrolled, RunEnded, RunStarted, ServiceAnnounced, SignalReported,
+    SuspensionAdded, TrustPublished, event::Kind,
 };
 
 use crate::fold::{Fold, IllegalEvent};
@@ -27,7 +27,7 @@ pub struct Node {
 pub struct Trust {
     /// Latest published bundle.
     pub published: Option<TrustPublished>,
-    /// Suspensions added since, in order.
+    /// All suspensions that were ever added, in order; a newer bundle may list some of them.
     pub suspensions: Vec<SuspensionAdded>,
 }
 
@@ -65,7 +65,11 @@ impl Installation {
     /// Folds one commit. A stream that fails is set aside and named in the answer, once.
     pub fn fold(&mut self, commit: &Commit) -> Result<(), IllegalEvent> {
         let Some(envelope) = &commit.envelope else {
-            return Ok(());
+            let nowhere = Envelope::default();
+            return Err(IllegalEvent::new(
+                &nowhere,
+                "a commit without envelope names no stream",
+            ));
         };
         self.position = envelope.position;
         if self.poisoned.contains_key(&envelope.stream) {
@@ -73,11 +77,20 @@ impl Installation {
         }
         for event in &commit.events {
             if let Err(illegal) = self.apply(envelope, event) {
-                self.poisoned.insert(envelope.stream.clone(), illegal.reason.clone());
+                self.poisoned
+                    .insert(envelope.stream.clone(), illegal.reason.clone());
                 return Err(illegal);
             }
         }
         Ok(())
+    }
+
+    /// Sets a stream aside because of a commit that cannot be read at all: what comes after it may mean something else without it.
+    pub fn set_aside(&mut self, stream: &str, position: u64, reason: &str) {
+        self.position = position;
+        self.poisoned
+            .entry(stream.to_owned())
+            .or_insert_with(|| reason.to_owned());
     }
 
     /// The log that an origin belongs to.
@@ -101,43 +114,149 @@ impl Fold for Installation {
             .split_once('/')
             .ok_or_else(|| IllegalEvent::new(envelope, "a stream without category"))?;
         match category {
-            "log" => self.logs.entry(id.to_owned()).or_default().apply(envelope, event),
-            "incident" => self.incidents.entry(id.to_owned()).or_default().apply(envelope, event),
-            _ => {
-                self.rest(id, event);
-                Ok(())
-            }
+            "log" => self
+                .logs
+                .entry(id.to_owned())
+                .or_default()
+                .apply(envelope, event),
+            "incident" => self.incident(envelope, id, event),
+            "signal" => self.signal(envelope, id, event),
+            "node" => self.node(envelope, id, event),
+            "run" => self.run(envelope, id, event),
+            "trust" => self.trust(envelope, event),
+            "keyuse" => expect(envelope, event, |kind| {
+                matches!(kind, Kind::KeyUseObserved(_))
+            }),
+            "sighting" => expect(envelope, event, |kind| {
+                matches!(kind, Kind::CheckpointSighted(_))
+            }),
+            _ => Ok(()), // a category that a newer version writes
         }
     }
 }
 
+/// Each category has its own events. An event server that lets a service write one category lets it write nothing that counts in another.
 impl Installation {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "other streams have folds of their own")]
-    fn rest(&mut self, id: &str, event: &Event) {
+    fn incident(
+        &mut self,
+        envelope: &Envelope,
+        id: &str,
+        event: &Event,
+    ) -> Result<(), IllegalEvent> {
+        if let Some(Kind::IncidentOpened(e)) = &event.kind {
+            same(envelope, id, &e.incident)?;
+        }
+        self.incidents
+            .entry(id.to_owned())
+            .or_default()
+            .apply(envelope, event)
+    }
+
+    fn signal(&mut self, envelope: &Envelope, id: &str, event: &Event) -> Result<(), IllegalEvent> {
+        let Some(Kind::SignalReported(e)) = &event.kind else {
+            return foreign(envelope, event);
+        };
+        same(envelope, id, &e.signal)?;
+        if self.signals.contains_key(id) {
+            return Err(IllegalEvent::new(envelope, "a signal is reported twice"));
+        }
+        self.signals.insert(id.to_owned(), e.clone());
+        Ok(())
+    }
+
+    fn node(&mut self, envelope: &Envelope, id: &str, event: &Event) -> Result<(), IllegalEvent> {
         match &event.kind {
             Some(Kind::NodeEnrolled(e)) => {
+                same(envelope, id, &e.node)?;
                 self.nodes.entry(id.to_owned()).or_default().enrolled = Some(e.clone());
             }
             Some(Kind::ServiceAnnounced(e)) => {
+                same(envelope, id, &e.node)?;
                 self.nodes.entry(id.to_owned()).or_default().announced = Some(e.clone());
             }
-            Some(Kind::TrustPublished(e)) => {
-                self.trust.published = Some(e.clone());
-            }
-            Some(Kind::SuspensionAdded(e)) => self.trust.suspensions.push(e.clone()),
-            Some(Kind::SignalReported(e)) => {
-                self.signals.insert(id.to_owned(), e.clone());
-            }
+            _ => return foreign(envelope, event),
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, envelope: &Envelope, id: &str, event: &Event) -> Result<(), IllegalEvent> {
+        match &event.kind {
             Some(Kind::RunStarted(e)) => {
-                let summary = RunSummary { started: e.clone(), ended: None };
+                same(envelope, id, &e.run)?;
+                if self.runs.contains_key(id) {
+                    return Err(IllegalEvent::new(envelope, "a run is started twice"));
+                }
+                let summary = RunSummary {
+                    started: e.clone(),
+                    ended: None,
+                };
                 self.runs.insert(id.to_owned(), summary);
             }
             Some(Kind::RunEnded(e)) => {
-                if let Some(run) = self.runs.get_mut(id) {
-                    run.ended = Some(e.clone());
-                }
+                let run = self.runs.get_mut(id).ok_or_else(|| {
+                    IllegalEvent::new(envelope, "a run ends that was never started")
+                })?;
+                run.ended.get_or_insert_with(|| e.clone());
             }
-            _ => {}
+            Some(
+                Kind::InputsResolved(_)
+                | Kind::ApprovalRecorded(_)
+                | Kind::ApprovalRefused(_)
+                | Kind::StepStarted(_)
+                | Kind::StepProgressed(_)
+                | Kind::StepEnded(_)
+                | Kind::StepUnknown(_),
+            ) => {}
+            _ => return foreign(envelope, event),
         }
+        Ok(())
     }
+
+    fn trust(&mut self, envelope: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
+        match &event.kind {
+            Some(Kind::TrustPublished(e)) => {
+                let known = self.trust.published.as_ref().map_or(0, |p| p.version);
+                if e.version <= known {
+                    let reason = format!("trust version {} follows {known}", e.version);
+                    return Err(IllegalEvent::new(envelope, reason));
+                }
+                self.trust.published = Some(e.clone());
+            }
+            Some(Kind::SuspensionAdded(e)) => self.trust.suspensions.push(e.clone()),
+            _ => return foreign(envelope, event),
+        }
+        Ok(())
+    }
+}
+
+fn same(envelope: &Envelope, id: &str, named: &str) -> Result<(), IllegalEvent> {
+    if id == named {
+        Ok(())
+    } else {
+        Err(IllegalEvent::new(
+            envelope,
+            format!("an event of {named:?} in the stream of {id:?}"),
+        ))
+    }
+}
+
+fn expect(
+    envelope: &Envelope,
+    event: &Event,
+    known: fn(&Kind) -> bool,
+) -> Result<(), IllegalEvent> {
+    if event.kind.as_ref().is_some_and(known) {
+        Ok(())
+    } else {
+        foreign(envelope, event)
+    }
+}
+
+/// An event that does not belong here. One of unknown kind was written by a newer version and is passed over.
+fn foreign(envelope: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
+    if event.kind.is_none() {
+        return Ok(());
+    }
+    let reason = format!("an event of another stream in {}", envelope.stream);
+    Err(IllegalEvent::new(envelope, reason))
 }

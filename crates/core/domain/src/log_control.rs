@@ -11,10 +11,14 @@
 mod apply;
 mod decide;
 mod fence;
+mod orders;
+mod permits;
 mod state;
+mod tree;
 
-pub use decide::{Command, IsolationProof, Order, acknowledgement_results, decide};
+pub use decide::{Command, IsolationProof, Order, decide};
 pub use fence::{FenceHow, GrantClock, NodeFenceStatus, fence_status};
+pub use orders::acknowledgement_results;
 pub use state::{
     Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, StopReason, acknowledgement_text,
     directive_digest, directive_input, kind_name,

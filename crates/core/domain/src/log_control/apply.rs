@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use sealwarden_wire::event::v1::{
-    Directive, DirectiveKind, Envelope, Event, IntentRecorded, OriginOpened, event::Kind,
+    CheckpointPublished, Directive, DirectiveAcknowledged, DirectiveKind, Envelope, Event,
+    IntentRecorded, OriginOpened, PermitGranted, PermitReleased, event::Kind,
 };
 
-use super::state::{Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, directive_input};
+use super::state::{
+    Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, directive_input, is_name,
+};
 use crate::fold::{Fold, IllegalEvent};
 
 impl Fold for LogControl {
@@ -17,38 +20,18 @@ impl Fold for LogControl {
         match kind {
             Kind::OriginOpened(e) => self.opened(envelope, e),
             Kind::PermitRequested(e) => {
+                name(envelope, &e.node)?;
                 self.requests
                     .insert(e.node.clone(), (e.request_id.clone(), e.origin.clone()));
                 Ok(())
             }
-            Kind::PermitGranted(e) => {
-                self.requests.remove(&e.node);
-                let grant = Grant {
-                    request_id: e.request_id.clone(),
-                    origin: e.origin.clone(),
-                    lifetime_ms: e.lifetime_ms,
-                    key_deadline_ms: e.key_deadline_ms,
-                    drift_ms: e.drift_ms,
-                    released: false,
-                };
-                self.grants.insert(e.node.clone(), grant);
-                Ok(())
-            }
+            Kind::PermitGranted(e) => self.granted(envelope, e),
             Kind::PermitReleased(e) => {
-                self.requests.remove(&e.node);
-                if let Some(grant) = self.grants.get_mut(&e.node)
-                    && grant.request_id == e.request_id
-                {
-                    grant.released = true;
-                }
+                self.released(e);
                 Ok(())
             }
             Kind::IntentRecorded(e) => self.intended(envelope, e),
-            Kind::CheckpointPublished(e) => {
-                let origin = self.origin_mut(envelope, &e.origin)?;
-                origin.published_size = origin.published_size.max(e.size);
-                Ok(())
-            }
+            Kind::CheckpointPublished(e) => self.published(envelope, e),
             Kind::HoldPlaced(e) => {
                 self.holds.push(Hold {
                     incident: e.incident.clone(),
@@ -61,31 +44,44 @@ impl Fold for LogControl {
             }
             Kind::DirectiveIssued(e) => {
                 let Some(directive) = &e.directive else {
-                    return Err(IllegalEvent::new(envelope, "a directive without content"));
+                    return Err(illegal(envelope, "a directive without content"));
                 };
                 self.issued(envelope, directive)
             }
-            Kind::DirectiveAcknowledged(e) => {
-                let ack = Ack {
-                    note: e.note.clone(),
-                    position: envelope.position,
-                    at_ms: envelope.recorded_at_ms,
-                };
-                self.directive_mut(envelope, e.epoch)?.acks.insert(e.node.clone(), ack);
-                Ok(())
-            }
+            Kind::DirectiveAcknowledged(e) => self.acknowledged(envelope, e),
             Kind::DirectiveRefused(e) => {
-                self.directive_mut(envelope, e.epoch)?
+                name(envelope, &e.node)?;
+                let directive = self.directive_mut(envelope, e.epoch)?;
+                directive
                     .refusals
-                    .insert(e.node.clone(), e.reason.clone());
+                    .entry(e.node.clone())
+                    .or_insert_with(|| e.reason.clone());
                 Ok(())
             }
             Kind::Fenced(e) => {
-                self.directive_mut(envelope, e.epoch)?.fenced_at_ms = Some(envelope.recorded_at_ms);
+                let directive = self.directive_mut(envelope, e.epoch)?;
+                if directive.kind() != DirectiveKind::IsolateKey {
+                    return Err(illegal(
+                        envelope,
+                        format!("directive {} isolates nothing", e.epoch),
+                    ));
+                }
+                directive
+                    .fenced_at_ms
+                    .get_or_insert(envelope.recorded_at_ms);
                 Ok(())
             }
             Kind::Isolated(e) => {
-                self.directive_mut(envelope, e.epoch)?.isolated_at_ms = Some(envelope.recorded_at_ms);
+                let directive = self.directive_mut(envelope, e.epoch)?;
+                if directive.fenced_at_ms.is_none() {
+                    return Err(illegal(
+                        envelope,
+                        format!("directive {} is isolated unfenced", e.epoch),
+                    ));
+                }
+                directive
+                    .isolated_at_ms
+                    .get_or_insert(envelope.recorded_at_ms);
                 Ok(())
             }
             Kind::SignatureWithheld(_) => Ok(()),
@@ -110,17 +106,36 @@ impl Fold for LogControl {
             | Kind::NodeEnrolled(_)
             | Kind::ServiceAnnounced(_)
             | Kind::TrustPublished(_)
-            | Kind::SuspensionAdded(_) => {
-                Err(IllegalEvent::new(envelope, "an event of another stream in a log's stream"))
-            }
+            | Kind::SuspensionAdded(_) => Err(illegal(
+                envelope,
+                "an event of another stream in a log's stream",
+            )),
         }
     }
 }
 
 impl LogControl {
     fn opened(&mut self, envelope: &Envelope, e: &OriginOpened) -> Result<(), IllegalEvent> {
+        name(envelope, &e.node)?;
+        if e.origin.is_empty()
+            || e.origin
+                .contains(|c: char| c.is_whitespace() || c.is_control())
+        {
+            return Err(illegal(envelope, format!("{:?} is no origin", e.origin)));
+        }
         if self.origin(&e.origin).is_some() {
-            return Err(IllegalEvent::new(envelope, format!("origin {} is opened twice", e.origin)));
+            return Err(illegal(
+                envelope,
+                format!("origin {} is opened twice", e.origin),
+            ));
+        }
+        if e.epoch != 0 || self.current().is_some() {
+            let rotation = self.directive_mut(envelope, e.epoch)?;
+            if rotation.kind() != DirectiveKind::RotateOrigin || rotation.opened.is_some() {
+                let reason = format!("directive {} opens no origin {}", e.epoch, e.origin);
+                return Err(illegal(envelope, reason));
+            }
+            rotation.opened = Some(e.origin.clone());
         }
         self.origins.push(Origin {
             origin: e.origin.clone(),
@@ -139,6 +154,132 @@ impl LogControl {
         Ok(())
     }
 
+    fn granted(&mut self, envelope: &Envelope, e: &PermitGranted) -> Result<(), IllegalEvent> {
+        let asked = self.requests.get(&e.node);
+        if asked.is_none_or(|(id, origin)| *id != e.request_id || *origin != e.origin) {
+            let reason = format!(
+                "node {} gets a permit {} that it does not ask for",
+                e.node, e.request_id
+            );
+            return Err(illegal(envelope, reason));
+        }
+        let origin = self.origin_mut(envelope, &e.origin)?;
+        if let Some(epoch) = origin.isolation {
+            let reason = format!(
+                "a permit of {} follows its isolation by directive {epoch}",
+                e.origin
+            );
+            return Err(illegal(envelope, reason));
+        }
+        if origin.node != e.node {
+            let reason = format!(
+                "node {} gets a permit of {}, which {} writes",
+                e.node, e.origin, origin.node
+            );
+            return Err(illegal(envelope, reason));
+        }
+        self.requests.remove(&e.node);
+        let span = e
+            .lifetime_ms
+            .saturating_add(e.key_deadline_ms)
+            .saturating_add(e.drift_ms);
+        let mut grant = Grant {
+            request_id: e.request_id.clone(),
+            origin: e.origin.clone(),
+            lifetime_ms: e.lifetime_ms,
+            key_deadline_ms: e.key_deadline_ms,
+            drift_ms: e.drift_ms,
+            released: false,
+            span_ms: span,
+            earlier: Vec::new(),
+        };
+        if let Some(mut before) = self.grants.remove(&e.node) {
+            grant.earlier = std::mem::take(&mut before.earlier);
+            grant.earlier.push(before);
+            grant.earlier.retain(|old| {
+                if old.origin == grant.origin && !old.released {
+                    grant.span_ms = grant.span_ms.max(old.span_ms);
+                }
+                old.origin != grant.origin
+            });
+        }
+        self.grants.insert(e.node.clone(), grant);
+        Ok(())
+    }
+
+    fn released(&mut self, e: &PermitReleased) {
+        let mut known = self
+            .requests
+            .get(&e.node)
+            .is_some_and(|(id, _)| *id == e.request_id);
+        if let Some(grant) = self.grants.get_mut(&e.node)
+            && grant.request_id == e.request_id
+        {
+            grant.released = true;
+            known = true;
+        }
+        if known {
+            // A node that gives up wants no answer to what it asked for before.
+            self.requests.remove(&e.node);
+        }
+    }
+
+    fn acknowledged(
+        &mut self,
+        envelope: &Envelope,
+        e: &DirectiveAcknowledged,
+    ) -> Result<(), IllegalEvent> {
+        name(envelope, &e.node)?;
+        let newest = self.acknowledged_epoch(&e.node);
+        if newest > e.epoch {
+            let reason = format!(
+                "node {} acknowledges epoch {} after epoch {newest}",
+                e.node, e.epoch
+            );
+            return Err(illegal(envelope, reason));
+        }
+        let ack = Ack {
+            note: e.note.clone(),
+            position: envelope.position,
+            at_ms: envelope.recorded_at_ms,
+        };
+        self.directive_mut(envelope, e.epoch)?
+            .acks
+            .entry(e.node.clone())
+            .or_insert(ack);
+        Ok(())
+    }
+
+    /// What is published was intended. A fold that was begun without the older intents knows no more than the newer ones.
+    fn published(
+        &mut self,
+        envelope: &Envelope,
+        e: &CheckpointPublished,
+    ) -> Result<(), IllegalEvent> {
+        let root = bytes32(envelope, "root", &e.root)?;
+        let origin = self.origin_mut(envelope, &e.origin)?;
+        let other = origin
+            .intents
+            .get(&e.size)
+            .is_some_and(|intent| intent.root != root);
+        let beyond = origin
+            .intents
+            .keys()
+            .next_back()
+            .is_some_and(|last| e.size > *last);
+        if other || beyond {
+            return Err(illegal(
+                envelope,
+                format!(
+                    "size {} of {} is published without intent",
+                    e.size, e.origin
+                ),
+            ));
+        }
+        origin.published_size = origin.published_size.max(e.size);
+        Ok(())
+    }
+
     fn intended(&mut self, envelope: &Envelope, e: &IntentRecorded) -> Result<(), IllegalEvent> {
         let root = bytes32(envelope, "root", &e.root)?;
         let message_sha256 = bytes32(envelope, "message_sha256", &e.message_sha256)?;
@@ -146,23 +287,32 @@ impl LogControl {
         let position = envelope.position;
         let origin = self.origin_mut(envelope, &e.origin)?;
         if let Some(known) = origin.intents.get(&e.size)
-            && known.root != root
+            && (known.root != root || known.message_sha256 != message_sha256)
         {
-            let reason = format!("size {} of {} gets a second root", e.size, e.origin);
-            return Err(IllegalEvent::new(envelope, reason));
+            return Err(illegal(
+                envelope,
+                format!("size {} of {} gets a second root", e.size, e.origin),
+            ));
         }
-        origin.intents.entry(e.size).or_insert(Intent { root, message_sha256, at_ms, position });
+        origin.intents.entry(e.size).or_insert(Intent {
+            root,
+            message_sha256,
+            at_ms,
+            position,
+        });
         Ok(())
     }
 
     fn issued(&mut self, envelope: &Envelope, directive: &Directive) -> Result<(), IllegalEvent> {
-        if directive.epoch != self.epoch() + 1 {
+        if self.epoch().checked_add(1) != Some(directive.epoch) {
             let reason = format!("epoch {} follows epoch {}", directive.epoch, self.epoch());
-            return Err(IllegalEvent::new(envelope, reason));
+            return Err(illegal(envelope, reason));
         }
-        if directive.kind() == DirectiveKind::IsolateKey
-            && let Some(name) = directive_input(directive, "origin").map(str::to_owned)
-        {
+        if directive.kind() == DirectiveKind::IsolateKey {
+            // Without one it would be fenced at once, and nothing would be.
+            let name = directive_input(directive, "origin")
+                .ok_or_else(|| illegal(envelope, "an isolation names no origin"))?
+                .to_owned();
             let since = directive_input(directive, "compromised-since")
                 .and_then(|text| text.parse::<jiff::Timestamp>().ok())
                 .map(jiff::Timestamp::as_millisecond);
@@ -178,6 +328,7 @@ impl LogControl {
             DirectiveState {
                 directive: directive.clone(),
                 position: envelope.position,
+                opened: None,
                 acks: BTreeMap::new(),
                 refusals: BTreeMap::new(),
                 fenced_at_ms: None,
@@ -191,7 +342,7 @@ impl LogControl {
         self.origins
             .iter_mut()
             .find(|o| o.origin == name)
-            .ok_or_else(|| IllegalEvent::new(envelope, format!("origin {name} was never opened")))
+            .ok_or_else(|| illegal(envelope, format!("origin {name} was never opened")))
     }
 
     fn directive_mut(
@@ -201,12 +352,28 @@ impl LogControl {
     ) -> Result<&mut DirectiveState, IllegalEvent> {
         self.directives
             .get_mut(&epoch)
-            .ok_or_else(|| IllegalEvent::new(envelope, format!("directive {epoch} was never issued")))
+            .ok_or_else(|| illegal(envelope, format!("directive {epoch} was never issued")))
     }
 }
 
 fn bytes32(envelope: &Envelope, name: &str, bytes: &[u8]) -> Result<[u8; 32], IllegalEvent> {
-    bytes
-        .try_into()
-        .map_err(|_| IllegalEvent::new(envelope, format!("{name} has {} bytes, not 32", bytes.len())))
+    bytes.try_into().map_err(|_| {
+        illegal(
+            envelope,
+            format!("{name} has {} bytes, not 32", bytes.len()),
+        )
+    })
+}
+
+/// Names become parts of file names and of signed lines, so they are made of what a stream's id is made of.
+fn name(envelope: &Envelope, node: &str) -> Result<(), IllegalEvent> {
+    if is_name(node) {
+        Ok(())
+    } else {
+        Err(illegal(envelope, format!("{node:?} is no node's name")))
+    }
+}
+
+fn illegal(envelope: &Envelope, reason: impl Into<String>) -> IllegalEvent {
+    IllegalEvent::new(envelope, reason)
 }

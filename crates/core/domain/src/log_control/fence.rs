@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::LogControl;
+use super::state::{Grant, LogControl};
 
 /// When permits were granted, on this process's `CLOCK_BOOTTIME`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,11 +19,37 @@ pub struct GrantClock {
 impl GrantClock {
     /// A clock that knows of no grant yet.
     pub fn starting_at(boot_ms: u64) -> Self {
-        Self { started_boot_ms: boot_ms, granted_boot_ms: BTreeMap::new() }
+        Self {
+            started_boot_ms: boot_ms,
+            granted_boot_ms: BTreeMap::new(),
+        }
+    }
+
+    /// Remembers every permit of the log that it does not know yet as granted at `boot_ms`. Read the log before, and call this before each question: then a permit
+    /// counts from no earlier than its grant, even if another process granted it or its own append had no answer.
+    pub fn observe(&mut self, log: &LogControl, boot_ms: u64) {
+        for grant in log
+            .grants
+            .values()
+            .flat_map(|g| std::iter::once(g).chain(&g.earlier))
+        {
+            self.granted_boot_ms
+                .entry(grant.request_id.clone())
+                .or_insert(boot_ms);
+        }
+    }
+
+    /// When a key call under this permit has surely ended, on this process's `CLOCK_BOOTTIME`, milliseconds.
+    pub fn end_of(&self, grant: &Grant) -> u64 {
+        self.granted_at(&grant.request_id)
+            .saturating_add(grant.span_ms)
     }
 
     fn granted_at(&self, request_id: &str) -> u64 {
-        self.granted_boot_ms.get(request_id).copied().unwrap_or(self.started_boot_ms)
+        self.granted_boot_ms
+            .get(request_id)
+            .copied()
+            .unwrap_or(self.started_boot_ms)
     }
 }
 
@@ -84,13 +110,9 @@ pub fn fence_status(
     let origin = super::state::directive_input(&directive.directive, "origin").unwrap_or_default();
     log.grants
         .iter()
-        .filter(|(_, grant)| grant.origin == origin)
+        .filter_map(|(node, latest)| Some((node, latest.for_origin(origin)?)))
         .map(|(node, grant)| {
-            let end = clock
-                .granted_at(&grant.request_id)
-                .saturating_add(grant.lifetime_ms)
-                .saturating_add(grant.key_deadline_ms)
-                .saturating_add(grant.drift_ms);
+            let end = clock.end_of(grant);
             let how = if directive.acks.contains_key(node) {
                 FenceHow::Acknowledged
             } else if grant.released {
@@ -98,9 +120,14 @@ pub fn fence_status(
             } else if boot_ms >= end {
                 FenceHow::RanOut
             } else {
-                FenceHow::Waiting { remaining_ms: end - boot_ms }
+                FenceHow::Waiting {
+                    remaining_ms: end - boot_ms,
+                }
             };
-            NodeFenceStatus { node: node.clone(), how }
+            NodeFenceStatus {
+                node: node.clone(),
+                how,
+            }
         })
         .collect()
 }

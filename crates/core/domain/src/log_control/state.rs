@@ -47,7 +47,7 @@ pub struct Origin {
     pub compromised_since_ms: Option<i64>,
 }
 
-/// The latest permit of a node.
+/// The latest permit of a node, and what is left of those before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// Request that it answers.
@@ -62,6 +62,20 @@ pub struct Grant {
     pub drift_ms: u64,
     /// The node gave it back.
     pub released: bool,
+    /// How long after this grant a key call may still end, milliseconds: the longest sum of lifetime, key deadline and drift over this permit and those of the same
+    /// origin that it renewed.
+    pub span_ms: u64,
+    /// The node's latest permits for other origins, one each. They may still be valid: a change of origin ends no permit.
+    pub earlier: Vec<Grant>,
+}
+
+impl Grant {
+    /// The node's latest permit for this origin.
+    pub fn for_origin(&self, origin: &str) -> Option<&Self> {
+        std::iter::once(self)
+            .chain(&self.earlier)
+            .find(|grant| grant.origin == origin)
+    }
 }
 
 /// A bounded stop of signing.
@@ -97,6 +111,8 @@ pub struct DirectiveState {
     pub directive: Directive,
     /// Position in the event log.
     pub position: u64,
+    /// The origin that was opened for it, if it is a rotation.
+    pub opened: Option<String>,
     /// Acknowledgements by node.
     pub acks: BTreeMap<String, Ack>,
     /// Refusals by node, with the reason.
@@ -165,7 +181,10 @@ impl std::fmt::Display for StopReason {
                 write!(f, "read-only mode, ordered by incident {incident}")
             }
             Self::Hold { incident, .. } => {
-                write!(f, "signing is held by incident {incident} after a proven signal")
+                write!(
+                    f,
+                    "signing is held by incident {incident} after a proven signal"
+                )
             }
             Self::Judging { epoch } => {
                 write!(f, "directive {epoch} is being checked by this node")
@@ -215,8 +234,13 @@ impl LogControl {
     }
 
     /// Directives that the node has not answered yet, oldest first.
-    pub fn unanswered<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a DirectiveState> + 'a {
-        self.directives.values().filter(move |d| !d.answered_by(node))
+    pub fn unanswered<'a>(
+        &'a self,
+        node: &'a str,
+    ) -> impl Iterator<Item = &'a DirectiveState> + 'a {
+        self.directives
+            .values()
+            .filter(move |d| !d.answered_by(node))
     }
 
     /// Whether this run's step was already ordered in this log: a directive's approvals are good for one directive.
@@ -233,12 +257,17 @@ impl LogControl {
 
     /// The incident whose read-only order the node enforces.
     pub fn read_only(&self, node: &str) -> Option<&str> {
+        self.read_only_order(node).map(|(_, incident)| incident)
+    }
+
+    /// Epoch and incident of the read-only order that the node enforces.
+    fn read_only_order(&self, node: &str) -> Option<(u64, &str)> {
         self.directives
-            .values()
+            .iter()
             .rev()
-            .filter(|d| d.acks.contains_key(node))
-            .find_map(|d| match d.kind() {
-                DirectiveKind::ReadOnly => Some(Some(d.directive.incident.as_str())),
+            .filter(|(_, d)| d.acks.contains_key(node))
+            .find_map(|(epoch, d)| match d.kind() {
+                DirectiveKind::ReadOnly => Some(Some((*epoch, d.directive.incident.as_str()))),
                 DirectiveKind::Open => Some(None),
                 DirectiveKind::Unspecified
                 | DirectiveKind::IsolateKey
@@ -248,19 +277,24 @@ impl LogControl {
             .flatten()
     }
 
-    /// The hold that stops the origin at this time, if there is one.
+    /// The hold that stops the origin at this time and ends last, if there is one.
     pub fn active_hold(&self, origin: &str, wall_ms: i64) -> Option<&Hold> {
-        let lifted = self.lifted_position();
+        let lifted = self.holds_lifted_at(origin);
         self.holds
             .iter()
-            .rev()
-            .find(|h| h.origin == origin && h.expires_at_ms > wall_ms && h.position > lifted)
+            .filter(|h| h.origin == origin && h.expires_at_ms > wall_ms && h.position > lifted)
+            .max_by_key(|h| h.expires_at_ms)
     }
 
-    fn lifted_position(&self) -> u64 {
+    /// Position up to which the origin's holds are lifted; 0 if none is. Only what the origin's own writer acknowledged lifts them: it judged the approvals, and
+    /// another node's word would let somebody else start this one's key again.
+    pub fn holds_lifted_at(&self, origin: &str) -> u64 {
+        let Some(writer) = self.origin(origin).map(|o| o.node.as_str()) else {
+            return 0;
+        };
         self.directives
             .values()
-            .filter(|d| d.kind() == DirectiveKind::Open && !d.acks.is_empty())
+            .filter(|d| d.kind() == DirectiveKind::Open && d.acks.contains_key(writer))
             .map(|d| d.position)
             .max()
             .unwrap_or(0)
@@ -271,8 +305,8 @@ impl LogControl {
         self.may_sign_for(node, origin, wall_ms, None)
     }
 
-    /// Like [`Self::may_sign`]; with the epoch of a re-seal directive that is being carried out into this origin, read-only mode does not stop it: the directive was
-    /// approved for exactly that.
+    /// Like [`Self::may_sign`]; with the epoch of a re-seal directive that is being carried out into this origin, an earlier read-only order does not stop it: the
+    /// directive was approved for exactly that. A later one does.
     pub fn may_sign_for(
         &self,
         node: &str,
@@ -280,21 +314,29 @@ impl LogControl {
         wall_ms: i64,
         reseal: Option<u64>,
     ) -> Result<(), StopReason> {
-        let current = self.current().filter(|o| o.origin == origin).ok_or(StopReason::NotCurrent)?;
+        let current = self
+            .current()
+            .filter(|o| o.origin == origin)
+            .ok_or(StopReason::NotCurrent)?;
         if current.node != node {
-            return Err(StopReason::NotWriter { writer: current.node.clone() });
+            return Err(StopReason::NotWriter {
+                writer: current.node.clone(),
+            });
         }
         if let Some(d) = self.unanswered(node).find(|d| stops_signing(d.kind())) {
-            return Err(StopReason::Judging { epoch: d.directive.epoch });
+            return Err(StopReason::Judging {
+                epoch: d.directive.epoch,
+            });
         }
         if let Some(incident) = self.isolated_by(node, origin) {
             return Err(StopReason::Isolated { incident });
         }
-        let resealing = reseal.is_some_and(|epoch| self.is_resealing(node, origin, epoch));
-        if let Some(incident) = self.read_only(node)
-            && !resealing
+        if let Some((ordered, incident)) = self.read_only_order(node)
+            && !reseal.is_some_and(|e| e > ordered && self.is_resealing(node, origin, e))
         {
-            return Err(StopReason::ReadOnly { incident: incident.to_owned() });
+            return Err(StopReason::ReadOnly {
+                incident: incident.to_owned(),
+            });
         }
         if let Some(hold) = self.active_hold(origin, wall_ms) {
             return Err(StopReason::Hold {
@@ -328,11 +370,9 @@ impl LogControl {
 
 fn stops_signing(kind: DirectiveKind) -> bool {
     match kind {
-        DirectiveKind::IsolateKey | DirectiveKind::ReadOnly => true,
-        DirectiveKind::Unspecified
-        | DirectiveKind::RotateOrigin
-        | DirectiveKind::Reseal
-        | DirectiveKind::Open => false,
+        // A kind that this version does not know may be a stop: it stops until it is judged.
+        DirectiveKind::Unspecified | DirectiveKind::IsolateKey | DirectiveKind::ReadOnly => true,
+        DirectiveKind::RotateOrigin | DirectiveKind::Reseal | DirectiveKind::Open => false,
     }
 }
 
@@ -358,7 +398,10 @@ pub fn kind_name(kind: DirectiveKind) -> &'static str {
 
 /// SHA-256 (hex) of the directive's protobuf encoding: what an acknowledgement names.
 pub fn directive_digest(directive: &Directive) -> String {
-    hex::encode(ring::digest::digest(&ring::digest::SHA256, &directive.encode_to_vec()))
+    hex::encode(ring::digest::digest(
+        &ring::digest::SHA256,
+        &directive.encode_to_vec(),
+    ))
 }
 
 /// The text a node signs (as a C2SP note) to acknowledge a directive: directive, epoch and the node's last head, followed by results of the work.
@@ -379,8 +422,18 @@ pub fn acknowledgement_text(
         hex::encode(head.1),
     );
     for (name, value) in results {
-        let value = value.replace(['\n', '\r'], " ");
-        text.push_str(&format!("{name}: {value}\n"));
+        let (name, value) = (one_line(name), one_line(value));
+        text.extend([name.as_str(), ": ", value.as_str(), "\n"]);
     }
     text
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
+}
+
+/// Whether a text can be a node's name: 1 to 128 of `A-Z a-z 0-9 . _ -`.
+pub(super) fn is_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=128).contains(&text.len()) && text.bytes().all(allowed)
 }

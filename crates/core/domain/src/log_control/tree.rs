@@ -1,0 +1,167 @@
+//! Opening origins, and what their writers record of the tree.
+
+use sealwarden_wire::event::v1::{
+    CheckpointPublished, DirectiveKind, Event, IntentRecorded, OriginOpened, SignatureWithheld,
+    event::Kind,
+};
+
+use super::decide::{invalid, not_now, refused};
+use super::state::{LogControl, Origin, is_name};
+use crate::fold::{At, Rejection, RejectionCode, event};
+
+pub(super) fn open_origin(log: &LogControl, e: OriginOpened) -> Result<Vec<Event>, Rejection> {
+    if let Some(known) = log.origin(&e.origin) {
+        return if known.vkey == e.vkey && known.node == e.node {
+            Ok(Vec::new())
+        } else {
+            Err(refused(format!(
+                "origin {} exists with another key; an origin is never used for a second tree",
+                e.origin
+            )))
+        };
+    }
+    let blank = |c: char| c.is_whitespace() || c.is_control();
+    if e.origin.is_empty() || e.origin.contains(blank) || !is_name(&e.node) {
+        return Err(invalid(format!(
+            "{:?} of node {:?} is no origin",
+            e.origin, e.node
+        )));
+    }
+    match log.current() {
+        None if e.epoch == 0 => {}
+        None => {
+            let reason = format!(
+                "directive {} cannot replace the origin of a log that has none",
+                e.epoch
+            );
+            return Err(refused(reason));
+        }
+        Some(current) => replaces(log, current, &e)?,
+    }
+    if log.origins.iter().any(|o| same_key(o, &e)) {
+        let reason = format!(
+            "key {} is an earlier origin's; a new origin needs a new key",
+            e.key_id
+        );
+        return Err(refused(reason));
+    }
+    Ok(vec![event(Kind::OriginOpened(e))])
+}
+
+/// One rotation opens one origin, in place of the one that it names.
+fn replaces(log: &LogControl, current: &Origin, e: &OriginOpened) -> Result<(), Rejection> {
+    let rotation = log
+        .directives
+        .get(&e.epoch)
+        .filter(|d| d.kind() == DirectiveKind::RotateOrigin)
+        .ok_or_else(|| {
+            refused(format!(
+                "origin {} would replace the current one without a directive",
+                e.origin
+            ))
+        })?;
+    if let Some(opened) = &rotation.opened {
+        return Err(refused(format!(
+            "directive {} opened {opened} already",
+            e.epoch
+        )));
+    }
+    if e.predecessor != current.origin {
+        let reason = format!(
+            "origin {} would replace {:?}, and {} is the current one",
+            e.origin, e.predecessor, current.origin
+        );
+        return Err(refused(reason));
+    }
+    Ok(())
+}
+
+fn same_key(origin: &Origin, e: &OriginOpened) -> bool {
+    origin.vkey == e.vkey
+        || (origin.node == e.node && origin.provider == e.provider && origin.key_id == e.key_id)
+}
+
+pub(super) fn record_intent(
+    log: &LogControl,
+    mut e: IntentRecorded,
+    reseal: Option<u64>,
+    at: At,
+) -> Result<Vec<Event>, Rejection> {
+    if e.root.len() != 32 || e.message_sha256.len() != 32 {
+        let reason = format!(
+            "root and message hash have {} and {} bytes, not 32",
+            e.root.len(),
+            e.message_sha256.len()
+        );
+        return Err(invalid(reason));
+    }
+    log.may_sign_for(&e.node, &e.origin, at.wall_ms, reseal)
+        .map_err(|stop| not_now(stop.to_string()))?;
+    let held = log
+        .grants
+        .get(&e.node)
+        .is_some_and(|g| g.request_id == e.request_id && g.origin == e.origin && !g.released);
+    if !held {
+        return Err(not_now(format!(
+            "node {} holds no permit {}",
+            e.node, e.request_id
+        )));
+    }
+    let Some(origin) = log.origin(&e.origin) else {
+        return Err(not_now(format!("origin {} is not open", e.origin)));
+    };
+    if let Some(known) = origin.intents.get(&e.size) {
+        return if known.root[..] == e.root[..] && known.message_sha256[..] == e.message_sha256[..] {
+            Ok(Vec::new()) // recovery signs the same bytes again
+        } else {
+            Err(refused(format!(
+                "size {} of {} already has another root; signing stops for good",
+                e.size, e.origin
+            )))
+        };
+    }
+    let last = origin.intents.keys().next_back().copied().unwrap_or(0);
+    if e.old_size != last || e.size < e.old_size {
+        return Err(refused(format!(
+            "intent {} -> {} does not extend the last intended size {last}",
+            e.old_size, e.size
+        )));
+    }
+    // The caller may have read it before an order that it has acknowledged since.
+    e.epoch = log.acknowledged_epoch(&e.node);
+    Ok(vec![event(Kind::IntentRecorded(e))])
+}
+
+pub(super) fn publish(log: &LogControl, e: CheckpointPublished) -> Result<Vec<Event>, Rejection> {
+    let origin = log.origin(&e.origin).ok_or_else(|| {
+        Rejection::new(
+            RejectionCode::NotFound,
+            format!("origin {} is not known", e.origin),
+        )
+    })?;
+    if origin.node != e.node {
+        return Err(refused(format!(
+            "node {} writes {}, not {}",
+            origin.node, e.origin, e.node
+        )));
+    }
+    if origin.published_size >= e.size {
+        return Ok(Vec::new());
+    }
+    if origin
+        .intents
+        .get(&e.size)
+        .is_none_or(|intent| intent.root[..] != e.root[..])
+    {
+        let reason = format!(
+            "size {} of {} was not intended with this root",
+            e.size, e.origin
+        );
+        return Err(refused(reason));
+    }
+    Ok(vec![event(Kind::CheckpointPublished(e))])
+}
+
+pub(super) fn withhold(e: SignatureWithheld) -> Vec<Event> {
+    vec![event(Kind::SignatureWithheld(e))]
+}
