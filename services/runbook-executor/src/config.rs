@@ -1,0 +1,92 @@
+//! The settings of the role.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Settings of the runbook executor. Unknown fields are refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How long a permit to use a sealing key lasts, milliseconds. The longest that an unreachable node can delay containment is this, plus the two below.
+    pub permit_lifetime_ms: u64,
+    /// The longest that a key call may take after its permit was checked, milliseconds.
+    pub key_deadline_ms: u64,
+    /// How far a node's `CLOCK_BOOTTIME` may drift from ours over a permit's life, milliseconds.
+    pub drift_ms: u64,
+    /// OpenSSH private key file (not encrypted) of the local trust root. Without it this role publishes no trust bundles.
+    pub root_key: Option<PathBuf>,
+    /// How long a trust bundle is valid, days.
+    pub trust_valid_days: u32,
+    /// How far the clocks of witnesses and verifiers may differ, seconds; goes into the trust bundle.
+    pub clock_skew_s: u64,
+    /// Folder of evidence bundles; `evidence` in the role's own folder if absent.
+    pub evidence_dir: Option<PathBuf>,
+    /// Folder of the evidence log; `evidence-log` in the role's own folder if absent.
+    pub evidence_log_dir: Option<PathBuf>,
+    /// How many steps of all runs may execute at once.
+    pub max_running_steps: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            permit_lifetime_ms: 5_000,
+            key_deadline_ms: 2_000,
+            drift_ms: 250,
+            root_key: None,
+            trust_valid_days: 30,
+            clock_skew_s: 300,
+            evidence_dir: None,
+            evidence_log_dir: None,
+            max_running_steps: 64,
+        }
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the setting {name} is {value}; {remedy}")]
+pub struct ConfigError {
+    /// The setting.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What to write instead.
+    pub remedy: &'static str,
+}
+
+impl Config {
+    /// Checks every limit.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check("permit_lifetime_ms", self.permit_lifetime_ms, (100..=600_000).contains(&self.permit_lifetime_ms), "use 100 to 600000")?;
+        check("key_deadline_ms", self.key_deadline_ms, (10..=600_000).contains(&self.key_deadline_ms), "use 10 to 600000")?;
+        check("drift_ms", self.drift_ms, self.drift_ms <= 60_000, "use at most 60000")?;
+        check("trust_valid_days", self.trust_valid_days, (1..=3650).contains(&self.trust_valid_days), "use 1 to 3650")?;
+        check("clock_skew_s", self.clock_skew_s, self.clock_skew_s <= 86_400, "use at most 86400")?;
+        check("max_running_steps", self.max_running_steps, (1..=10_000).contains(&self.max_running_steps), "use 1 to 10000")
+    }
+
+    /// From a grant until its permit can surely not be used any more.
+    pub(crate) fn permit_span(&self) -> Duration {
+        Duration::from_millis(self.permit_lifetime_ms + self.key_deadline_ms + self.drift_ms)
+    }
+}
+
+fn check(name: &'static str, value: impl ToString, fits: bool, remedy: &'static str) -> Result<(), ConfigError> {
+    if fits { Ok(()) } else { Err(ConfigError { name, value: value.to_string(), remedy }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_wrong_settings_are_named() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        let error = Config { permit_lifetime_ms: 1, ..Config::default() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "the setting permit_lifetime_ms is 1; use 100 to 600000");
+        assert!(serde_json::from_str::<Config>(r#"{"permit_lifetime": 5}"#).is_err());
+    }
+}

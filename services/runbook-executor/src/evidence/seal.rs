@@ -1,0 +1,135 @@
+//! The evidence log: a seal log of the installation's own, written by this process alone.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use sealwarden_seal::note::Vkey;
+use sealwarden_seal::record::{DigestAlgorithm, NONCE_BYTES, Record};
+use sealwarden_seallog::{Leaf, LogError, SealLog};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::store::EvidenceError;
+use crate::signer::Signer;
+
+/// What is sealed: a manifest.
+pub(super) struct Subject {
+    /// Its SHA-256.
+    pub(super) digest: [u8; 32],
+    /// What it is.
+    pub(super) subject: String,
+    /// The step's idempotency key.
+    pub(super) request_id: String,
+    /// Now, Unix milliseconds.
+    pub(super) now_ms: i64,
+}
+
+/// The log, opened when first used.
+pub(super) struct EvidenceLog {
+    dir: PathBuf,
+    vkey: Vkey,
+    signer: Arc<Signer>,
+    log: Arc<Mutex<Option<SealLog>>>,
+}
+
+type Opened = OwnedMutexGuard<Option<SealLog>>;
+
+impl EvidenceLog {
+    /// The log in a folder, with its verifier key.
+    pub(super) fn new(dir: PathBuf, vkey: Vkey, signer: Arc<Signer>) -> Self {
+        Self { dir, vkey, signer, log: Arc::new(Mutex::new(None)) }
+    }
+
+    /// Its verifier key.
+    pub(super) fn vkey(&self) -> &Vkey {
+        &self.vkey
+    }
+
+    /// Seals a manifest, once: one that stands in the log already gets the seal of its place. Gives the seal file.
+    pub(super) async fn seal(&self, subject: Subject) -> Result<String, EvidenceError> {
+        let guard = Arc::clone(&self.log).lock_owned().await;
+        let (dir, vkey) = (self.dir.clone(), self.vkey.clone());
+        let guard = blocking(move || open(guard, &dir, &vkey)).await??;
+        // A batch that an earlier life left is signed first: its size gets no second root.
+        let guard = self.publish_staged(guard).await?;
+        let digest = subject.digest;
+        let (guard, known) = blocking(move || find(guard, digest)).await??;
+        if let Some(text) = known {
+            return Ok(text);
+        }
+        let guard = blocking(move || stage(guard, &subject)).await??;
+        let guard = self.publish_staged(guard).await?;
+        let (_guard, text) = blocking(move || find(guard, digest)).await??;
+        text.ok_or_else(|| EvidenceError::Log("the manifest was sealed and is not in the log".to_owned()))
+    }
+
+    async fn publish_staged(&self, mut guard: Opened) -> Result<Opened, EvidenceError> {
+        let Some(staged) = guard.as_ref().and_then(|log| log.staged().cloned()) else { return Ok(guard) };
+        let note = self.signer.sign_as(&self.vkey, &staged.checkpoint_text).await?;
+        blocking(move || {
+            if let Some(log) = guard.as_mut() {
+                log.publish(&staged, &note)?;
+            }
+            Ok(guard)
+        })
+        .await?
+    }
+}
+
+fn open(mut guard: Opened, dir: &Path, vkey: &Vkey) -> Result<Opened, EvidenceError> {
+    if guard.is_none() {
+        super::folder::private_dirs(dir)?;
+        *guard = Some(SealLog::create(dir, vkey)?);
+    }
+    Ok(guard)
+}
+
+/// The seal of a manifest that stands in the log.
+fn find(guard: Opened, digest: [u8; 32]) -> Result<(Opened, Option<String>), EvidenceError> {
+    let Some(log) = guard.as_ref() else { return Ok((guard, None)) };
+    let view = log.view()?;
+    let mut place = None;
+    for leaf in view.iter() {
+        let (index, leaf) = leaf?;
+        if Record::decode(&leaf.record).is_ok_and(|record| record.digest == digest) {
+            place = Some(index);
+            break;
+        }
+    }
+    let text = place.map(|index| view.seal_of(index).map(|seal| seal.to_text())).transpose()?;
+    Ok((guard, text))
+}
+
+fn stage(mut guard: Opened, subject: &Subject) -> Result<Opened, EvidenceError> {
+    let mut nonce = [0; NONCE_BYTES];
+    SystemRandom::new()
+        .fill(&mut nonce)
+        .map_err(|_| EvidenceError::Log("the system's random source failed".to_owned()))?;
+    let record = Record {
+        tenant: "sealwarden".to_owned(),
+        policy: "evidence".to_owned(),
+        digest_algorithm: DigestAlgorithm::Sha256,
+        digest: subject.digest,
+        claimed_at_ms: subject.now_ms,
+        subject: Some(subject.subject.clone()),
+        original: None,
+        request_id: Some(subject.request_id.clone()),
+    };
+    let record = record.encode().map_err(|error| EvidenceError::Log(error.to_string()))?;
+    if let Some(log) = guard.as_mut() {
+        log.stage(vec![Leaf { nonce, record }])?;
+    }
+    Ok(guard)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, EvidenceError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| EvidenceError::Log(format!("the work was ended: {error}")))
+}
+
+impl From<LogError> for EvidenceError {
+    fn from(error: LogError) -> Self {
+        Self::Log(error.to_string())
+    }
+}

@@ -1,0 +1,233 @@
+//! Where bundles are made and kept.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sealwarden_engine::{ExecuteError, Node, SignError};
+use sealwarden_seal::note::VkeyError;
+use sealwarden_domain::run::RunState;
+
+use super::folder::{private_dirs, sync_tree, write_new};
+use super::manifest::{Manifest, is_name};
+use super::seal::{EvidenceLog, Subject};
+use super::verify::{Damage, Report, check_files, signed_manifest, verify_bundle};
+use super::{MANIFEST, NOTE, SEAL, collect, evidence_origin};
+use crate::config::Config;
+use crate::environment::rfc3339;
+use crate::signer::Signer;
+
+/// Why there is no bundle.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EvidenceError {
+    /// Files.
+    #[error("the evidence store cannot be written or read: {0}")]
+    Io(#[from] io::Error),
+    /// The evidence log.
+    #[error("the evidence log cannot be used: {0}")]
+    Log(String),
+    /// The signing key.
+    #[error("the signing key did not sign: {0}")]
+    Sign(#[from] SignError),
+    /// An id that cannot name a folder.
+    #[error("{0:?} cannot name a folder of evidence")]
+    Name(String),
+    /// A finished bundle that does not hold any more. It is never overwritten.
+    #[error("the bundle {bundle} is damaged: {damage}; keep it as it is, and have a person look at it")]
+    Damaged {
+        /// The bundle.
+        bundle: String,
+        /// What does not hold.
+        damage: Damage,
+    },
+    /// The event log.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+}
+
+/// Which step a bundle is of: its place in the store follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The incident.
+    pub(crate) incident: String,
+    /// The run.
+    pub(crate) run: String,
+    /// The step.
+    pub(crate) step: String,
+    /// Its iteration.
+    pub(crate) iteration: u32,
+}
+
+impl Place {
+    fn name(&self) -> String {
+        match self.iteration {
+            0 => format!("{}-{}", self.run, self.step),
+            iteration => format!("{}-{}-{iteration}", self.run, self.step),
+        }
+    }
+
+    /// The bundle's folder below the data folder, as events name it.
+    pub(crate) fn bundle(&self) -> String {
+        format!("evidence/{}/{}", self.incident, self.name())
+    }
+}
+
+/// A bundle that is complete and sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    /// The bundle's folder below the data folder.
+    pub(crate) bundle: String,
+    /// SHA-256 (hex) of its manifest.
+    pub(crate) manifest_sha256: String,
+    /// Its files.
+    pub(crate) files: u64,
+    /// The manifest's seal.
+    pub(crate) seal: String,
+}
+
+/// The store.
+pub(crate) struct EvidenceStore {
+    node: Arc<Node>,
+    dir: PathBuf,
+    signer: Arc<Signer>,
+    log: EvidenceLog,
+    http: reqwest::Client,
+}
+
+impl EvidenceStore {
+    /// The store in its folder.
+    pub(crate) fn new(node: &Arc<Node>, config: &Config, signer: Arc<Signer>) -> anyhow::Result<Self> {
+        let vkey = signer.vkey_named(&evidence_origin(&node.base)).map_err(|error: VkeyError| anyhow::anyhow!(error))?;
+        let log_dir = config.evidence_log_dir.clone().unwrap_or_else(|| node.data.join("evidence-log"));
+        Ok(Self {
+            node: Arc::clone(node),
+            dir: config.evidence_dir.clone().unwrap_or_else(|| node.data.join("evidence")),
+            log: EvidenceLog::new(log_dir, vkey, Arc::clone(&signer)),
+            signer,
+            http: reqwest::Client::builder().no_proxy().build()?,
+        })
+    }
+
+    /// The step's bundle, if it is there; every file of it is checked.
+    pub(crate) async fn find(&self, place: &Place) -> Result<Option<Sealed>, EvidenceError> {
+        let (finished, _) = self.folders(place)?;
+        let (signing, log) = (self.signer.vkey().clone(), self.log.vkey().clone());
+        let bundle = place.bundle();
+        blocking(move || {
+            if !finished.exists() {
+                return Ok(None);
+            }
+            let report = verify_bundle(&finished, &signing, &log)
+                .map_err(|damage| EvidenceError::Damaged { bundle: bundle.clone(), damage })?;
+            Ok(Some(sealed(bundle, report, fs::read_to_string(finished.join(SEAL))?)))
+        })
+        .await
+    }
+
+    /// Makes the step's bundle, or goes on where an attempt that died stopped. `state` is the run as it was when the step started.
+    pub(crate) async fn snapshot(&self, place: &Place, state: &RunState, key: &str) -> Result<Sealed, EvidenceError> {
+        if let Some(done) = self.find(place).await? {
+            return Ok(done);
+        }
+        let (finished, partial) = self.folders(place)?;
+        if !self.is_collected(&partial).await? {
+            self.collect(place, state, partial.clone()).await?;
+        }
+        self.seal(place, &partial, key).await?;
+        blocking(move || publish(&partial, &finished)).await?;
+        self.find(place).await?.ok_or_else(|| EvidenceError::Log("the bundle was written and is not there".to_owned()))
+    }
+
+    fn folders(&self, place: &Place) -> Result<(PathBuf, PathBuf), EvidenceError> {
+        for part in [&place.incident, &place.run, &place.step] {
+            if !is_name(part) || part.starts_with('.') {
+                return Err(EvidenceError::Name(part.clone()));
+            }
+        }
+        let incident = self.dir.join(&place.incident);
+        let name = place.name();
+        Ok((incident.join(&name), incident.join(format!(".{name}.partial"))))
+    }
+
+    /// Whether an earlier attempt collected everything: the signed manifest is the last file that collecting writes.
+    async fn is_collected(&self, partial: &Path) -> Result<bool, EvidenceError> {
+        let (partial, signing) = (partial.to_path_buf(), self.signer.vkey().clone());
+        blocking(move || {
+            let Ok(bytes) = fs::read(partial.join(MANIFEST)) else { return Ok(false) };
+            let whole = signed_manifest(&partial, &bytes, &signing).and_then(|manifest| check_files(&partial, &manifest));
+            Ok(whole.is_ok())
+        })
+        .await
+    }
+
+    async fn collect(&self, place: &Place, state: &RunState, partial: PathBuf) -> Result<(), EvidenceError> {
+        let collected = rfc3339(self.node.clock.now().wall_ms);
+        let files = collect::everything(&self.node, &self.http, place, state, partial.clone()).await?;
+        let manifest = Manifest {
+            installation: self.node.installation.clone(),
+            environment: self.node.environment.as_str().to_owned(),
+            incident: place.incident.clone(),
+            run: place.run.clone(),
+            step: place.step.clone(),
+            iteration: place.iteration,
+            collected,
+            collector: self.node.name.clone(),
+            files,
+        };
+        let text = manifest.to_string();
+        let note = self.signer.sign(&text).await?;
+        blocking(move || {
+            write_new(&partial.join(MANIFEST), text.as_bytes())?;
+            write_new(&partial.join(NOTE), note.to_string().as_bytes())?;
+            Ok(sync_tree(&partial)?)
+        })
+        .await
+    }
+
+    async fn seal(&self, place: &Place, partial: &Path, key: &str) -> Result<(), EvidenceError> {
+        let manifest = partial.join(MANIFEST);
+        let bytes = blocking(move || Ok(fs::read(manifest)?)).await?;
+        let mut digest = [0; 32];
+        digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref());
+        let subject = Subject {
+            digest,
+            subject: format!("evidence of incident {}, run {}, step {}", place.incident, place.run, place.step),
+            request_id: key.to_owned(),
+            now_ms: self.node.clock.now().wall_ms,
+        };
+        let text = self.log.seal(subject).await?;
+        let path = partial.join(SEAL);
+        blocking(move || {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                Ok(()) | Err(_) => {}
+            }
+            Ok(write_new(&path, text.as_bytes())?)
+        })
+        .await
+    }
+}
+
+fn sealed(bundle: String, report: Report, seal: String) -> Sealed {
+    Sealed { bundle, manifest_sha256: report.manifest_sha256, files: report.files, seal }
+}
+
+/// Gives the bundle its name, durably.
+fn publish(partial: &Path, finished: &Path) -> Result<(), EvidenceError> {
+    sync_tree(partial)?;
+    if let Some(parent) = finished.parent() {
+        private_dirs(parent)?;
+        fs::rename(partial, finished)?;
+        fs::File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EvidenceError> + Send + 'static,
+) -> Result<T, EvidenceError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| EvidenceError::Log(format!("the work was ended: {error}")))?
+}

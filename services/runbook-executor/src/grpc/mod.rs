@@ -1,0 +1,20 @@
+//! What people and other services ask.
+
+mod control;
+mod runs;
+mod status;
+
+use std::sync::Arc;
+
+use sealwarden_wire::control::v1::control_server::ControlServer;
+use sealwarden_wire::run::v1::runs_server::RunsServer;
+use tonic::service::Routes;
+
+use crate::executor::Executor;
+
+/// The services of this role.
+pub(crate) fn routes(executor: &Arc<Executor>) -> Routes {
+    let runs = runs::RunsService(Arc::clone(executor));
+    let control = control::ControlService(Arc::clone(executor));
+    Routes::new(RunsServer::new(runs)).add_service(ControlServer::new(control))
+}

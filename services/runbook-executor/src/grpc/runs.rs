@@ -1,0 +1,123 @@
+//! Runs and approvals.
+
+use std::sync::Arc;
+
+use sealwarden_domain::approval::{MAX_SIGNATURE_BYTES, MAX_STATEMENT_BYTES, RefusalCode, Statement};
+use sealwarden_domain::fold::event;
+use sealwarden_domain::run::{Command, RunState, answer, decide, prepare, view};
+use sealwarden_engine::{Meta, Stream, StreamName};
+use sealwarden_pki::{CallerRole, caller_of, require};
+use sealwarden_wire::run::v1::runs_server::Runs;
+use sealwarden_wire::run::v1::{
+    ApproveRequest, ApproveResponse, ListRequest, ListResponse, PrepareRequest, PrepareResponse, Run, ShowRequest,
+};
+use tonic::{Request, Response, Status};
+
+use super::status::{of_error, of_rejection};
+use crate::executor::Executor;
+
+/// The most runs that one answer lists, the newest.
+const MAX_LISTED: usize = 200;
+const READERS: [CallerRole; 2] = [CallerRole::Operator, CallerRole::Node];
+
+pub(super) struct RunsService(pub(super) Arc<Executor>);
+
+impl RunsService {
+    /// A run's stream. Ids come from callers: what cannot name a stream names no run.
+    async fn load(&self, run: &str) -> Result<Stream<RunState>, Status> {
+        let unknown = || Status::not_found(format!("there is no run {run:?}; `sealwarden run list` shows them"));
+        StreamName::new("run", run).map_err(|_| unknown())?;
+        let stream = self.0.node.stream::<RunState>("run", run).await.map_err(|error| of_error(&error))?;
+        if stream.state().pinned().is_some() { Ok(stream) } else { Err(unknown()) }
+    }
+}
+
+#[tonic::async_trait]
+impl Runs for RunsService {
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        require(&caller_of(&request)?, &READERS)?;
+        let open_only = request.into_inner().open_only;
+        let mut ids: Vec<String> = self.0.node.board.read(|installation| {
+            let shown = installation.runs.iter().filter(|(_, run)| !open_only || run.ended.is_none());
+            shown.map(|(id, _)| id.clone()).collect()
+        });
+        ids.reverse();
+        ids.truncate(MAX_LISTED);
+        let mut runs = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.load(&id).await {
+                Ok(stream) => runs.push(view(stream.state(), self.0.node.clock.now())),
+                // One bad run never hides the others.
+                Err(status) => runs.push(Run { run: id, state: "stuck".to_owned(), reason: status.message().to_owned(), ..Run::default() }),
+            }
+        }
+        runs.sort_by_key(|run| std::cmp::Reverse(run.started_at_ms));
+        Ok(Response::new(ListResponse { runs }))
+    }
+
+    async fn show(&self, request: Request<ShowRequest>) -> Result<Response<Run>, Status> {
+        require(&caller_of(&request)?, &READERS)?;
+        let stream = self.load(&request.into_inner().run).await?;
+        Ok(Response::new(view(stream.state(), self.0.node.clock.now())))
+    }
+
+    async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
+        require(&caller_of(&request)?, &READERS)?;
+        let request = request.into_inner();
+        let stream = self.load(&request.run).await?;
+        let prepared = prepare(stream.state(), &request.step, self.0.node.clock.now());
+        prepared.map(Response::new).map_err(|rejection| of_rejection(&rejection))
+    }
+
+    async fn approve(&self, request: Request<ApproveRequest>) -> Result<Response<ApproveResponse>, Status> {
+        let caller = caller_of(&request)?;
+        require(&caller, &[CallerRole::Operator])?;
+        let ApproveRequest { statement, signature, note } = request.into_inner();
+        check_length("statement", &statement, MAX_STATEMENT_BYTES)?;
+        check_length("signature", &signature, MAX_SIGNATURE_BYTES)?;
+        // The run is where the refusal of a statement is recorded; a text that names none is refused without a record.
+        let named = match Statement::parse(&statement) {
+            Ok(named) => named,
+            Err(error) => return Ok(refused(RefusalCode::Malformed, format!("the statement is malformed: {error}"))),
+        };
+        let mut stream = match self.load(&named.run).await {
+            Ok(stream) => stream,
+            Err(status) if status.code() == tonic::Code::NotFound => {
+                return Ok(refused(RefusalCode::WrongRun, status.message().to_owned()));
+            }
+            Err(status) => return Err(status),
+        };
+        let clock = &self.0.node.clock;
+        let meta = Meta::person(caller.name.as_str()).correlated(named.incident.clone());
+        let mut events = Vec::new();
+        stream
+            .execute(meta, |state| {
+                let command = Command::SubmitApproval {
+                    statement: statement.clone(),
+                    signature: signature.clone(),
+                    note: note.clone(),
+                };
+                events = decide(state, command, clock.now())?;
+                Ok(events.iter().cloned().map(event).collect())
+            })
+            .await
+            .map_err(|error| of_error(&error))?;
+        let answer = answer(stream.state(), &events, clock.now());
+        tracing::info!(
+            run = named.run, step = named.step, person = named.approver, caller = %caller.name,
+            accepted = answer.accepted, code = answer.code, "a statement came in"
+        );
+        Ok(Response::new(answer))
+    }
+}
+
+fn refused(code: RefusalCode, reason: String) -> Response<ApproveResponse> {
+    Response::new(ApproveResponse { accepted: false, code: code.as_str().to_owned(), reason, missing: String::new() })
+}
+
+fn check_length(field: &str, value: &str, limit: usize) -> Result<(), Status> {
+    if value.len() <= limit {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!("{field} has {} bytes; at most {limit} are read", value.len())))
+}

@@ -1,0 +1,403 @@
+//! Drives one run: effects that derive from its state become tasks, what tasks answer becomes commands.
+//!
+//! An attempt that this life did not begin is observed first. Done: its step ends. Begun and not complete: this life goes on with it, as every action looks before it
+//! acts. Definitely not done: the attempt ends and the decider tries again; only where no try is left and its time is not over, it is taken up as it stands, because a
+//! crash between an attempt's start and its effect must not fail a run. Cannot tell: a person is asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealwarden_domain::fold::event;
+use sealwarden_domain::run::{AttemptId, Command, Effect, End, RunState, decide, next_wake_ms, pending};
+use sealwarden_engine::{ExecuteError, Stream};
+use sealwarden_eventlog::{Delivery, Filter, Subscription};
+use sealwarden_telemetry::with_parent;
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::work::{self, Work};
+use super::{RETRY, trace_of};
+use crate::actions::{Attempt, Observation, Said, Trouble};
+use crate::executor::Executor;
+
+/// Reports of progress that may wait to be recorded.
+const MAX_SAID: usize = 64;
+
+/// What happens to a run's driver.
+enum Input {
+    /// Somebody else appended to the run's stream.
+    Changed,
+    /// An attempt says how far it is.
+    Said(Said),
+    /// A task ended.
+    Ended(AttemptId, Work),
+    /// A pause is over.
+    Wake,
+    /// The process ends.
+    Shutdown,
+}
+
+struct Driver {
+    executor: Arc<Executor>,
+    run: String,
+    stream: Stream<RunState>,
+    subscription: Option<Subscription>,
+    /// Attempts whose start this life recorded and whose end it has not.
+    own: BTreeSet<AttemptId>,
+    tasks: JoinSet<Work>,
+    working: BTreeMap<Id, AttemptId>,
+    said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
+    /// What people were asked, so that it is reported once.
+    asked: BTreeSet<(String, u32)>,
+    /// Starts that were refused, so that they are reported once.
+    refused: BTreeSet<(String, String)>,
+    /// No observing before this.
+    patience: Option<Instant>,
+}
+
+/// Drives a run until it ends or the process does. An error sets the run aside.
+pub(super) async fn drive(executor: Arc<Executor>, run: String) -> (String, Result<(), ExecuteError>) {
+    let parent = trace_of(&executor.node, "run", &run).await;
+    let span = with_parent(parent.as_deref(), tracing::info_span!("run", run));
+    let ended = driving(executor, run.clone()).instrument(span).await;
+    (run, ended)
+}
+
+async fn driving(executor: Arc<Executor>, run: String) -> Result<(), ExecuteError> {
+    loop {
+        match executor.node.stream::<RunState>("run", &run).await {
+            Ok(stream) => return Driver::new(executor, run, stream).run_to_end().await,
+            Err(ExecuteError::Unavailable(reason) | ExecuteError::Unknown(reason)) => {
+                tracing::warn!(run, reason, "the run cannot be read now");
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = executor.node.shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
+
+impl Driver {
+    fn new(executor: Arc<Executor>, run: String, stream: Stream<RunState>) -> Self {
+        Self {
+            executor,
+            run,
+            stream,
+            subscription: None,
+            own: BTreeSet::new(),
+            tasks: JoinSet::new(),
+            working: BTreeMap::new(),
+            said: mpsc::channel(MAX_SAID),
+            asked: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            patience: None,
+        }
+    }
+
+    async fn run_to_end(mut self) -> Result<(), ExecuteError> {
+        while self.stream.state().is_open() {
+            let now = self.executor.node.clock.now();
+            let mut began = false;
+            for effect in pending(self.stream.state(), &self.own, now) {
+                began |= self.act(effect).await?;
+            }
+            if began {
+                continue; // there is something to execute now
+            }
+            match self.next().await {
+                Input::Changed => self.refresh().await?,
+                Input::Said(said) => {
+                    let command = Command::Progress { step: said.id.step, text: said.text, missing: said.missing };
+                    self.record(command).await?;
+                }
+                Input::Ended(id, work) => self.ended(id, work).await?,
+                Input::Wake => {}
+                Input::Shutdown => break,
+            }
+            if self.executor.node.shutdown.is_cancelled() {
+                break;
+            }
+        }
+        self.tasks.shutdown().await;
+        Ok(())
+    }
+
+    /// Does what an effect asks for; says whether a step began.
+    async fn act(&mut self, effect: Effect) -> Result<bool, ExecuteError> {
+        match effect {
+            Effect::Begin { step } => return self.begin(step).await,
+            Effect::Execute { id, deadline_ms, .. } => {
+                if !self.is_working(&id) {
+                    let left = self.left(deadline_ms);
+                    self.perform(id, Some(left));
+                }
+            }
+            Effect::Observe { id, .. } => {
+                let impatient = self.patience.is_none_or(|until| Instant::now() >= until);
+                if !self.is_working(&id)
+                    && impatient
+                    && let Some(attempt) = self.attempt(&id)
+                {
+                    let handle = self.tasks.spawn(work::observe(Arc::clone(&self.executor), attempt).in_current_span());
+                    self.working.insert(handle.id(), id);
+                }
+            }
+            Effect::AskPerson { step, attempt, reason } => {
+                if self.asked.insert((step.clone(), attempt)) {
+                    tracing::error!(run = self.run, step, attempt, reason, "the run is stuck at this step and needs an operator");
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Records an attempt's start. Its effect begins only when that is stored.
+    async fn begin(&mut self, step: String) -> Result<bool, ExecuteError> {
+        let command = Command::BeginStep { step: step.clone() };
+        match self.decide(command).await {
+            Ok(()) => {
+                let state = self.stream.state();
+                if let Some((known, attempt)) = state.step(&step).and_then(|s| Some((s, s.phase.attempt()?))) {
+                    let id = AttemptId { step, iteration: known.iteration, attempt: attempt.number };
+                    tracing::info!(run = self.run, step = id.step, attempt = id.attempt, "a step starts");
+                    self.own.insert(id);
+                }
+                Ok(true)
+            }
+            Err(ExecuteError::Rejected(rejection)) => {
+                if self.refused.insert((step.clone(), rejection.reason.clone())) {
+                    tracing::warn!(run = self.run, step, %rejection, "a step does not start");
+                }
+                Ok(false)
+            }
+            Err(error) => self.pause(error).await.map(|()| false),
+        }
+    }
+
+    fn is_working(&self, id: &AttemptId) -> bool {
+        self.working.values().any(|working| working == id)
+    }
+
+    fn left(&self, deadline_ms: i64) -> Duration {
+        let left = deadline_ms.saturating_sub(self.executor.node.clock.now().wall_ms);
+        Duration::from_millis(u64::try_from(left).unwrap_or(0))
+    }
+
+    fn perform(&mut self, id: AttemptId, left: Option<Duration>) {
+        let Some(attempt) = self.attempt(&id) else { return };
+        let task = work::perform(Arc::clone(&self.executor), attempt, left, self.said.0.clone());
+        let handle = self.tasks.spawn(task.in_current_span());
+        self.working.insert(handle.id(), id);
+    }
+
+    /// The attempt as the state has it; `None` if it is over.
+    fn attempt(&self, id: &AttemptId) -> Option<Attempt> {
+        let state = self.stream.state();
+        let (pinned, step) = (state.pinned()?, state.step(&id.step)?);
+        let attempt = step.phase.attempt().filter(|attempt| attempt.number == id.attempt)?;
+        Some(Attempt {
+            run: pinned.started().run.clone(),
+            incident: pinned.started().incident.clone(),
+            action: pinned.action(&id.step)?,
+            inputs: step.inputs.as_ref()?.0.clone(),
+            key: attempt.idempotency_key.clone(),
+            state: Arc::new(state.clone()),
+            id: id.clone(),
+        })
+    }
+
+    async fn ended(&mut self, id: AttemptId, work: Work) -> Result<(), ExecuteError> {
+        match work {
+            Work::Performed(Ok(outputs)) => {
+                let observed = !self.own.contains(&id);
+                self.end(id, Ok(outputs), observed).await
+            }
+            Work::Performed(Err(Trouble::NotDone(reason))) => self.end(id, Err(reason), false).await,
+            Work::Performed(Err(Trouble::Unknown(reason))) => self.lose(id, reason, false).await,
+            Work::Overdue => {
+                let reason = format!("attempt {} did not end in its time", id.attempt);
+                self.lose(id, reason, false).await
+            }
+            Work::Observed(Err(error)) => {
+                tracing::warn!(run = self.run, step = id.step, %error, "an attempt cannot be observed now");
+                self.patience = Some(Instant::now() + RETRY);
+                Ok(())
+            }
+            Work::Observed(Ok(observation)) => self.observed(id, observation).await,
+        }
+    }
+
+    async fn observed(&mut self, id: AttemptId, observation: Observation) -> Result<(), ExecuteError> {
+        tracing::info!(run = self.run, step = id.step, attempt = id.attempt, ?observation, "an attempt was observed");
+        match observation {
+            Observation::Done(outputs) => self.end(id, Ok(outputs), true).await,
+            Observation::Underway(_) => {
+                self.perform(id, None);
+                Ok(())
+            }
+            Observation::NotDone(reason) => match self.time_left_of_last(&id) {
+                Some(left) => {
+                    self.perform(id, Some(left));
+                    Ok(())
+                }
+                None => self.end(id, Err(reason), true).await,
+            },
+            Observation::CannotTell(reason) => self.lose(id, reason, true).await,
+        }
+    }
+
+    /// The time that is left of a step's last try, if this is it and its time is not over.
+    fn time_left_of_last(&self, id: &AttemptId) -> Option<Duration> {
+        let state = self.stream.state();
+        let attempt = state.step(&id.step)?.phase.attempt()?;
+        let is_last = attempt.number >= state.pinned()?.max_attempts(&id.step);
+        Some(self.left(attempt.deadline_ms)).filter(|left| is_last && !left.is_zero())
+    }
+
+    async fn end(
+        &mut self,
+        id: AttemptId,
+        result: Result<BTreeMap<String, String>, String>,
+        observed: bool,
+    ) -> Result<(), ExecuteError> {
+        match &result {
+            Ok(_) => tracing::info!(run = self.run, step = id.step, observed, "a step is done"),
+            Err(reason) => tracing::warn!(run = self.run, step = id.step, attempt = id.attempt, reason, "an attempt was not done"),
+        }
+        let end = |result| Command::EndStep(End { step: id.step.clone(), attempt: id.attempt, result, observed });
+        let was_done = result.is_ok();
+        if let Some(refusal) = self.record(end(result)).await?
+            && was_done
+        {
+            // An action that breaks its own promise must not be performed for ever.
+            self.record(end(Err(format!("what it left is refused: {refusal}")))).await?;
+        }
+        self.own.remove(&id);
+        Ok(())
+    }
+
+    async fn lose(&mut self, id: AttemptId, reason: String, needs_person: bool) -> Result<(), ExecuteError> {
+        tracing::warn!(run = self.run, step = id.step, attempt = id.attempt, reason, "nobody knows how an attempt ended");
+        self.own.remove(&id);
+        let command = Command::LoseStep { step: id.step, attempt: id.attempt, reason, needs_person };
+        self.record(command).await.map(drop)
+    }
+
+    async fn decide(&mut self, command: Command) -> Result<(), ExecuteError> {
+        let executor = &self.executor;
+        let incident = self.stream.state().pinned().map(|pinned| pinned.started().incident.clone());
+        let meta = executor.node.meta().correlated(incident.unwrap_or_default());
+        self.stream
+            .execute(meta, |state| {
+                Ok(decide(state, command.clone(), executor.node.clock.now())?.into_iter().map(event).collect())
+            })
+            .await
+            .map(drop)
+    }
+
+    /// Records until it is stored or refused; gives the refusal. While the event log is away nothing else is done: what happened must be on record first.
+    async fn record(&mut self, command: Command) -> Result<Option<String>, ExecuteError> {
+        loop {
+            match self.decide(command.clone()).await {
+                Ok(()) => return Ok(None),
+                Err(ExecuteError::Rejected(rejection)) => {
+                    tracing::debug!(run = self.run, %rejection, "a report is not recorded");
+                    return Ok(Some(rejection.reason));
+                }
+                Err(error) => self.pause(error).await?,
+            }
+            if self.executor.node.shutdown.is_cancelled() {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn refresh(&mut self) -> Result<(), ExecuteError> {
+        match self.stream.refresh().await {
+            Ok(()) => Ok(()),
+            Err(error) => self.pause(error).await,
+        }
+    }
+
+    /// Waits after an error that may pass, and looks at the stream anew; gives the others back.
+    async fn pause(&mut self, error: ExecuteError) -> Result<(), ExecuteError> {
+        match error {
+            ExecuteError::Unavailable(reason) | ExecuteError::Unknown(reason) => {
+                tracing::warn!(run = self.run, reason, "the run's stream cannot be used now");
+                tokio::select! {
+                    () = self.executor.node.shutdown.cancelled() => {}
+                    () = tokio::time::sleep(RETRY) => {}
+                }
+                self.subscription = None;
+                match self.stream.refresh().await {
+                    Ok(()) | Err(ExecuteError::Unavailable(_) | ExecuteError::Unknown(_)) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+            error @ (ExecuteError::Rejected(_)
+            | ExecuteError::Illegal(_)
+            | ExecuteError::Decode(_)
+            | ExecuteError::Broken(_)) => Err(error),
+        }
+    }
+
+    /// Waits for the next input.
+    async fn next(&mut self) -> Input {
+        loop {
+            if self.subscription.is_none() {
+                let filter = Filter::Stream(self.stream.name().clone());
+                self.subscription = self.executor.node.log.subscribe(filter, self.stream.head().position).await.ok();
+            }
+            let wake = self.wake();
+            let head = self.stream.head().position;
+            let subscription = &mut self.subscription;
+            let changed = async {
+                match subscription {
+                    Some(subscription) => subscription.next().await,
+                    None => {
+                        tokio::time::sleep(RETRY).await;
+                        None
+                    }
+                }
+            };
+            tokio::select! {
+                () = self.executor.node.shutdown.cancelled() => return Input::Shutdown,
+                Some(said) = self.said.1.recv() => return Input::Said(said),
+                Some(joined) = self.tasks.join_next_with_id() => {
+                    let (task, work) = match joined {
+                        Ok((task, work)) => (task, work),
+                        Err(error) => (error.id(), Work::Performed(Err(Trouble::Unknown(format!("its task failed: {error}"))))),
+                    };
+                    if let Some(id) = self.working.remove(&task) {
+                        return Input::Ended(id, work);
+                    }
+                }
+                delivery = changed => match delivery {
+                    Some(Ok(Delivery::Commit(recorded))) if recorded.position > head => return Input::Changed,
+                    Some(Ok(Delivery::Commit(_) | Delivery::CaughtUp(_))) => {}
+                    Some(Err(_)) | None => self.subscription = None,
+                },
+                () = sleep_until(wake) => return Input::Wake,
+            }
+        }
+    }
+
+    /// When to look again without an event.
+    fn wake(&self) -> Option<Instant> {
+        let now = self.executor.node.clock.now();
+        let retry = next_wake_ms(self.stream.state(), now).map(|ms| Instant::now() + self.left(ms) + Duration::from_millis(1));
+        [retry, self.patience.filter(|until| *until > Instant::now())].into_iter().flatten().min()
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

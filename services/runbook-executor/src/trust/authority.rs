@@ -1,0 +1,283 @@
+//! Publishing bundles and adding suspensions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sealwarden_domain::fold::event;
+use sealwarden_domain::installation::Installation;
+use sealwarden_domain::{Rejection, RejectionCode};
+use sealwarden_engine::{ExecuteError, Meta, Node, Role, SignError};
+use sealwarden_seal::note::VkeyError;
+use sealwarden_seal::trust::{Payload, Suspension, TrustBundle, TrustError};
+use sealwarden_wire::event::v1::{Event, SuspensionAdded, TrustPublished, event::Kind};
+use tokio::sync::Mutex;
+
+use super::facts::TrustFacts;
+use super::payload::{self, Terms};
+use super::root_key::{RootKey, RootKeyError};
+use super::witnesses;
+use crate::config::Config;
+use crate::environment::of_trust;
+use crate::executor::Executor;
+use crate::signer::Signer;
+
+/// How long to wait after a failed try.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often the bundle's expiry is looked at.
+const REVIEW: Duration = Duration::from_secs(3600);
+
+/// Why nothing was published or suspended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishError {
+    /// No local root.
+    #[error("no root key is configured here: sign the bundle offline, or set `root_key`")]
+    NoRoot,
+    /// No witness is known.
+    #[error("no witness has told its key yet; start a verification service")]
+    NoWitness,
+    /// The root key.
+    #[error(transparent)]
+    Root(#[from] RootKeyError),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] TrustError),
+    /// A log's key.
+    #[error("a log's verifier key in the event log cannot be read: {0}")]
+    Vkey(#[from] VkeyError),
+    /// The signing key.
+    #[error("the signing key did not sign: {0}")]
+    Sign(#[from] SignError),
+    /// A time outside the calendar.
+    #[error("a time is outside the calendar: {0}")]
+    Time(#[from] jiff::Error),
+    /// The event log.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+}
+
+/// Publishes trust.
+pub(crate) struct Authority {
+    node: Arc<Node>,
+    signer: Arc<Signer>,
+    root: Option<RootKey>,
+    http: reqwest::Client,
+    valid: SignedDuration,
+    clock_skew_s: u64,
+    /// One version at a time.
+    publishing: Mutex<()>,
+}
+
+impl Authority {
+    /// An authority with a local root, or without one.
+    pub(crate) fn new(
+        node: Arc<Node>,
+        config: &Config,
+        signer: Arc<Signer>,
+        root: Option<RootKey>,
+    ) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            node,
+            signer,
+            root,
+            http: reqwest::Client::builder().no_proxy().build()?,
+            valid: SignedDuration::from_hours(i64::from(config.trust_valid_days) * 24),
+            clock_skew_s: config.clock_skew_s,
+            publishing: Mutex::new(()),
+        })
+    }
+
+    /// The trust stream, folded.
+    pub(crate) async fn facts(&self) -> Result<TrustFacts, ExecuteError> {
+        Ok(self.node.stream::<TrustFacts>("trust", &self.node.installation).await?.state().clone())
+    }
+
+    /// Publishes the next version for a reason; a reason that was served before is answered with its version.
+    pub(crate) async fn publish(&self, reason: &str, correlation: &str) -> Result<TrustPublished, PublishError> {
+        let _one = self.publishing.lock().await;
+        let mut stream = self.node.stream::<TrustFacts>("trust", &self.node.installation).await?;
+        if let Some(done) = stream.state().published_for(reason) {
+            return Ok(done.clone());
+        }
+        let root = self.root.as_ref().ok_or(PublishError::NoRoot)?;
+        // What the log says up to here is in the bundle: a rotation that this step waited for, above all.
+        self.node.board.reached(self.node.log.last_position().await.map_err(unavailable)?).await;
+        let before = stream.state().published.last().map(|last| TrustBundle::parse(&last.bundle)).transpose()?;
+        let witnesses = witnesses::current(&self.node, &self.http, before.as_ref()).await;
+        if witnesses.is_empty() {
+            return Err(PublishError::NoWitness);
+        }
+        let issued = Timestamp::from_millisecond(self.node.clock.now().wall_ms)?;
+        let roots = root.roots()?;
+        let meta = self.node.meta().correlated(correlation);
+        let mut failed: Option<PublishError> = None;
+        let executed = stream
+            .execute(meta, |facts| {
+                if facts.published_for(reason).is_some() {
+                    return Ok(Vec::new());
+                }
+                let terms = Terms {
+                    installation: &self.node.installation,
+                    environment: of_trust(&self.node),
+                    previous: facts.previous(),
+                    issued,
+                    expires: issued.saturating_add(self.valid).unwrap_or(Timestamp::MAX),
+                    roots: roots.clone(),
+                    signing_key: self.signer.vkey().clone(),
+                    witnesses: witnesses.clone(),
+                    clock_skew_s: self.clock_skew_s,
+                };
+                let built = self.node.board.read(|installation| build(installation, terms, root, reason));
+                built.map(|event| vec![event]).map_err(|error| {
+                    let rejection = Rejection::new(RejectionCode::NotNow, error.to_string());
+                    failed = Some(error);
+                    rejection
+                })
+            })
+            .await;
+        let executed = match (executed, failed) {
+            (_, Some(error)) => return Err(error),
+            (executed, None) => executed?,
+        };
+        self.node.board.reached(executed.position).await;
+        let published = stream.state().published_for(reason).cloned();
+        published.ok_or_else(|| PublishError::Execute(ExecuteError::Unknown("the bundle is not in the stream".to_owned())))
+    }
+
+    /// Suspends an origin from a time on, once; gives the note. The bundle must list the origin, or verifiers would refuse the whole bundle.
+    pub(crate) async fn suspend(&self, origin: &str, from_ms: i64, incident: &str) -> Result<SuspensionAdded, PublishError> {
+        let mut stream = self.node.stream::<TrustFacts>("trust", &self.node.installation).await?;
+        if let Some(done) = stream.state().suspended(origin, from_ms) {
+            return Ok(done.clone());
+        }
+        if !stream.state().published.last().is_some_and(|last| lists(&last.bundle, origin)) {
+            self.publish(&format!("lists {origin}, which is to be suspended"), incident).await?;
+            stream.refresh().await?;
+        }
+        let suspension = Suspension {
+            installation: self.node.installation.clone(),
+            environment: of_trust(&self.node),
+            origin: origin.to_owned(),
+            from: Timestamp::from_millisecond(from_ms)?,
+            incident: incident.to_owned(),
+            issued: Timestamp::from_millisecond(self.node.clock.now().wall_ms)?,
+        };
+        let note = self.signer.sign(&suspension.to_text()).await?;
+        let added = SuspensionAdded {
+            origin: origin.to_owned(),
+            from_ms,
+            incident: incident.to_owned(),
+            note: note.to_string(),
+        };
+        let meta: Meta = self.node.meta().correlated(incident);
+        stream
+            .execute(meta, |facts| {
+                let known = facts.suspended(origin, from_ms).is_some();
+                Ok(if known { Vec::new() } else { vec![event(Kind::SuspensionAdded(added.clone()))] })
+            })
+            .await?;
+        Ok(stream.state().suspended(origin, from_ms).cloned().unwrap_or(added))
+    }
+}
+
+fn unavailable(error: sealwarden_eventlog::ReadError) -> ExecuteError {
+    ExecuteError::Unavailable(error.to_string())
+}
+
+fn build(
+    installation: &Installation,
+    terms: Terms<'_>,
+    root: &RootKey,
+    reason: &str,
+) -> Result<Event, PublishError> {
+    let payload = payload::next(installation, terms)?;
+    let mut bundle = TrustBundle::new(&payload)?;
+    let signature = root.sign(payload.environment.trust_namespace(), bundle.payload_text())?;
+    bundle.add_signature(&signature)?;
+    // Whatever verifiers would refuse is refused here.
+    bundle.open(None)?;
+    Ok(event(Kind::TrustPublished(TrustPublished {
+        version: payload.version,
+        digest: hex::encode(bundle.payload_digest().0),
+        bundle: bundle.to_bytes()?.into(),
+        reason: reason.to_owned(),
+    })))
+}
+
+fn payload_of(bundle: &[u8]) -> Option<Payload> {
+    Payload::parse(TrustBundle::parse(bundle).ok()?.payload_text()).ok()
+}
+
+fn lists(bundle: &[u8], origin: &str) -> bool {
+    payload_of(bundle).is_some_and(|payload| payload.logs.iter().any(|log| log.origin == origin))
+}
+
+/// Publishes the first bundle as soon as an origin and a witness are known, lists first origins of further logs, and renews a bundle before it expires.
+pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
+    let node = &executor.node;
+    if executor.trust.root.is_none() {
+        tracing::warn!("no root key is configured: this role publishes no trust bundles by itself");
+        return Ok(node.shutdown.cancelled().await);
+    }
+    let mut changes = node.board.changes();
+    loop {
+        let now = Timestamp::from_millisecond(node.clock.now().wall_ms)?;
+        let valid = executor.trust.valid;
+        let (seen, due) = node.board.read(|installation| (circumstances(installation), due(installation, now, valid)));
+        let mut pause = REVIEW;
+        if let Some(reason) = due {
+            match executor.trust.publish(&reason, "").await {
+                Ok(published) => tracing::info!(version = published.version, reason, "a trust bundle is published"),
+                Err(error) => {
+                    tracing::info!(%error, "a trust bundle is due and cannot be published yet");
+                    pause = RETRY;
+                }
+            }
+        }
+        let changed = async {
+            // Most commits change none of it, and a bundle is not read for each of them.
+            while node.board.read(circumstances) == seen {
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = node.shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+            () = changed => {}
+        }
+    }
+}
+
+/// What decides whether a bundle is due, besides the time: logs, verification nodes, published version.
+fn circumstances(installation: &Installation) -> (usize, usize, u64) {
+    let witnesses = installation.nodes.values().filter(|node| is_witness(node)).count();
+    (installation.logs.len(), witnesses, installation.trust.published.as_ref().map_or(0, |published| published.version))
+}
+
+fn is_witness(node: &sealwarden_domain::installation::Node) -> bool {
+    node.announced.as_ref().is_some_and(|announced| announced.role == Role::Verification.as_str())
+}
+
+/// Why a bundle is due without anybody asking, if one is. The same situation gives the same words, so it is served once.
+fn due(installation: &Installation, now: Timestamp, valid: SignedDuration) -> Option<String> {
+    let firsts: Vec<&str> = installation
+        .logs
+        .values()
+        .filter_map(|log| log.origins.first())
+        .map(|origin| origin.origin.as_str())
+        .collect();
+    if firsts.is_empty() || !installation.nodes.values().any(is_witness) {
+        return None;
+    }
+    let Some(published) = &installation.trust.published else {
+        return Some("first bundle of the installation".to_owned());
+    };
+    let payload = payload_of(&published.bundle)?;
+    if let Some(origin) = firsts.iter().find(|origin| payload.logs.iter().all(|log| log.origin != **origin)) {
+        return Some(format!("lists the new log {origin}"));
+    }
+    let left = payload.expires.duration_since(now);
+    (left < valid / 3).then(|| format!("renews version {} before it expires", payload.version))
+}

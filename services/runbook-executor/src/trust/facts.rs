@@ -1,0 +1,54 @@
+//! The fold of `trust/<installation>`.
+
+use sealwarden_domain::{Fold, IllegalEvent};
+use sealwarden_seal::merkle::Hash;
+use sealwarden_wire::event::v1::{Envelope, Event, SuspensionAdded, TrustPublished, event::Kind};
+
+/// Versions are published one after another, each once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TrustFacts {
+    /// Every version, in order.
+    pub(crate) published: Vec<TrustPublished>,
+    /// Suspensions, in order.
+    pub(crate) suspensions: Vec<SuspensionAdded>,
+}
+
+impl TrustFacts {
+    /// Version and payload digest of the newest bundle.
+    pub(crate) fn previous(&self) -> Option<(u64, Hash)> {
+        let last = self.published.last()?;
+        Some((last.version, Hash::from_hex(&last.digest).ok()?))
+    }
+
+    /// The version that was published for this reason.
+    pub(crate) fn published_for(&self, reason: &str) -> Option<&TrustPublished> {
+        self.published.iter().find(|published| published.reason == reason)
+    }
+
+    /// A suspension of the origin from this time or an earlier one.
+    pub(crate) fn suspended(&self, origin: &str, from_ms: i64) -> Option<&SuspensionAdded> {
+        self.suspensions.iter().find(|added| added.origin == origin && added.from_ms <= from_ms)
+    }
+}
+
+impl Fold for TrustFacts {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other event is illegal in a trust stream")]
+    fn apply(&mut self, envelope: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
+        match &event.kind {
+            None => {} // written by a newer version: not known to this one
+            Some(Kind::TrustPublished(e)) => {
+                let next = self.published.last().map_or(1, |last| last.version + 1);
+                if e.version != next {
+                    return Err(IllegalEvent::new(envelope, format!("trust version {} follows {}", e.version, next - 1)));
+                }
+                if Hash::from_hex(&e.digest).is_err() {
+                    return Err(IllegalEvent::new(envelope, format!("the digest {:?} is not 64 hex digits", e.digest)));
+                }
+                self.published.push(e.clone());
+            }
+            Some(Kind::SuspensionAdded(e)) => self.suspensions.push(e.clone()),
+            Some(_) => return Err(IllegalEvent::new(envelope, "an event of another stream in a trust stream")),
+        }
+        Ok(())
+    }
+}

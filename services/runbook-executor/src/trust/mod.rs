@@ -1,0 +1,10 @@
+//! The trust authority: bundles signed by the local root, suspensions signed by the signing key, both in `trust/<installation>`.
+
+mod authority;
+mod facts;
+mod payload;
+mod root_key;
+mod witnesses;
+
+pub(crate) use authority::{Authority, PublishError, run};
+pub(crate) use root_key::RootKey;

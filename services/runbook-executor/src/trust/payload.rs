@@ -1,0 +1,137 @@
+//! What the next trust bundle says, from what the event log says. Pure.
+
+use jiff::Timestamp;
+use sealwarden_domain::installation::Installation;
+use sealwarden_domain::log_control::{LogControl, Origin};
+use sealwarden_seal::merkle::{Hash, empty_root};
+use sealwarden_seal::note::{Vkey, VkeyError};
+use sealwarden_seal::trust::{
+    Environment, FORMAT, FrozenAt, LogEntry, LogState, Payload, Quorum, Roots, WitnessEntry,
+};
+
+/// What the event log does not know.
+pub(super) struct Terms<'a> {
+    /// The installation's name.
+    pub(super) installation: &'a str,
+    /// Production or drill.
+    pub(super) environment: Environment,
+    /// Version and digest of the payload before.
+    pub(super) previous: Option<(u64, Hash)>,
+    /// When it is issued.
+    pub(super) issued: Timestamp,
+    /// When it expires.
+    pub(super) expires: Timestamp,
+    /// Root keys.
+    pub(super) roots: Roots,
+    /// The signing key.
+    pub(super) signing_key: Vkey,
+    /// Witnesses.
+    pub(super) witnesses: Vec<WitnessEntry>,
+    /// Allowed difference of clocks, seconds.
+    pub(super) clock_skew_s: u64,
+}
+
+/// The payload of the next version.
+pub(super) fn next(installation: &Installation, terms: Terms<'_>) -> Result<Payload, VkeyError> {
+    let mut logs = Vec::new();
+    for log in installation.logs.values() {
+        for origin in &log.origins {
+            logs.push(entry(log, origin)?);
+        }
+    }
+    let local = terms.witnesses.iter().filter(|witness| witness.local).count();
+    Ok(Payload {
+        format: FORMAT.to_owned(),
+        installation: terms.installation.to_owned(),
+        environment: terms.environment,
+        version: terms.previous.map_or(1, |(version, _)| version + 1),
+        issued: terms.issued,
+        expires: terms.expires,
+        previous: terms.previous.map(|(_, digest)| digest),
+        roots: terms.roots,
+        signing_key: terms.signing_key,
+        logs,
+        quorum: Quorum { count: u32::try_from(local).unwrap_or(u32::MAX) },
+        witnesses: terms.witnesses,
+        clock_skew_s: terms.clock_skew_s,
+    })
+}
+
+fn entry(log: &LogControl, origin: &Origin) -> Result<LogEntry, VkeyError> {
+    let successor = log.origins.iter().find(|other| other.predecessor == origin.origin).map(|o| o.origin.clone());
+    let compromised_since = origin.compromised_since_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let state = if origin.isolation.is_some() {
+        LogState::Frozen
+    } else if successor.is_some() {
+        LogState::Retired
+    } else {
+        LogState::Active
+    };
+    Ok(LogEntry {
+        origin: origin.origin.clone(),
+        vkeys: vec![origin.vkey.parse()?],
+        state,
+        compromised_since,
+        frozen_at: (state == LogState::Frozen).then(|| frozen_at(origin)),
+        successor,
+    })
+}
+
+/// The last published size whose intent was recorded before the earliest possible compromise. The empty tree if there is none.
+fn frozen_at(origin: &Origin) -> FrozenAt {
+    let since = origin.compromised_since_ms.unwrap_or(i64::MAX);
+    origin
+        .intents
+        .iter()
+        .rev()
+        .find(|(size, intent)| **size <= origin.published_size && intent.at_ms < since)
+        .map_or(FrozenAt { size: 0, root: empty_root() }, |(size, intent)| FrozenAt { size: *size, root: Hash(intent.root) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealwarden_domain::log_control::Intent;
+    use std::collections::BTreeMap;
+
+    fn origin(name: &str, predecessor: &str) -> Origin {
+        Origin {
+            origin: name.to_owned(),
+            vkey: Vkey::ed25519(name, [7; 32]).unwrap().to_string(),
+            key_id: "main-1".to_owned(),
+            provider: "software".to_owned(),
+            provider_can_disable: false,
+            node: "sealing-1".to_owned(),
+            predecessor: predecessor.to_owned(),
+            opened_at_ms: 0,
+            intents: BTreeMap::new(),
+            published_size: 0,
+            isolation: None,
+            compromised_since_ms: None,
+        }
+    }
+
+    fn intent(at_ms: i64, root: u8) -> Intent {
+        Intent { root: [root; 32], message_sha256: [0; 32], at_ms, position: 1 }
+    }
+
+    #[test]
+    fn an_isolated_origin_is_frozen_before_the_compromise_and_names_its_successor() {
+        let mut old = origin("x.example/main/1", "");
+        old.isolation = Some(1);
+        old.compromised_since_ms = Some(200);
+        old.intents = BTreeMap::from([(3, intent(100, 3)), (5, intent(199, 5)), (9, intent(200, 9))]);
+        old.published_size = 9;
+        let log = LogControl { origins: vec![old.clone(), origin("x.example/main/2", "x.example/main/1")], ..LogControl::default() };
+        let frozen = entry(&log, &old).unwrap();
+        assert_eq!(frozen.state, LogState::Frozen);
+        assert_eq!(frozen.frozen_at, Some(FrozenAt { size: 5, root: Hash([5; 32]) }));
+        assert_eq!(frozen.successor.as_deref(), Some("x.example/main/2"));
+        assert_eq!(entry(&log, &log.origins[1]).unwrap().state, LogState::Active);
+
+        old.published_size = 4;
+        assert_eq!(frozen_at(&old).size, 3, "what was not published does not count");
+        old.compromised_since_ms = Some(50);
+        assert_eq!(frozen_at(&old), FrozenAt { size: 0, root: empty_root() });
+    }
+}
