@@ -4,8 +4,8 @@ use sealwarden_domain::fold::event;
 use sealwarden_eventlog::Head;
 use sealwarden_runbook::PlanSet;
 use sealwarden_wire::event::v1::{
-    Commit, Directive, DirectiveAcknowledged, DirectiveIssued, Envelope, Isolated, OriginOpened,
-    Reporter, event::Kind,
+    Commit, Directive, DirectiveAcknowledged, DirectiveIssued, Envelope, IncidentOpened,
+    IncidentStage, IncidentStageReached, OriginOpened, Reporter, event::Kind,
 };
 
 use super::*;
@@ -37,19 +37,18 @@ impl World {
             plan,
             position: 0,
         };
-        world.open(1);
+        world.open(1, 0);
         world
     }
 
-    fn open(&mut self, n: u32) {
-        let origin = format!("seal.example.com/main/{n}");
-        self.write(
-            "log/main",
-            Kind::OriginOpened(OriginOpened {
-                origin,
-                ..OriginOpened::default()
-            }),
-        );
+    fn open(&mut self, n: u32, epoch: u64) {
+        let opened = OriginOpened {
+            origin: format!("seal.example.com/main/{n}"),
+            node: "sealing-1".to_owned(),
+            epoch,
+            ..OriginOpened::default()
+        };
+        self.write("log/main", Kind::OriginOpened(opened));
     }
 
     fn write(&mut self, stream: &str, kind: Kind) -> i64 {
@@ -181,27 +180,32 @@ fn a_key_that_is_isolated_or_replaced_is_not_held() {
     let at_ms = world.signal("S-1");
     assert_eq!(world.hold(at_ms), None);
     let mut world = World::new();
-    world.open(2);
+    world.directive(1, DirectiveKind::RotateOrigin, "");
+    world.open(2, 1);
     let at_ms = world.signal("S-1");
     assert_eq!(world.hold(at_ms), None);
 }
 
 #[test]
-fn incidents_of_a_subject_are_numbered_and_an_isolated_origin_opens_no_new_one() {
+fn incidents_of_a_subject_are_numbered() {
     let mut world = World::new();
     let subject = format!("origin {ORIGIN}");
-    assert!(world.state.incident_for(&subject).ends_with("-1"));
-    world.directive(
-        1,
-        DirectiveKind::IsolateKey,
-        &format!("action: isolate-key\norigin: {ORIGIN}\n"),
-    );
+    let first = world.state.incident_for(&subject);
+    assert!(first.ends_with("-1"), "{first}");
+    let opened = IncidentOpened {
+        incident: first.clone(),
+        subject: subject.clone(),
+        ..IncidentOpened::default()
+    };
+    world.write(&format!("incident/{first}"), Kind::IncidentOpened(opened));
+    assert_eq!(world.state.incident_for(&subject), first);
+    let closed = IncidentStageReached {
+        stage: IncidentStage::Closed.into(),
+        reason: String::new(),
+    };
     world.write(
-        "log/main",
-        Kind::Isolated(Isolated {
-            epoch: 1,
-            ..Isolated::default()
-        }),
+        &format!("incident/{first}"),
+        Kind::IncidentStageReached(closed),
     );
-    assert!(world.state.findings.is_empty());
+    assert!(world.state.incident_for(&subject).ends_with("-2"));
 }
