@@ -16,7 +16,7 @@ use crate::faults::{Faults, NoFaults};
 use crate::identity::Identity;
 use crate::leaf::{Leaf, ProvenLeaf};
 use crate::private;
-use crate::space::{self, ReserveError};
+use crate::space::ReserveError;
 use crate::staged::{MAX_BATCH_BYTES, MAX_BATCH_LEAVES, Staged};
 use crate::view::{CHECKPOINT, LogReader, SignedCheckpoint, View, WITNESSED};
 use sealwarden_seal::checkpoint::Checkpoint;
@@ -207,7 +207,7 @@ impl SealLog {
 
     /// Checks that `bytes`, all that was accepted and is not yet published, fit on the disk.
     pub fn reserve(&self, bytes: u64) -> Result<(), ReserveError> {
-        space::reserve(&self.dir, bytes)
+        self.reader.reserve(bytes)
     }
 
     /// Makes a batch durable and says what is to be signed.

@@ -5,6 +5,7 @@ use crate::error::LogError;
 use crate::identity::Identity;
 use crate::leaf::{Leaf, ProvenLeaf};
 use crate::private;
+use crate::space::{self, ReserveError};
 use crate::tiles::TileNodes;
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::merkle::{self, Hash, NodeReader};
@@ -90,6 +91,11 @@ impl LogReader {
     /// The folder: `checkpoint` and everything under `tile/` may be served as they are, nothing else may.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Checks that `bytes`, all that was accepted and is not yet published, fit on the disk.
+    pub fn reserve(&self, bytes: u64) -> Result<(), ReserveError> {
+        space::reserve(&self.dir, bytes)
     }
 
     /// The log as it stands now, signatures checked.

@@ -1,1 +1,188 @@
-//! The sealing service.
+//! The sealing service: digests in, seals out; one log line, one writer.
+//!
+//! - `batch`: one batch's way, in the order that makes a crash at any point harmless; recovery takes the same way.
+//! - `writer`: group commit without a fixed wait.
+//! - `permits`: the right to use the key, asked for again and again, counted on `CLOCK_BOOTTIME`.
+//! - `directives`, `enforce`, `reseal`: containment orders, judged by this node's own plan.
+//! - `audit`: every use of the key that its provider saw, copied into the event log.
+//! - `witnessing`, `tiles`, `grpc`: how the log is seen from outside.
+//!
+//! **Invariants.** No signature leaves without an intent that was durable before the key was used, nor after a stop was
+//! acknowledged. Whether the key may be used is read from the log line's stream itself, never from a copy that may lag. If the
+//! event log cannot be reached, nothing is released.
+
+mod affected;
+mod audit;
+mod batch;
+mod config;
+mod directives;
+mod enforce;
+mod grpc;
+mod permits;
+mod request;
+mod reseal;
+mod service;
+mod status;
+mod stop;
+mod tiles;
+mod tree;
+mod trust;
+mod witnessing;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::Config;
+
+use crate::service::Service;
+use crate::tree::{Access, Tree};
+use anyhow::{Context as _, bail};
+use sealwarden_domain::log_control::{Command, LogControl};
+use sealwarden_engine::{Node, Stream};
+use sealwarden_wire::seal::v1::sealing_server::SealingServer;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tonic::service::Routes;
+
+/// What the service adds to its process.
+#[derive(Debug)]
+pub struct Mounts {
+    /// gRPC services; the listener authenticates callers.
+    pub grpc: Routes,
+    /// Tiles and checkpoints, public.
+    pub http: axum::Router,
+    /// Run until shutdown; the error of one ends the process.
+    pub tasks: JoinSet<anyhow::Result<()>>,
+}
+
+/// Opens the log line's trees, making the first one if there is none, and starts the service's tasks.
+pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
+    let (service, tasks) = assemble(config, node).await?;
+    let grpc = Routes::new(SealingServer::new(grpc::Grpc(Arc::clone(&service))));
+    Ok(Mounts {
+        grpc,
+        http: tiles::router(&service),
+        tasks,
+    })
+}
+
+async fn assemble(
+    config: Config,
+    node: Arc<Node>,
+) -> anyhow::Result<(Arc<Service>, JoinSet<anyhow::Result<()>>)> {
+    config.validate()?;
+    let mut control: Stream<LogControl> = node
+        .stream("log", &config.log)
+        .await
+        .with_context(|| format!("reading the events of log {}", config.log))?;
+    let trees = open_trees(&config, &node, &mut control).await?;
+    let (queue, waiting) = mpsc::channel(config.queue);
+    let service = Arc::new(Service::new(node, config, control, trees, queue));
+    read_successors(&service).await?;
+    let tasks = spawn(&service, waiting);
+    Ok((service, tasks))
+}
+
+fn spawn(
+    service: &Arc<Service>,
+    waiting: mpsc::Receiver<writer::Job>,
+) -> JoinSet<anyhow::Result<()>> {
+    let mut tasks = JoinSet::new();
+    let own = Arc::clone(service);
+    tasks.spawn(async move { writer::run(&own, waiting).await });
+    let own = Arc::clone(service);
+    tasks.spawn(async move { permits::keep(&own).await });
+    let own = Arc::clone(service);
+    tasks.spawn(async move { directives::follow(&own).await });
+    let own = Arc::clone(service);
+    tasks.spawn(async move { writer::record_published(&own).await });
+    let own = Arc::clone(service);
+    tasks.spawn(async move { witnessing::run(&own).await });
+    let own = Arc::clone(service);
+    tasks.spawn(async move { audit::run(&own).await });
+    tasks
+}
+
+async fn open_trees(
+    config: &Config,
+    node: &Arc<Node>,
+    control: &mut Stream<LogControl>,
+) -> anyhow::Result<Vec<Tree>> {
+    let Some(current) = control.state().current().cloned() else {
+        return Ok(vec![open_first(config, node, control).await?]);
+    };
+    if current.node != node.name {
+        bail!(
+            "log {} is written by node {}, not by {}: name another log for this node",
+            config.log,
+            current.node,
+            node.name
+        );
+    }
+    let mut trees = Vec::new();
+    for origin in control
+        .state()
+        .origins
+        .clone()
+        .into_iter()
+        .filter(|it| it.node == node.name)
+    {
+        let access = if origin.origin == current.origin {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        let (node, config, name) = (Arc::clone(node), config.clone(), origin.origin.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            tree::open(&node, &config, &origin.origin, &origin.key_id, access)
+        });
+        match (opened.await.context("the log's thread ended")?, access) {
+            (Ok(tree), _) => trees.push(tree),
+            (Err(error), Access::Write) => return Err(error),
+            (Err(error), Access::Read) => {
+                tracing::error!(
+                    origin = name,
+                    error = format!("{error:#}"),
+                    "an earlier tree is not served"
+                );
+            }
+        }
+    }
+    Ok(trees)
+}
+
+async fn open_first(
+    config: &Config,
+    node: &Arc<Node>,
+    control: &mut Stream<LogControl>,
+) -> anyhow::Result<Tree> {
+    let tree = tree::begin(node, config, 1)
+        .await
+        .context("beginning the log's first tree")?;
+    let command = Command::OpenOrigin(tree::opened(node, &tree, "", 0));
+    let at = node.clock.now();
+    let executed = control
+        .execute(node.meta(), permits::decider(&command, at))
+        .await
+        .context("recording the log's first origin")?;
+    node.board.reached(executed.position).await;
+    tracing::info!(origin = tree.origin, vkey = %tree.vkey, "a log begins");
+    Ok(tree)
+}
+
+async fn read_successors(service: &Arc<Service>) -> anyhow::Result<()> {
+    let own = Arc::clone(service);
+    let read = tokio::task::spawn_blocking(move || {
+        let mut trees = own.trees();
+        // Later trees override earlier ones: the latest place of a record counts.
+        trees.sort_by_key(|tree| tree.number);
+        for tree in trees.into_iter().filter(|tree| tree.number > 1) {
+            let read = own.successors.read(&tree);
+            read.with_context(|| format!("reading the records of {}", tree.origin))?;
+        }
+        anyhow::Ok(())
+    });
+    read.await.context("the log's thread ended")?
+}

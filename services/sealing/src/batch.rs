@@ -1,0 +1,232 @@
+//! One batch, from staging to publication. Recovery finishes a staged batch through the same function.
+//!
+//! Order: right edge checked and batch durable (seal log) -> intent durable (event log) -> key used, within the permit and the
+//! key deadline -> own signature verified -> permit and orders checked again -> tiles, checkpoint and folder durable -> answer.
+
+use crate::permits::{Permit, decider};
+use crate::service::Service;
+use crate::stop::Failure;
+use crate::tree::{Tree, with_writer};
+use sealwarden_domain::RejectionCode;
+use sealwarden_domain::log_control::Command;
+use sealwarden_engine::ExecuteError;
+use sealwarden_keys::{Purpose, sign_within};
+use sealwarden_seal::merkle::Hash;
+use sealwarden_seal::note::{Note, UnsignedNote};
+use sealwarden_seallog::{Intent, Leaf, LogError, Published, Staged};
+use sealwarden_wire::event::v1::{IntentRecorded, SignatureWithheld};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Makes a batch of `leaves`. The caller holds [`Service::batching`].
+pub(crate) async fn seal(
+    service: &Service,
+    tree: &Arc<Tree>,
+    leaves: Vec<Leaf>,
+    reseal: Option<u64>,
+) -> Result<Published, Failure> {
+    service.may_sign(service.control.lock().await.state(), &tree.origin, reseal)?;
+    let staged = on_writer(service, tree, move |log| log.stage(leaves)).await?;
+    finish(service, tree, staged, reseal).await
+}
+
+/// Takes a staged batch to its publication. The caller holds [`Service::batching`].
+pub(crate) async fn finish(
+    service: &Service,
+    tree: &Arc<Tree>,
+    staged: Staged,
+    reseal: Option<u64>,
+) -> Result<Published, Failure> {
+    let permit = match record_intent(service, tree, &staged, reseal).await {
+        Ok(permit) => permit,
+        Err(failure) => return Err(give_up(service, tree, &staged, failure).await),
+    };
+    let note = sign(service, tree, &staged, &permit).await?;
+    let released = service.release.lock().await;
+    if let Err(failure) = recheck(service, tree, reseal).await {
+        withhold(service, tree, &staged, &failure).await;
+        return Err(Failure::Unknown(format!(
+            "its signature came too late ({failure})"
+        )));
+    }
+    let published = on_writer(service, tree, move |log| log.publish(&staged, &note)).await?;
+    drop(released);
+    service.published.send_modify(|count| *count += 1);
+    Ok(published)
+}
+
+/// Records the intent, unless it stands there already. The permit's request is read from the state that the intent is
+/// decided on, so a permit that was renewed meanwhile does not count as lost.
+async fn record_intent(
+    service: &Service,
+    tree: &Tree,
+    staged: &Staged,
+    reseal: Option<u64>,
+) -> Result<Permit, Failure> {
+    let node = &service.node;
+    let mut held = None;
+    let mut stop = None;
+    let mut control = service.control.lock().await;
+    let outcome = control
+        .execute(node.meta(), |log| {
+            let permit = service
+                .may_sign(log, &tree.origin, reseal)
+                .map_err(|failure| {
+                    let refused = sealwarden_domain::Rejection::new(
+                        RejectionCode::NotNow,
+                        failure.to_string(),
+                    );
+                    stop = Some(failure);
+                    refused
+                })?;
+            let intent = IntentRecorded {
+                origin: tree.origin.clone(),
+                old_size: staged.old_size,
+                size: staged.size,
+                root: staged.root.0.to_vec().into(),
+                message_sha256: Hash::of(staged.checkpoint_text.as_bytes())
+                    .0
+                    .to_vec()
+                    .into(),
+                epoch: log.acknowledged_epoch(&node.name),
+                node: node.name.clone(),
+                request_id: permit.request_id.clone(),
+            };
+            held = Some(permit);
+            decider(&Command::RecordIntent { intent, reseal }, node.clock.now())(log)
+        })
+        .await;
+    match outcome {
+        Ok(_) => held.ok_or(Failure::NoPermit),
+        Err(ExecuteError::Rejected(rejection)) => match rejection.code {
+            RejectionCode::NotNow => Err(stop.unwrap_or(Failure::Away(rejection.reason))),
+            RejectionCode::NotFound | RejectionCode::Invalid | RejectionCode::Refused => {
+                Err(service.stop_for_good(&rejection.reason, false))
+            }
+        },
+        Err(ExecuteError::Unavailable(reason)) => Err(Failure::Away(format!(
+            "the event log is unavailable: {reason}"
+        ))),
+        Err(error @ ExecuteError::Unknown(_)) => Err(Failure::Unknown(error.to_string())),
+        Err(
+            error @ (ExecuteError::Illegal(_) | ExecuteError::Decode(_) | ExecuteError::Broken(_)),
+        ) => Err(service.stop_for_good(&error.to_string(), false)),
+    }
+}
+
+/// Throws a batch away that was staged and whose intent was not recorded. Where the stream holds the intent, or cannot be
+/// read, the batch stays and is rolled forward later.
+async fn give_up(
+    service: &Service,
+    tree: &Arc<Tree>,
+    staged: &Staged,
+    failure: Failure,
+) -> Failure {
+    if matches!(failure, Failure::Unknown(_) | Failure::Broken(_)) {
+        return failure;
+    }
+    let intended = {
+        let mut control = service.control.lock().await;
+        match control.refresh().await {
+            Ok(()) => control
+                .state()
+                .origin(&tree.origin)
+                .is_none_or(|origin| origin.intents.contains_key(&staged.size)),
+            Err(_) => true,
+        }
+    };
+    if intended {
+        return Failure::Unknown(failure.to_string());
+    }
+    match on_writer(service, tree, |log| log.discard_staged(Intent::NotRecorded)).await {
+        Ok(()) => failure,
+        Err(broken) => broken,
+    }
+}
+
+async fn sign(
+    service: &Service,
+    tree: &Tree,
+    staged: &Staged,
+    permit: &Permit,
+) -> Result<Note, Failure> {
+    let unknown = |reason: String| Failure::Unknown(reason);
+    let now = service.node.clock.now().boot_ms;
+    let left_ms = permit
+        .until_boot_ms
+        .saturating_sub(now)
+        .min(permit.key_deadline_ms);
+    if left_ms == 0 {
+        return Err(unknown(
+            "the permit ran out before the key was used".to_owned(),
+        ));
+    }
+    let note = UnsignedNote::new(staged.checkpoint_text.as_str());
+    let note = note.map_err(|error| service.stop_for_good(&error.to_string(), false))?;
+    let keys = service.node.keys.as_ref();
+    let deadline = Duration::from_millis(left_ms);
+    let signature = sign_within(
+        keys,
+        &tree.key,
+        Purpose::Sealing,
+        note.text().as_bytes(),
+        deadline,
+    )
+    .await
+    .map_err(|error| unknown(format!("the sealing key did not sign: {error}")))?;
+    let attached = note
+        .attach(tree.vkey.name(), tree.vkey.key_id(), &signature)
+        .and_then(|note| {
+            note.verify(std::slice::from_ref(&tree.vkey))?;
+            Ok(note)
+        });
+    attached.map_err(|error| {
+        let reason = format!(
+            "the key {} gave a signature that does not verify: {error}",
+            tree.key
+        );
+        service.stop_for_good(&reason, false)
+    })
+}
+
+/// The last look before a signature leaves: the newest orders, and the permit by the clock.
+async fn recheck(service: &Service, tree: &Tree, reseal: Option<u64>) -> Result<(), Failure> {
+    let mut control = service.control.lock().await;
+    control
+        .refresh()
+        .await
+        .map_err(|error| Failure::Away(error.to_string()))?;
+    service
+        .may_sign(control.state(), &tree.origin, reseal)
+        .map(drop)
+}
+
+async fn withhold(service: &Service, tree: &Tree, staged: &Staged, failure: &Failure) {
+    let withheld = SignatureWithheld {
+        origin: tree.origin.clone(),
+        size: staged.size,
+        root: staged.root.0.to_vec().into(),
+        node: service.node.name.clone(),
+        reason: failure.to_string(),
+    };
+    tracing::warn!(origin = tree.origin, size = staged.size, %failure, "a signature is withheld");
+    if let Err(error) = service.execute(&Command::WithholdSignature(withheld)).await {
+        tracing::warn!(%error, "the withheld signature is not recorded");
+    }
+}
+
+/// Runs work on the seal log. A log that lost a write ends the process, so that the next one reads what is really there.
+pub(crate) async fn on_writer<T: Send + 'static>(
+    service: &Service,
+    tree: &Arc<Tree>,
+    work: impl FnOnce(&mut sealwarden_seallog::SealLog) -> Result<T, LogError> + Send + 'static,
+) -> Result<T, Failure> {
+    match with_writer(tree, work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            let end = matches!(error, LogError::Io { .. } | LogError::Poisoned { .. });
+            Err(service.stop_for_good(&error.to_string(), end))
+        }
+        Err(error) => Err(service.stop_for_good(&format!("{error:#}"), true)),
+    }
+}

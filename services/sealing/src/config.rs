@@ -1,0 +1,88 @@
+//! Settings of the sealing service, checked once.
+
+use anyhow::ensure;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Settings. Every field has a default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The log line that this node writes: 1 to 48 of `a-z`, `0-9` and `-`.
+    pub log: String,
+    /// How many requests wait at most; the next one is told `RESOURCE_EXHAUSTED`.
+    pub queue: usize,
+    /// How many leaves one batch has at most.
+    pub max_batch: usize,
+    /// How long a caller that asked for witnesses waits for them, milliseconds.
+    pub witness_wait_ms: u64,
+    /// How long a witness may take for one answer, milliseconds.
+    pub witness_timeout_ms: u64,
+    /// How often the key provider's audit is read, milliseconds.
+    pub audit_poll_ms: u64,
+    /// How long after it was issued a directive is still obeyed, milliseconds.
+    pub directive_max_age_ms: i64,
+    /// How far in this node's future a directive may have been issued, milliseconds.
+    pub directive_max_skew_ms: i64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            log: "main".to_owned(),
+            queue: 16_384,
+            max_batch: 8_192,
+            witness_wait_ms: 5_000,
+            witness_timeout_ms: 5_000,
+            audit_poll_ms: 25,
+            directive_max_age_ms: 24 * 3_600_000,
+            directive_max_skew_ms: 60_000,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses settings that cannot work.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        ensure!(
+            (1..=48).contains(&self.log.len())
+                && self.log.bytes().all(allowed)
+                && !self.log.starts_with('-'),
+            "log {:?} is not a log's name: use 1 to 48 of a-z, 0-9 and '-', beginning with a letter or digit",
+            self.log
+        );
+        let largest = sealwarden_seallog::MAX_BATCH_LEAVES;
+        ensure!(
+            (1..=largest).contains(&self.max_batch),
+            "max_batch {} is not from 1 to {largest}",
+            self.max_batch
+        );
+        ensure!(
+            (1..=1_000_000).contains(&self.queue),
+            "queue {} is not from 1 to 1000000",
+            self.queue
+        );
+        ensure!(
+            self.audit_poll_ms > 0,
+            "audit_poll_ms 0 would read the audit without pause"
+        );
+        ensure!(
+            self.witness_timeout_ms > 0,
+            "witness_timeout_ms 0 would never hear a witness"
+        );
+        Ok(())
+    }
+
+    pub(crate) fn witness_wait(&self) -> Duration {
+        Duration::from_millis(self.witness_wait_ms)
+    }
+
+    pub(crate) fn witness_timeout(&self) -> Duration {
+        Duration::from_millis(self.witness_timeout_ms)
+    }
+
+    pub(crate) fn audit_poll(&self) -> Duration {
+        Duration::from_millis(self.audit_poll_ms)
+    }
+}

@@ -1,0 +1,206 @@
+//! Directives: judged by this node's own plan, carried out, acknowledged with a note of this node.
+
+use crate::enforce::{Enforced, Obstacle, enforce};
+use crate::reseal::newer_stop;
+use crate::service::Service;
+use anyhow::Context as _;
+use sealwarden_domain::approval::{DirectiveExpectation, Environment, Order, verify_directive};
+use sealwarden_domain::incident::Incident;
+use sealwarden_domain::log_control::{
+    Command, DirectiveState, LogControl, acknowledgement_text, kind_name,
+};
+use sealwarden_engine::ExecuteError;
+use sealwarden_runbook::DirectiveKind as PlanKind;
+use sealwarden_wire::event::v1::{Directive, DirectiveKind};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pause before a directive that could not be carried out is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Answers directives until shutdown.
+pub(crate) async fn follow(service: &Arc<Service>) -> anyhow::Result<()> {
+    let shutdown = service.node.shutdown.clone();
+    let mut changes = service.node.board.changes();
+    loop {
+        changes.mark_unchanged();
+        let pause = match answer_next(service).await {
+            Ok(true) => continue,
+            Ok(false) => None,
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "a directive waits to be carried out"
+                );
+                Some(AGAIN)
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            _ = changes.changed(), if pause.is_none() => {}
+            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+        }
+    }
+}
+
+/// Answers the oldest directive that this node has not answered; `false` if there is none.
+async fn answer_next(service: &Arc<Service>) -> anyhow::Result<bool> {
+    let node = &service.node.name;
+    if !service
+        .on_board(|log| log.unanswered(node).next().is_some())
+        .unwrap_or(false)
+    {
+        return Ok(false);
+    }
+    let (state, seen) = {
+        let mut control = service.control.lock().await;
+        control.refresh().await?;
+        let Some(state) = control.state().unanswered(node).next().cloned() else {
+            return Ok(false);
+        };
+        let seen = obeyed(control.state(), node, state.directive.epoch);
+        (state, seen)
+    };
+    let DirectiveState { directive, .. } = state;
+    let (epoch, kind) = (directive.epoch, kind_name(directive.kind()));
+    match judge(service, &directive, &seen) {
+        Ok(()) => {
+            tracing::warn!(
+                epoch,
+                kind,
+                incident = directive.incident,
+                "a directive is obeyed"
+            );
+            match enforce(service, &directive).await {
+                Ok(enforced) => acknowledge(service, &directive, enforced).await?,
+                Err(Obstacle::Refused(reason)) => refuse(service, epoch, reason).await?,
+                Err(Obstacle::Later(error)) => {
+                    // What cannot be done now must not stand before an order to stop.
+                    let newer = service
+                        .on_board(|log| newer_stop(log, node, epoch))
+                        .flatten();
+                    let Some(newer) = newer else {
+                        return Err(error);
+                    };
+                    let reason =
+                        format!("directive {newer} came before it could be done: {error:#}");
+                    refuse(service, epoch, reason).await?;
+                }
+            }
+        }
+        Err(reason) => refuse(service, epoch, reason).await?,
+    }
+    Ok(true)
+}
+
+/// Orders that this node has obeyed under other epochs.
+fn obeyed(log: &LogControl, node: &str, epoch: u64) -> BTreeSet<Order> {
+    log.directives
+        .values()
+        .filter(|state| state.directive.epoch != epoch && state.acks.contains_key(node))
+        .map(|state| Order::from(&state.directive))
+        .collect()
+}
+
+/// Whether this node obeys, by its own plan, roster and clock.
+fn judge(service: &Service, directive: &Directive, seen: &BTreeSet<Order>) -> Result<(), String> {
+    let node = &service.node;
+    let kind = plan_kind(directive.kind())
+        .ok_or_else(|| "the directive is of a kind that this node does not know".to_owned())?;
+    let required = node.plan.plan().containment(kind).ok_or_else(|| {
+        format!("this node's plan has no quorum for {kind}, so nobody can order it")
+    })?;
+    let requesters = node.board.read(|installation| {
+        installation
+            .incidents
+            .get(&directive.incident)
+            .map(Incident::requesters)
+    });
+    let validity = node.plan.plan().approval_validity().as_millis();
+    let expected = DirectiveExpectation {
+        installation: &node.installation,
+        environment: match node.environment {
+            sealwarden_eventlog::Environment::Production => Environment::Production,
+            sealwarden_eventlog::Environment::Drill => Environment::Drill,
+        },
+        log: &service.config.log,
+        roster: node.plan.roster(),
+        required,
+        max_validity_ms: i64::try_from(validity).unwrap_or(i64::MAX),
+        now_ms: node.clock.now().wall_ms,
+        max_skew_ms: service.config.directive_max_skew_ms,
+        max_age_ms: service.config.directive_max_age_ms,
+        seen,
+        requesters: &requesters.unwrap_or_default(),
+    };
+    verify_directive(directive, &expected)
+        .map(drop)
+        .map_err(|refusal| refusal.to_string())
+}
+
+fn plan_kind(kind: DirectiveKind) -> Option<PlanKind> {
+    match kind {
+        DirectiveKind::Unspecified => None,
+        DirectiveKind::IsolateKey => Some(PlanKind::IsolateKey),
+        DirectiveKind::ReadOnly => Some(PlanKind::ReadOnly),
+        DirectiveKind::RotateOrigin => Some(PlanKind::RotateOrigin),
+        DirectiveKind::Reseal => Some(PlanKind::Reseal),
+        DirectiveKind::Open => Some(PlanKind::Open),
+    }
+}
+
+async fn refuse(service: &Service, epoch: u64, reason: String) -> anyhow::Result<()> {
+    tracing::warn!(epoch, reason, "a directive is refused");
+    let node = service.node.name.clone();
+    let executed = service
+        .execute(&Command::Refuse {
+            epoch,
+            node,
+            reason,
+        })
+        .await?;
+    service.node.board.reached(executed.position).await;
+    Ok(())
+}
+
+/// Acknowledges with a note over the directive, the newest head, and what was done. For a stop the caller still holds the
+/// release lock inside `enforced`, so the acknowledgement comes after the last signature.
+async fn acknowledge(
+    service: &Service,
+    directive: &Directive,
+    enforced: Enforced<'_>,
+) -> anyhow::Result<()> {
+    let node = &service.node;
+    let head = {
+        let mut control = service.control.lock().await;
+        control.refresh().await?;
+        control.head()
+    };
+    let text = acknowledgement_text(
+        &node.installation,
+        &node.name,
+        directive,
+        (head.position, &head.hash),
+        &enforced.results,
+    );
+    let note = node
+        .sign_note(&text)
+        .await
+        .context("signing the acknowledgement")?;
+    let command = Command::Acknowledge {
+        epoch: directive.epoch,
+        node: node.name.clone(),
+        note: note.to_string(),
+        opened: enforced.opened,
+    };
+    let executed = match service.execute(&command).await {
+        Err(ExecuteError::Rejected(rejection)) => {
+            return refuse(service, directive.epoch, rejection.reason).await;
+        }
+        outcome => outcome.context("recording the acknowledgement")?,
+    };
+    drop(enforced.released);
+    node.board.reached(executed.position).await;
+    Ok(())
+}

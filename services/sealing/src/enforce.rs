@@ -1,0 +1,147 @@
+//! Carrying a directive out. Everything here may be done twice: a crash can fall before the acknowledgement.
+
+use crate::reseal::reseal;
+use crate::service::Service;
+use crate::tree::{begin, opened};
+use anyhow::Context as _;
+use sealwarden_domain::log_control::directive_input;
+use sealwarden_keys::{DisableOutcome, KeyId};
+use sealwarden_wire::event::v1::{Directive, DirectiveKind, OriginOpened};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::MutexGuard;
+
+/// How long a provider may take to disable a key before the acknowledgement goes out without its word.
+const DISABLE: Duration = Duration::from_secs(2);
+
+/// A directive that holds on this node.
+#[derive(Debug, Default)]
+pub(crate) struct Enforced<'a> {
+    /// Lines for the acknowledgement.
+    pub(crate) results: BTreeMap<String, String>,
+    /// The origin that a rotation opens.
+    pub(crate) opened: Option<OriginOpened>,
+    /// Keeps signatures from being released until a stop is acknowledged.
+    pub(crate) released: Option<MutexGuard<'a, ()>>,
+}
+
+/// Why a directive does not hold.
+#[derive(Debug)]
+pub(crate) enum Obstacle {
+    /// It cannot be carried out, now or later.
+    Refused(String),
+    /// Something is away; it is tried again.
+    Later(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Obstacle {
+    fn from(error: E) -> Self {
+        Self::Later(error.into())
+    }
+}
+
+/// Carries out a directive that was judged good.
+pub(crate) async fn enforce<'a>(
+    service: &'a Arc<Service>,
+    directive: &Directive,
+) -> Result<Enforced<'a>, Obstacle> {
+    match directive.kind() {
+        DirectiveKind::IsolateKey => isolate(service, directive).await,
+        DirectiveKind::ReadOnly => Ok(Enforced {
+            released: Some(service.release.lock().await),
+            ..Enforced::default()
+        }),
+        DirectiveKind::Open => Ok(Enforced::default()),
+        DirectiveKind::RotateOrigin => rotate(service, directive).await,
+        DirectiveKind::Reseal => {
+            let results = reseal(service, directive).await?;
+            Ok(Enforced {
+                results,
+                ..Enforced::default()
+            })
+        }
+        DirectiveKind::Unspecified => Err(Obstacle::Refused("it orders nothing".to_owned())),
+    }
+}
+
+pub(crate) fn input<'a>(directive: &'a Directive, name: &str) -> Result<&'a str, Obstacle> {
+    directive_input(directive, name)
+        .ok_or_else(|| Obstacle::Refused(format!("the directive does not say its {name}")))
+}
+
+/// Stops every use of the origin's key by this node, then asks the provider to disable it.
+async fn isolate<'a>(
+    service: &'a Arc<Service>,
+    directive: &Directive,
+) -> Result<Enforced<'a>, Obstacle> {
+    let origin = input(directive, "origin")?;
+    let released = service.release.lock().await;
+    service.permits.drop_all();
+    let known = service.control.lock().await.state().origin(origin).cloned();
+    let known =
+        known.ok_or_else(|| Obstacle::Refused(format!("origin {origin} was never opened")))?;
+    let mut results = BTreeMap::from([("origin".to_owned(), origin.to_owned())]);
+    if known.node == service.node.name {
+        let key = KeyId::new(known.key_id.as_str())?;
+        results.insert("provider".to_owned(), disable(service, &key).await);
+    }
+    if let Some(tree) = service.tree(origin) {
+        let size = tokio::task::spawn_blocking(move || tree.reader.view().map(|view| view.size()));
+        results.insert("size".to_owned(), size.await??.to_string());
+    }
+    Ok(Enforced {
+        results,
+        released: Some(released),
+        ..Enforced::default()
+    })
+}
+
+/// What the provider did, in the words of the acknowledgement.
+async fn disable(service: &Service, key: &KeyId) -> String {
+    match tokio::time::timeout(DISABLE, service.node.keys.disable(key)).await {
+        Ok(Ok(DisableOutcome::Disabled)) => "disabled".to_owned(),
+        Ok(Ok(DisableOutcome::LocalOnly { reason })) => {
+            format!("cannot disable every copy: {reason}")
+        }
+        Ok(Err(error)) => format!("did not disable the key: {error}"),
+        Err(_elapsed) => "did not disable the key: no answer in time".to_owned(),
+    }
+}
+
+/// Makes a new key and a new tree; the acknowledgement opens the origin in the same commit.
+async fn rotate<'a>(
+    service: &'a Arc<Service>,
+    directive: &Directive,
+) -> Result<Enforced<'a>, Obstacle> {
+    let predecessor = input(directive, "origin")?;
+    let node = &service.node;
+    let current = service.control.lock().await.state().current().cloned();
+    let current = current.ok_or_else(|| Obstacle::Refused("the log has no origin".to_owned()))?;
+    if current.origin != predecessor || current.node != node.name {
+        let reason = format!(
+            "origin {predecessor} is to be replaced, and {} written by {} is the current one",
+            current.origin, current.node
+        );
+        return Err(Obstacle::Refused(reason));
+    }
+    let number = crate::tree::number_of(predecessor)?
+        .checked_add(1)
+        .context("the log has no next epoch")?;
+    let origin = crate::tree::origin_name(node, &service.config, number);
+    if service.tree(&origin).is_none() {
+        service.add_tree(begin(node, &service.config, number).await?);
+    }
+    let tree = service.tree(&origin).context("the new tree is gone")?;
+    let opened = opened(node, &tree, predecessor, directive.epoch);
+    let results = BTreeMap::from([
+        ("origin".to_owned(), tree.origin.clone()),
+        ("vkey".to_owned(), tree.vkey.to_string()),
+        ("key".to_owned(), tree.key.to_string()),
+    ]);
+    Ok(Enforced {
+        results,
+        opened: Some(opened),
+        released: None,
+    })
+}

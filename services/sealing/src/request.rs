@@ -1,0 +1,243 @@
+//! From a request's fields to a leaf: every limit is checked here, and named when it is broken.
+
+use ring::rand::{SecureRandom, SystemRandom};
+use sealwarden_seal::record::{DigestAlgorithm, MAX_CLAIMED_AT_MS, Nonce, Record};
+use sealwarden_seallog::Leaf;
+use sealwarden_wire::seal::v1::{SealRequest, Stage};
+use tonic::Status;
+
+const DIGEST_ALGORITHM: &str = "sha-256";
+const DIGEST_BYTES: usize = 32;
+const MAX_NAME_BYTES: usize = 64;
+const MAX_SUBJECT_BYTES: usize = 256;
+const MAX_REQUEST_ID_CHARS: usize = 64;
+/// Tenant and policy of requests that name none.
+const DEFAULT: &str = "default";
+
+/// A random source that fails is not to be worked around.
+#[derive(Debug, thiserror::Error)]
+#[error("the system's random source failed; nothing can be sealed without nonces")]
+pub(crate) struct NoRandomness;
+
+/// A nonce for a new leaf.
+pub(crate) fn new_nonce() -> Result<Nonce, NoRandomness> {
+    let mut nonce = Nonce::default();
+    SystemRandom::new()
+        .fill(&mut nonce)
+        .map_err(|_| NoRandomness)?;
+    Ok(nonce)
+}
+
+/// What to seal and how long to wait for it.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// The leaf.
+    pub(crate) leaf: Leaf,
+    /// Whether to wait for witnesses.
+    pub(crate) until_witnessed: bool,
+}
+
+/// Checks a request. A request without a claimed time claims `now_ms`.
+pub(crate) fn check(request: SealRequest, now_ms: i64) -> Result<Checked, Status> {
+    let until_witnessed = match Stage::try_from(request.wait) {
+        Ok(Stage::Unspecified | Stage::Sealed) => false,
+        Ok(Stage::Witnessed) => true,
+        Err(_) => {
+            return Err(invalid(
+                "wait",
+                request.wait,
+                "must be a stage: sealed or witnessed",
+            ));
+        }
+    };
+    if request.digest_algorithm != DIGEST_ALGORITHM {
+        let shown = excerpt(&request.digest_algorithm);
+        return Err(invalid("digest_algorithm", shown, "must be \"sha-256\""));
+    }
+    let Ok(digest) = <[u8; DIGEST_BYTES]>::try_from(&request.digest[..]) else {
+        let found = format!("of {} bytes", request.digest.len());
+        return Err(invalid(
+            "digest",
+            found,
+            "must have 32 bytes, as SHA-256 gives",
+        ));
+    };
+    if !(0..=MAX_CLAIMED_AT_MS).contains(&request.claimed_at_ms) {
+        let limit = format!("must be Unix milliseconds from 0 to {MAX_CLAIMED_AT_MS}");
+        return Err(invalid("claimed_at_ms", request.claimed_at_ms, &limit));
+    }
+    let record = Record {
+        tenant: name("tenant", request.tenant)?,
+        policy: name("policy", request.policy)?,
+        digest_algorithm: DigestAlgorithm::Sha256,
+        digest,
+        claimed_at_ms: if request.claimed_at_ms == 0 {
+            now_ms
+        } else {
+            request.claimed_at_ms
+        },
+        subject: line("subject", request.subject, MAX_SUBJECT_BYTES, "256 bytes")?,
+        original: None,
+        request_id: request_id(request.request_id)?,
+    };
+    let record = record
+        .encode()
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let nonce = new_nonce().map_err(|error| Status::internal(error.to_string()))?;
+    Ok(Checked {
+        leaf: Leaf { nonce, record },
+        until_witnessed,
+    })
+}
+
+fn name(field: &str, value: String) -> Result<String, Status> {
+    if value.is_empty() {
+        return Ok(DEFAULT.to_owned());
+    }
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
+    if value.len() > MAX_NAME_BYTES || !value.bytes().all(allowed) {
+        return Err(invalid(
+            field,
+            excerpt(&value),
+            "must be 1 to 64 of a-z, 0-9, '.' and '-'",
+        ));
+    }
+    Ok(value)
+}
+
+fn request_id(value: String) -> Result<Option<String>, Status> {
+    // The record's limit is in bytes, the interface's in characters: both hold.
+    if value.chars().count() > MAX_REQUEST_ID_CHARS {
+        return Err(invalid(
+            "request_id",
+            excerpt(&value),
+            "must have at most 64 characters",
+        ));
+    }
+    line(
+        "request_id",
+        value,
+        sealwarden_seal::record::MAX_NAME_BYTES,
+        "128 bytes",
+    )
+}
+
+fn line(field: &str, value: String, limit: usize, words: &str) -> Result<Option<String>, Status> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    if value.len() > limit || value.chars().any(char::is_control) {
+        let limit = format!("must have at most {words} and no control characters");
+        return Err(invalid(field, excerpt(&value), &limit));
+    }
+    Ok(Some(value))
+}
+
+fn invalid(field: &str, value: impl std::fmt::Display, limit: &str) -> Status {
+    Status::invalid_argument(format!("{field} {value} {limit}"))
+}
+
+/// Outside text for a message, shortened and quoted.
+fn excerpt(text: &str) -> String {
+    let start: String = text.chars().take(40).collect();
+    format!(
+        "{start:?}{}",
+        if start.len() < text.len() { "…" } else { "" }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Code;
+
+    fn request() -> SealRequest {
+        SealRequest {
+            digest_algorithm: "sha-256".to_owned(),
+            digest: vec![7; 32].into(),
+            ..SealRequest::default()
+        }
+    }
+
+    #[test]
+    fn a_request_with_defaults_becomes_a_leaf() {
+        let checked = check(request(), 5).unwrap();
+        let record = Record::decode(&checked.leaf.record).unwrap();
+        assert_eq!(
+            (record.tenant.as_str(), record.claimed_at_ms),
+            ("default", 5)
+        );
+        assert!(!checked.until_witnessed);
+        assert_ne!(check(request(), 5).unwrap().leaf.nonce, checked.leaf.nonce);
+    }
+
+    #[test]
+    fn each_field_out_of_its_limits_is_named() {
+        let good = request;
+        let text = |count| "x".repeat(count);
+        let cases = [
+            (
+                "digest_algorithm",
+                SealRequest {
+                    digest_algorithm: "md5".to_owned(),
+                    ..good()
+                },
+            ),
+            (
+                "digest",
+                SealRequest {
+                    digest: vec![1; 31].into(),
+                    ..good()
+                },
+            ),
+            (
+                "tenant",
+                SealRequest {
+                    tenant: "Acme".to_owned(),
+                    ..good()
+                },
+            ),
+            (
+                "policy",
+                SealRequest {
+                    policy: text(65),
+                    ..good()
+                },
+            ),
+            (
+                "subject",
+                SealRequest {
+                    subject: text(257),
+                    ..good()
+                },
+            ),
+            (
+                "subject",
+                SealRequest {
+                    subject: "a\nb".to_owned(),
+                    ..good()
+                },
+            ),
+            (
+                "request_id",
+                SealRequest {
+                    request_id: text(65),
+                    ..good()
+                },
+            ),
+            (
+                "claimed_at_ms",
+                SealRequest {
+                    claimed_at_ms: -1,
+                    ..good()
+                },
+            ),
+            ("wait", SealRequest { wait: 9, ..good() }),
+        ];
+        for (field, request) in cases {
+            let status = check(request, 0).unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument);
+            assert!(status.message().starts_with(field), "{}", status.message());
+        }
+    }
+}

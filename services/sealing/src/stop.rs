@@ -1,0 +1,98 @@
+//! Why a seal was not made, and how callers hear of it.
+
+use sealwarden_domain::log_control::StopReason;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+/// Metadata that says when to try again, milliseconds.
+pub(crate) const RETRY_AFTER: &str = "retry-after-ms";
+/// What a caller is told to wait while something short is under way.
+const SOON_MS: i64 = 250;
+/// The longest wait that a caller is told: things may be lifted early.
+const LATE_MS: i64 = 5_000;
+
+/// Why a batch or a request did not become seals.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Signing is stopped; nothing of the request is in the log.
+    #[error("{0}")]
+    Stopped(StopReason),
+    /// This node has no valid permit.
+    #[error("this node holds no valid permit to use the sealing key; it asks for one all the time")]
+    NoPermit,
+    /// Something that signing needs is away; nothing of the request is in the log.
+    #[error("{0}")]
+    Away(String),
+    /// The batch is durable and was not signed in time.
+    #[error("the outcome is not known: {0}; sealing the same digest again is safe")]
+    Unknown(String),
+    /// The writer has stopped for good.
+    #[error("the log's writer has stopped and needs an operator: {0}")]
+    Broken(String),
+    /// The process ends.
+    #[error("the sealing service is shutting down")]
+    ShuttingDown,
+    /// No room to wait in.
+    #[error("{waiting} requests wait already, which is this node's limit")]
+    QueueFull {
+        /// The limit.
+        waiting: usize,
+    },
+    /// No room on the disk.
+    #[error("{0}")]
+    NoSpace(String),
+}
+
+impl Failure {
+    /// The gRPC status, with a hint when to come again.
+    pub(crate) fn to_status(&self, now_ms: i64) -> Status {
+        let (code, retry_ms) = match self {
+            Self::Stopped(StopReason::ReadOnly { .. }) => (Code::FailedPrecondition, None),
+            Self::Stopped(reason) => (Code::Unavailable, Some(wait_for(reason, now_ms))),
+            Self::NoPermit | Self::Away(_) | Self::Unknown(_) | Self::ShuttingDown => {
+                (Code::Unavailable, Some(SOON_MS))
+            }
+            Self::Broken(_) => (Code::Unavailable, Some(LATE_MS)),
+            Self::QueueFull { .. } => (Code::ResourceExhausted, Some(SOON_MS)),
+            Self::NoSpace(_) => (Code::ResourceExhausted, Some(LATE_MS)),
+        };
+        let mut status = Status::new(code, format!("not sealed: {self}"));
+        if let Some(ms) = retry_ms
+            && let Ok(value) = MetadataValue::try_from(ms.to_string())
+        {
+            status.metadata_mut().insert(RETRY_AFTER, value);
+        }
+        status
+    }
+
+    /// The service's mode in one word, as `Status` answers it.
+    pub(crate) fn mode(&self) -> &'static str {
+        match self {
+            Self::Stopped(reason) => match reason {
+                StopReason::ReadOnly { .. } => "read-only",
+                StopReason::Hold { .. } | StopReason::Judging { .. } => "hold",
+                StopReason::Isolated { .. } => "isolated",
+                StopReason::NotCurrent | StopReason::NotWriter { .. } => "starting",
+            },
+            Self::NoPermit => "no-permit",
+            Self::Away(_)
+            | Self::Unknown(_)
+            | Self::Broken(_)
+            | Self::ShuttingDown
+            | Self::QueueFull { .. }
+            | Self::NoSpace(_) => "starting",
+        }
+    }
+}
+
+fn wait_for(reason: &StopReason, now_ms: i64) -> i64 {
+    match reason {
+        StopReason::Hold { until_ms, .. } => {
+            until_ms.saturating_sub(now_ms).clamp(SOON_MS, LATE_MS)
+        }
+        StopReason::Isolated { .. } | StopReason::NotWriter { .. } => LATE_MS,
+        StopReason::NotCurrent | StopReason::Judging { .. } | StopReason::ReadOnly { .. } => {
+            SOON_MS
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Statements about the service, over a real log in a folder, real keys, and the event log in memory.
+
+mod containment;
+mod outside;
+mod rig;
+mod sealing;
+mod stopping;

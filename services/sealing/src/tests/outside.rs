@@ -1,0 +1,255 @@
+//! How the log is seen from outside: files over HTTP, witnesses.
+
+use super::rig::{ORIGIN, Rig, World, called_by, soon};
+use axum::body::{Body, to_bytes};
+use http::{Request, Response, StatusCode, header};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use sealwarden_domain::fold::event;
+use sealwarden_seal::cosignature::{Cosignature, message};
+use sealwarden_seal::note::Vkey;
+use sealwarden_seal::seal::Seal;
+use sealwarden_seal::trust::{
+    Environment, FORMAT, LogEntry, LogState, Payload, Quorum, Roots, TrustBundle, WitnessEntry,
+};
+use sealwarden_seal::witness::{AddCheckpoint, WitnessState, decide};
+use sealwarden_wire::event::v1::{Event, ServiceAnnounced, TrustPublished, event::Kind};
+use sealwarden_wire::seal::v1::sealing_server::Sealing as _;
+use sealwarden_wire::seal::v1::{SealRequest, Stage};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tower::ServiceExt as _;
+
+async fn fetch(rig: &Rig, path: &str) -> Response<Body> {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    crate::tiles::router(&rig.service)
+        .oneshot(request)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoint_and_tiles_are_served_with_their_types_and_nothing_else_is() {
+    let world = World::new();
+    let rig = Rig::open(&world).await;
+    for number in 0..3 {
+        rig.sealed(number).await;
+    }
+    for (path, kind, cache) in [
+        (
+            "/main/1/checkpoint",
+            "text/plain; charset=utf-8",
+            "no-store",
+        ),
+        (
+            "/main/1/tile/0/000.p/3",
+            "application/octet-stream",
+            "public, max-age=31536000, immutable",
+        ),
+        (
+            "/main/1/tile/0/000.p/1",
+            "application/octet-stream",
+            "public, max-age=31536000, immutable",
+        ),
+        (
+            "/main/1/tile/entries/000.p/3",
+            "application/octet-stream",
+            "public, max-age=31536000, immutable",
+        ),
+    ] {
+        let response = fetch(&rig, path).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], kind, "{path}");
+        assert_eq!(response.headers()[header::CACHE_CONTROL], cache, "{path}");
+    }
+    let tile = fetch(&rig, "/main/1/tile/0/000.p/3").await;
+    assert_eq!(to_bytes(tile.into_body(), 1024).await.unwrap().len(), 96);
+    for path in [
+        "/main/2/checkpoint",
+        "/main/01/checkpoint",
+        "/main/1/tile/0/000",
+        "/main/1/tile/0/000.p/03",
+        "/main/1/tile/../log.json",
+        "/main/1/tile/%2e%2e/private/0000000000.records",
+        "/main/1/staged",
+        "/other/1/checkpoint",
+    ] {
+        assert_eq!(
+            fetch(&rig, path).await.status(),
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+}
+
+/// A witness with one key, that answers over HTTP what the protocol's pure decision says.
+async fn witness(pair: Arc<Ed25519KeyPair>, vkey: Vkey, log: Vkey) -> String {
+    let state = Arc::new(Mutex::new(WitnessState::default()));
+    let trusted = Arc::new(BTreeMap::from([(ORIGIN.to_owned(), vec![log])]));
+    let answer = move |body: axum::body::Bytes| {
+        let (state, trusted) = (Arc::clone(&state), Arc::clone(&trusted));
+        let (pair, vkey) = (Arc::clone(&pair), vkey.clone());
+        async move {
+            let mut state = state.lock().unwrap();
+            match decide(&state, &body, &trusted) {
+                Ok(accepted) => {
+                    let known = state.origins.entry(ORIGIN.to_owned()).or_default();
+                    known.size = accepted.checkpoint.size;
+                    known.root = accepted.checkpoint.root;
+                    let text = message(
+                        AddCheckpoint::parse(&body).unwrap().note.text(),
+                        1_700_000_000,
+                    );
+                    let signature = pair.sign(&text).as_ref().try_into().unwrap();
+                    let line = Cosignature {
+                        time_s: 1_700_000_000,
+                        signature,
+                    }
+                    .into_line(&vkey);
+                    (StatusCode::OK, format!("{}\n", line.unwrap()))
+                }
+                Err(refusal) => (
+                    StatusCode::from_u16(refusal.status()).unwrap(),
+                    refusal.body(),
+                ),
+            }
+        }
+    };
+    let routes = axum::Router::new().route("/witness/add-checkpoint", axum::routing::post(answer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    url
+}
+
+fn bundle(log: &Vkey, witness: &Vkey) -> Vec<u8> {
+    let pair = ssh_key::private::Ed25519Keypair::from_seed(&[77; 32]);
+    let root = ssh_key::private::KeypairData::Ed25519(pair);
+    let root = ssh_key::PrivateKey::new(root, "").unwrap();
+    let issued: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let payload = Payload {
+        format: FORMAT.to_owned(),
+        installation: "acme".to_owned(),
+        environment: Environment::Drill,
+        version: 1,
+        issued,
+        expires: "2036-01-01T00:00:00Z".parse().unwrap(),
+        previous: None,
+        roots: Roots {
+            threshold: 1,
+            keys: vec![root.public_key().to_openssh().unwrap()],
+        },
+        signing_key: Vkey::ed25519("acme.signing", witness.public_key().try_into().unwrap())
+            .unwrap(),
+        logs: vec![LogEntry {
+            origin: ORIGIN.to_owned(),
+            vkeys: vec![log.clone()],
+            state: LogState::Active,
+            compromised_since: None,
+            frozen_at: None,
+            successor: None,
+        }],
+        witnesses: vec![WitnessEntry {
+            name: "local".to_owned(),
+            vkey: witness.clone(),
+            operator: "acme".to_owned(),
+            local: true,
+        }],
+        quorum: Quorum { count: 1 },
+        clock_skew_s: 60,
+    };
+    let mut bundle = TrustBundle::new(&payload).unwrap();
+    let namespace = bundle.namespace().unwrap();
+    let text = bundle.payload_text().as_bytes();
+    let signature = root
+        .sign(namespace, ssh_key::HashAlg::Sha512, text)
+        .unwrap();
+    bundle
+        .add_signature(&signature.to_pem(ssh_key::LineEnding::LF).unwrap())
+        .unwrap();
+    bundle.to_bytes().unwrap()
+}
+
+struct Nothing;
+
+impl sealwarden_domain::Fold for Nothing {
+    fn apply(
+        &mut self,
+        _: &sealwarden_wire::event::v1::Envelope,
+        _: &Event,
+    ) -> Result<(), sealwarden_domain::IllegalEvent> {
+        Ok(())
+    }
+}
+
+impl Default for Nothing {
+    fn default() -> Self {
+        Self
+    }
+}
+
+async fn record(rig: &Rig, category: &str, id: &str, kind: Kind) {
+    let mut stream = rig.node.stream::<Nothing>(category, id).await.unwrap();
+    let recorded = stream
+        .execute(rig.node.meta(), |_| Ok(vec![event(kind.clone())]))
+        .await
+        .unwrap();
+    soon(rig.node.board.reached(recorded.position)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_waits_for_witnesses_gets_the_cosigned_checkpoint() {
+    let world = World::new();
+    let rig = Rig::open(&world).await;
+    rig.sealed(1).await;
+    let until_witnessed = |number: u8| {
+        let request = SealRequest {
+            digest_algorithm: "sha-256".to_owned(),
+            digest: vec![number; 32].into(),
+            wait: Stage::Witnessed.into(),
+            ..SealRequest::default()
+        };
+        rig.grpc
+            .seal(called_by(sealwarden_pki::CallerRole::Sealer, request))
+    };
+    let alone = soon(until_witnessed(2)).await.unwrap().into_inner();
+    assert_eq!(
+        alone.stage(),
+        Stage::Sealed,
+        "no witness: the stage says so"
+    );
+
+    let pair = Arc::new(Ed25519KeyPair::from_seed_unchecked(&[42; 32]).unwrap());
+    let public = pair.public_key().as_ref().try_into().unwrap();
+    let vkey = Vkey::cosignature_v1("witness.drill.invalid", public).unwrap();
+    let log = rig.service.tree(ORIGIN).unwrap().vkey.clone();
+    let http_url = witness(pair, vkey.clone(), log.clone()).await;
+    let announced = ServiceAnnounced {
+        node: "verification-1".to_owned(),
+        role: "verification".to_owned(),
+        grpc_url: String::new(),
+        http_url,
+    };
+    record(
+        &rig,
+        "node",
+        "verification-1",
+        Kind::ServiceAnnounced(announced),
+    )
+    .await;
+    let published = TrustPublished {
+        version: 1,
+        digest: String::new(),
+        bundle: bundle(&log, &vkey).into(),
+        reason: "first".to_owned(),
+    };
+    record(&rig, "trust", "acme", Kind::TrustPublished(published)).await;
+    let mut size = rig.service.tree(ORIGIN).unwrap().witnessed.subscribe();
+    soon(size.wait_for(|size| *size >= 2)).await.unwrap();
+    for number in 3..6 {
+        let answer = soon(until_witnessed(number)).await.unwrap().into_inner();
+        assert_eq!(answer.stage(), Stage::Witnessed);
+        let seal = Seal::parse(&answer.seal).unwrap();
+        seal.note.verify(std::slice::from_ref(&vkey)).unwrap();
+        assert!(seal.checkpoint().unwrap().size > seal.index);
+    }
+}

@@ -1,0 +1,109 @@
+//! Checkpoint and tiles over HTTP, as C2SP tlog-tiles v0.1.0 has them: `/<log>/<epoch>/checkpoint`, `/<log>/<epoch>/tile/…`.
+
+use crate::service::Service;
+use crate::tree::Tree;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use sealwarden_seal::tile::TileId;
+use std::io;
+use std::sync::Arc;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const BYTES: &str = "application/octet-stream";
+/// A tile never changes.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// A checkpoint is replaced all the time.
+const NEVER: &str = "no-store";
+
+/// The routes of this node's trees.
+pub(crate) fn router(service: &Arc<Service>) -> Router {
+    let log = &service.config.log;
+    Router::new()
+        .route(&format!("/{log}/{{epoch}}/checkpoint"), get(checkpoint))
+        .route(&format!("/{log}/{{epoch}}/tile/{{*path}}"), get(tile))
+        .with_state(Arc::clone(service))
+}
+
+async fn checkpoint(State(service): State<Arc<Service>>, Path(epoch): Path<String>) -> Response {
+    let Some(tree) = tree_of(&service, &epoch) else {
+        return absent();
+    };
+    let reader = tree.reader.clone();
+    let note = tokio::task::spawn_blocking(move || {
+        let view = reader.view()?;
+        // The same checkpoint with its cosignatures is worth more than without.
+        let witnessed = view
+            .witnessed()
+            .filter(|it| it.checkpoint.size == view.size());
+        anyhow::Ok(
+            witnessed
+                .or(view.published())
+                .map(|signed| signed.text.to_string()),
+        )
+    });
+    match note.await.map_err(anyhow::Error::from).flatten() {
+        Ok(Some(text)) => answer(TEXT, NEVER, text.into_bytes()),
+        Ok(None) => absent(),
+        Err(error) => failed(&tree.origin, &error),
+    }
+}
+
+async fn tile(
+    State(service): State<Arc<Service>>,
+    Path((epoch, path)): Path<(String, String)>,
+) -> Response {
+    // Only the canonical spelling of a tile's path becomes a file's path.
+    let tile = format!("tile/{path}").parse::<TileId>();
+    let (Some(tree), Ok(tile)) = (tree_of(&service, &epoch), tile) else {
+        return absent();
+    };
+    match tokio::fs::read(tree.reader.dir().join(tile.to_string())).await {
+        Ok(bytes) => answer(BYTES, FOR_EVER, bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => absent(),
+        Err(error) => failed(&tree.origin, &error.into()),
+    }
+}
+
+fn tree_of(service: &Service, epoch: &str) -> Option<Arc<Tree>> {
+    let number: u64 = epoch.parse().ok()?;
+    if number.to_string() != epoch {
+        return None;
+    }
+    service
+        .trees()
+        .into_iter()
+        .find(|tree| tree.number == number)
+}
+
+fn answer(kind: &'static str, cache: &'static str, body: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, cache)], body).into_response()
+}
+
+fn absent() -> Response {
+    let headers = [(CONTENT_TYPE, TEXT), (CACHE_CONTROL, NEVER)];
+    (
+        StatusCode::NOT_FOUND,
+        headers,
+        "this log has no such file\n",
+    )
+        .into_response()
+}
+
+fn failed(origin: &str, error: &anyhow::Error) -> Response {
+    tracing::error!(
+        origin,
+        error = format!("{error:#}"),
+        "a log's file cannot be served"
+    );
+    let headers = [(CONTENT_TYPE, TEXT), (CACHE_CONTROL, NEVER)];
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        headers,
+        "the file cannot be read\n",
+    )
+        .into_response()
+}

@@ -1,0 +1,198 @@
+//! The trees that this node writes or wrote: one folder and one key each.
+
+use crate::config::Config;
+use anyhow::{Context as _, anyhow, bail};
+use sealwarden_engine::Node;
+use sealwarden_keys::{KeyError, KeyId, KeyInfo, KeyState, Purpose};
+use sealwarden_seal::note::Vkey;
+use sealwarden_seal::record::{Original, Record};
+use sealwarden_seallog::{LogError, LogReader, SealLog};
+use sealwarden_wire::event::v1::OriginOpened;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tokio::sync::watch;
+
+/// One origin's tree.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    /// C2SP origin.
+    pub(crate) origin: String,
+    /// The origin's epoch: its last path segment.
+    pub(crate) number: u64,
+    /// The sealing key.
+    pub(crate) key: KeyId,
+    /// The log's verifier key.
+    pub(crate) vkey: Vkey,
+    /// For everybody who reads.
+    pub(crate) reader: LogReader,
+    /// Size of the latest checkpoint that meets the trust bundle's quorum of witnesses.
+    pub(crate) witnessed: watch::Sender<u64>,
+    writer: Option<Mutex<SealLog>>,
+}
+
+impl Tree {
+    /// The writer's lock; only to be taken on threads that may block. A tree that is only read has none.
+    pub(crate) fn writer(&self) -> Option<MutexGuard<'_, SealLog>> {
+        self.writer
+            .as_ref()
+            .map(|log| log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Runs `work` on the tree's writer, on a thread that may block.
+pub(crate) async fn with_writer<T: Send + 'static>(
+    tree: &Arc<Tree>,
+    work: impl FnOnce(&mut SealLog) -> Result<T, LogError> + Send + 'static,
+) -> anyhow::Result<Result<T, LogError>> {
+    let tree = Arc::clone(tree);
+    let task = tokio::task::spawn_blocking(move || {
+        let mut log = tree
+            .writer()
+            .ok_or_else(|| anyhow!("{} is read only", tree.origin))?;
+        anyhow::Ok(work(&mut log))
+    });
+    task.await.context("the log's thread ended")?
+}
+
+/// Where each original was sealed again: derived from the records, rebuilt at every start.
+#[derive(Debug, Default)]
+pub(crate) struct Successors(RwLock<HashMap<(String, u64), (String, u64)>>);
+
+impl Successors {
+    /// The latest place of an original.
+    pub(crate) fn of(&self, original: &Original) -> Option<(String, u64)> {
+        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        map.get(&(original.origin.clone(), original.index)).cloned()
+    }
+
+    /// Notes that the record at `index` of `origin` re-seals its original, if it does.
+    pub(crate) fn note(&self, record: &Record, origin: &str, index: u64) {
+        let Some(original) = &record.original else {
+            return;
+        };
+        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let place = (origin.to_owned(), index);
+        map.insert((original.origin.clone(), original.index), place);
+    }
+
+    /// Reads a whole tree's records. Blocks its thread.
+    pub(crate) fn read(&self, tree: &Tree) -> Result<(), LogError> {
+        for leaf in tree.reader.view()?.iter() {
+            let (index, leaf) = leaf?;
+            match Record::decode(&leaf.record) {
+                Ok(record) => self.note(&record, &tree.origin, index),
+                Err(error) => {
+                    tracing::warn!(origin = tree.origin, index, %error, "a record is not readable");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a tree is to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// The current one: it grows.
+    Write,
+    /// An earlier one.
+    Read,
+}
+
+/// Where a tree's files are.
+pub(crate) fn folder(node: &Node, config: &Config, number: u64) -> PathBuf {
+    node.data
+        .join("log")
+        .join(&config.log)
+        .join(number.to_string())
+}
+
+/// The origin with this epoch.
+pub(crate) fn origin_name(node: &Node, config: &Config, number: u64) -> String {
+    format!("{}/{}/{number}", node.base, config.log)
+}
+
+/// The epoch of an origin.
+pub(crate) fn number_of(origin: &str) -> anyhow::Result<u64> {
+    let last = origin.rsplit('/').next().unwrap_or_default();
+    last.parse()
+        .with_context(|| format!("origin {origin} does not end in its epoch"))
+}
+
+/// Opens a tree that the event stream knows.
+pub(crate) fn open(
+    node: &Node,
+    config: &Config,
+    origin: &str,
+    key: &str,
+    access: Access,
+) -> anyhow::Result<Tree> {
+    let number = number_of(origin)?;
+    let dir = folder(node, config, number);
+    let opened = match access {
+        Access::Write => SealLog::open(&dir).map(|log| (log.reader(), Some(log))),
+        Access::Read => LogReader::open(&dir).map(|reader| (reader, None)),
+    };
+    let (reader, log) = opened.with_context(|| format!("opening the seal log {origin}"))?;
+    if reader.identity().origin != origin {
+        bail!(
+            "{} holds {}, not {origin}",
+            dir.display(),
+            reader.identity().origin
+        );
+    }
+    Ok(Tree {
+        origin: origin.to_owned(),
+        number,
+        key: KeyId::new(key)?,
+        vkey: reader.identity().vkey.clone(),
+        reader,
+        witnessed: watch::Sender::new(0),
+        writer: log.map(Mutex::new),
+    })
+}
+
+/// The event that makes a tree known.
+pub(crate) fn opened(node: &Node, tree: &Tree, predecessor: &str, epoch: u64) -> OriginOpened {
+    OriginOpened {
+        origin: tree.origin.clone(),
+        vkey: tree.vkey.to_string(),
+        key_id: tree.key.to_string(),
+        provider: node.keys.name().to_owned(),
+        provider_can_disable: node.keys.capabilities().can_disable,
+        node: node.name.clone(),
+        predecessor: predecessor.to_owned(),
+        epoch,
+    }
+}
+
+/// Makes key and folder of a new tree, or finds what an interrupted try has made of them. Others know nothing of it until
+/// [`opened`] is recorded.
+pub(crate) async fn begin(node: &Arc<Node>, config: &Config, number: u64) -> anyhow::Result<Tree> {
+    let origin = origin_name(node, config, number);
+    let key = KeyId::new(format!("{}-{number}", config.log))?;
+    let info = key_or_new(node, &key).await?;
+    if info.state != KeyState::Active || info.purpose != Purpose::Sealing {
+        bail!(
+            "key {key} is {} and for {}: it cannot open {origin}",
+            info.state,
+            info.purpose
+        );
+    }
+    let vkey = Vkey::ed25519(&origin, info.public_key)?;
+    let (node, config) = (Arc::clone(node), config.clone());
+    let tree = tokio::task::spawn_blocking(move || {
+        let dir = folder(&node, &config, number);
+        drop(SealLog::create(&dir, &vkey).with_context(|| format!("creating {origin}"))?);
+        open(&node, &config, &origin, key.as_str(), Access::Write)
+    });
+    tree.await.context("the log's thread ended")?
+}
+
+async fn key_or_new(node: &Node, key: &KeyId) -> Result<KeyInfo, KeyError> {
+    match node.keys.create(key, Purpose::Sealing).await {
+        Err(KeyError::AlreadyExists { .. }) => node.keys.info(key).await,
+        answer => answer,
+    }
+}

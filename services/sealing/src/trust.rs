@@ -1,0 +1,69 @@
+//! The witnesses that the current trust bundle asks for.
+
+use sealwarden_engine::Board;
+use sealwarden_seal::note::{Note, Vkey};
+use sealwarden_seal::trust::TrustBundle;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Which witnesses count, and how many of them must have cosigned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Required {
+    /// The bundle's version.
+    pub(crate) version: u64,
+    /// The witnesses' keys.
+    pub(crate) vkeys: Vec<Vkey>,
+    /// How many of them.
+    pub(crate) count: usize,
+}
+
+impl Required {
+    /// Whether enough different witnesses cosigned the note. Bad cosignatures make it a bad note.
+    pub(crate) fn met_by(&self, note: &Note) -> bool {
+        match note.verify(&self.vkeys) {
+            Ok(verified) => {
+                let distinct: BTreeSet<_> = verified.iter().map(|one| one.key_index).collect();
+                distinct.len() >= self.count
+            }
+            Err(_) => self.count == 0,
+        }
+    }
+}
+
+/// Reads the bundle once for each version.
+#[derive(Debug, Default)]
+pub(crate) struct Witnesses(Mutex<Option<Arc<Required>>>);
+
+impl Witnesses {
+    /// What the published bundle requires; `None` while there is none, or it does not verify.
+    pub(crate) fn required(&self, board: &Board) -> Option<Arc<Required>> {
+        let version = board.read(|it| it.trust.published.as_ref().map(|bundle| bundle.version))?;
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(required) = known
+            .as_ref()
+            .filter(|required| required.version == version)
+        {
+            return Some(Arc::clone(required));
+        }
+        let bytes = board.read(|it| it.trust.published.as_ref().map(|it| it.bundle.clone()))?;
+        match TrustBundle::parse(&bytes).and_then(|bundle| bundle.open(None)) {
+            Ok(bundle) => {
+                let required = Arc::new(Required {
+                    version,
+                    vkeys: bundle
+                        .witnesses()
+                        .iter()
+                        .map(|it| it.vkey.clone())
+                        .collect(),
+                    count: usize::try_from(bundle.payload().quorum.count).unwrap_or(usize::MAX),
+                });
+                known.replace(Arc::clone(&required));
+                Some(required)
+            }
+            Err(error) => {
+                tracing::warn!(version, %error, "the trust bundle in the event log is not usable");
+                None
+            }
+        }
+    }
+}
