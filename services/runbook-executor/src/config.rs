@@ -1,7 +1,6 @@
 //! The settings of the role.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -63,18 +62,14 @@ impl Config {
         check("permit_lifetime_ms", self.permit_lifetime_ms, (100..=600_000).contains(&self.permit_lifetime_ms), "use 100 to 600000")?;
         check("key_deadline_ms", self.key_deadline_ms, (10..=600_000).contains(&self.key_deadline_ms), "use 10 to 600000")?;
         check("drift_ms", self.drift_ms, self.drift_ms <= 60_000, "use at most 60000")?;
-        check("trust_valid_days", self.trust_valid_days, (1..=3650).contains(&self.trust_valid_days), "use 1 to 3650")?;
+        check("trust_valid_days", self.trust_valid_days.into(), (1..=3650).contains(&self.trust_valid_days), "use 1 to 3650")?;
         check("clock_skew_s", self.clock_skew_s, self.clock_skew_s <= 86_400, "use at most 86400")?;
-        check("max_running_steps", self.max_running_steps, (1..=10_000).contains(&self.max_running_steps), "use 1 to 10000")
-    }
-
-    /// From a grant until its permit can surely not be used any more.
-    pub(crate) fn permit_span(&self) -> Duration {
-        Duration::from_millis(self.permit_lifetime_ms + self.key_deadline_ms + self.drift_ms)
+        let places = u64::try_from(self.max_running_steps).unwrap_or(u64::MAX);
+        check("max_running_steps", places, (1..=10_000).contains(&places), "use 1 to 10000")
     }
 }
 
-fn check(name: &'static str, value: impl ToString, fits: bool, remedy: &'static str) -> Result<(), ConfigError> {
+fn check(name: &'static str, value: u64, fits: bool, remedy: &'static str) -> Result<(), ConfigError> {
     if fits { Ok(()) } else { Err(ConfigError { name, value: value.to_string(), remedy }) }
 }
 

@@ -1,12 +1,12 @@
 //! Grants permits: the exclusive, short right of one node to use one origin's sealing key.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sealwarden_domain::log_control::{Command, GrantClock, LogControl, decide};
+use sealwarden_domain::log_control::{Command, Grant, GrantClock, LogControl, decide};
 use sealwarden_engine::ExecuteError;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::executor::Executor;
@@ -14,20 +14,46 @@ use crate::executor::Executor;
 /// How long to wait before asking an event log again that did not answer.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// This process's memory of its grants.
-///
-/// It is locked from before a grant is appended until it is remembered, so that nobody who then looks can take a fresh grant for one of an earlier life.
-pub(crate) struct Grants(Mutex<GrantClock>);
+/// This process's memory of its grants, by log.
+pub(crate) struct Grants {
+    started_boot_ms: u64,
+    by_log: Mutex<BTreeMap<String, GrantClock>>,
+}
 
 impl Grants {
     /// Remembers nothing yet: every earlier grant counts from `boot_ms`.
     pub(crate) fn starting_at(boot_ms: u64) -> Self {
-        Self(Mutex::new(GrantClock::starting_at(boot_ms)))
+        Self { started_boot_ms: boot_ms, by_log: Mutex::new(BTreeMap::new()) }
     }
 
-    /// The memory as it is now. Grants that were stored before the call are in it.
-    pub(crate) async fn clock(&self) -> GrantClock {
-        self.0.lock().await.clone()
+    /// The memory of one log, after its newest permits were taken in: one that is not remembered yet counts from now. Call it while the log's stream is locked and
+    /// refreshed, so that nobody can take a fresh grant for one of an earlier life.
+    fn observe(&self, name: &str, log: &LogControl, boot_ms: u64) -> GrantClock {
+        let mut by_log = self.by_log.lock().unwrap_or_else(PoisonError::into_inner);
+        let clock = by_log.entry(name.to_owned()).or_insert_with(|| {
+            // Permits that stand in the log when it is first looked at were granted before, by an earlier life or by nobody: this life has granted none.
+            let mut first = GrantClock::starting_at(self.started_boot_ms);
+            first.observe(log, self.started_boot_ms);
+            first
+        });
+        clock.observe(log, boot_ms);
+        let current: BTreeSet<&str> = permits(log).map(|grant| grant.request_id.as_str()).collect();
+        clock.granted_boot_ms.retain(|request, _| current.contains(request.as_str()));
+        clock.clone()
+    }
+}
+
+fn permits(log: &LogControl) -> impl Iterator<Item = &Grant> {
+    log.grants.values().flat_map(|latest| std::iter::once(latest).chain(&latest.earlier))
+}
+
+impl Executor {
+    /// The memory of a log's grants, on its newest state.
+    pub(crate) async fn grant_clock(&self, log: &str) -> Result<GrantClock, ExecuteError> {
+        let stream = self.log(log).await?;
+        let mut stream = stream.lock().await;
+        stream.refresh().await?;
+        Ok(self.grants.observe(log, stream.state(), self.node.clock.now().boot_ms))
     }
 }
 
@@ -103,8 +129,7 @@ async fn answer(executor: &Executor, log: &str) -> Result<Option<Duration>, Exec
     let nodes: Vec<String> = stream.state().requests.keys().cloned().collect();
     let mut again: Option<Duration> = None;
     for node in nodes {
-        let mut clock = executor.grants.0.lock().await;
-        let request = stream.state().requests.get(&node).map(|(request, _)| request.clone()).unwrap_or_default();
+        let clock = executor.grants.observe(log, stream.state(), executor.node.clock.now().boot_ms);
         let command = Command::GrantPermit {
             node: node.clone(),
             lifetime_ms: executor.config.permit_lifetime_ms,
@@ -115,30 +140,20 @@ async fn answer(executor: &Executor, log: &str) -> Result<Option<Duration>, Exec
         let outcome = stream
             .execute(executor.node.meta(), |state| decide(state, command.clone(), executor.node.clock.now()))
             .await;
+        // After the append, and before anybody else can look: a grant whose append had no answer is taken in when it shows.
         let now = executor.node.clock.now().boot_ms;
+        executor.grants.observe(log, stream.state(), now);
         match outcome {
-            Ok(_) => remember(&mut clock, request, now, executor.config.permit_span()),
+            Ok(_) => {}
             Err(ExecuteError::Rejected(rejection)) => {
                 tracing::debug!(log, node, %rejection, "a permit is not granted");
                 let pause = until_free(stream.state(), &node, &clock, now);
                 again = [again, pause].into_iter().flatten().min();
             }
-            Err(error) => {
-                // It may be stored all the same: count it from now, which is late enough.
-                remember(&mut clock, request, now, executor.config.permit_span());
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
     }
     Ok(again)
-}
-
-/// Remembers a grant, and forgets those that ran out long ago: they count as run out either way.
-fn remember(clock: &mut GrantClock, request: String, now: u64, span: Duration) {
-    let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    let started = clock.started_boot_ms;
-    clock.granted_boot_ms.retain(|_, granted| granted.saturating_add(span.saturating_mul(10)) > now || started.saturating_add(span.saturating_mul(10)) > now);
-    clock.granted_boot_ms.insert(request, now);
 }
 
 /// Until the permits that other nodes may hold of the requested origin have run out.
@@ -146,11 +161,10 @@ fn until_free(log: &LogControl, node: &str, clock: &GrantClock, now: u64) -> Opt
     let (_, origin) = log.requests.get(node)?;
     log.grants
         .iter()
-        .filter(|(holder, grant)| holder.as_str() != node && grant.origin == *origin && !grant.released)
-        .map(|(_, grant)| {
-            let granted = clock.granted_boot_ms.get(&grant.request_id).copied().unwrap_or(clock.started_boot_ms);
-            granted + grant.lifetime_ms + grant.key_deadline_ms + grant.drift_ms
-        })
+        .filter(|(holder, _)| holder.as_str() != node)
+        .filter_map(|(_, latest)| latest.for_origin(origin))
+        .filter(|grant| !grant.released)
+        .map(|grant| clock.end_of(grant))
         .filter(|end| *end > now)
         .max()
         .map(|end| Duration::from_millis(end - now))
@@ -160,14 +174,31 @@ fn until_free(log: &LogControl, node: &str, clock: &GrantClock, now: u64) -> Opt
 mod tests {
     use super::*;
 
+    fn grant(request: &str) -> Grant {
+        Grant {
+            request_id: request.to_owned(),
+            origin: "x.example/main/1".to_owned(),
+            lifetime_ms: 100,
+            key_deadline_ms: 10,
+            drift_ms: 1,
+            released: false,
+            span_ms: 111,
+            earlier: Vec::new(),
+        }
+    }
+
     #[test]
-    fn grants_are_forgotten_only_when_they_ran_out_long_ago() {
-        let mut clock = GrantClock::starting_at(0);
-        let span = Duration::from_millis(100);
-        remember(&mut clock, "a".into(), 10, span);
-        remember(&mut clock, "b".into(), 900, span);
-        assert_eq!(clock.granted_boot_ms.len(), 2);
-        remember(&mut clock, "c".into(), 1_500, span);
-        assert_eq!(clock.granted_boot_ms.keys().collect::<Vec<_>>(), ["b", "c"]);
+    fn a_permit_of_an_earlier_life_counts_from_this_ones_start_and_a_new_one_from_when_it_shows() {
+        let grants = Grants::starting_at(1_000);
+        let mut log = LogControl::default();
+        log.grants.insert("a".to_owned(), grant("old"));
+        let clock = grants.observe("main", &log, 5_000);
+        assert_eq!(clock.end_of(&log.grants["a"]), 1_111);
+
+        log.grants.insert("a".to_owned(), grant("new"));
+        assert_eq!(grants.observe("main", &log, 6_000).end_of(&log.grants["a"]), 6_111);
+        let later = grants.observe("main", &log, 7_000);
+        assert_eq!(later.end_of(&log.grants["a"]), 6_111, "looking again changes nothing");
+        assert_eq!(later.granted_boot_ms.len(), 1, "replaced permits are forgotten");
     }
 }

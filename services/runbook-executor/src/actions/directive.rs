@@ -23,6 +23,7 @@ pub(super) struct Issued {
 pub(super) type ToOutputs = fn(&LogControl, &DirectiveState, &BTreeMap<String, String>) -> Result<Outputs, String>;
 
 /// The epoch is all that the step leaves.
+#[expect(clippy::unnecessary_wraps, reason = "it is a `ToOutputs`, and others can fail")]
 pub(super) fn only_epoch(
     _log: &LogControl,
     directive: &DirectiveState,

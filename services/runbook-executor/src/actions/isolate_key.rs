@@ -93,7 +93,7 @@ async fn fence(executor: &Executor, attempt: &Attempt, progress: &Progress, issu
     loop {
         changes.mark_unchanged();
         // Taken after the directive was issued: no later grant of this origin exists.
-        let clock = executor.grants.clock().await;
+        let clock = executor.grant_clock(&issued.log).await?;
         let boot_ms = executor.node.clock.now().boot_ms;
         let waiting = executor.node.board.read(|installation| waiting(executor, installation, issued, &clock, boot_ms));
         let Some(shortest) = waiting.iter().map(|node| node.remaining_ms).min() else {
@@ -145,7 +145,7 @@ fn waiting(
             }
             FenceHow::Acknowledged => {
                 let why = acknowledgement::of_node(executor, installation, directive, &node).err()?;
-                let remaining_ms = remaining(log, &node, clock, boot_ms)?;
+                let remaining_ms = remaining(log, directive, &node, clock, boot_ms)?;
                 Some(Waiting { node, why, remaining_ms })
             }
         })
@@ -153,11 +153,16 @@ fn waiting(
 }
 
 /// How long the node's permit may still be good, if it may.
-fn remaining(log: &LogControl, node: &str, clock: &GrantClock, boot_ms: u64) -> Option<u64> {
-    let grant = log.grants.get(node).filter(|grant| !grant.released)?;
-    let granted = clock.granted_boot_ms.get(&grant.request_id).copied().unwrap_or(clock.started_boot_ms);
-    let end = granted + grant.lifetime_ms + grant.key_deadline_ms + grant.drift_ms;
-    end.checked_sub(boot_ms).filter(|left| *left > 0)
+fn remaining(
+    log: &LogControl,
+    directive: &DirectiveState,
+    node: &str,
+    clock: &GrantClock,
+    boot_ms: u64,
+) -> Option<u64> {
+    let origin = directive_input(&directive.directive, "origin")?;
+    let grant = log.grants.get(node)?.for_origin(origin).filter(|grant| !grant.released)?;
+    clock.end_of(grant).checked_sub(boot_ms).filter(|left| *left > 0)
 }
 
 fn directive_of<'a>(installation: &'a Installation, issued: &Issued) -> Option<(&'a LogControl, &'a DirectiveState)> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sealwarden_domain::incident::Command as IncidentCommand;
-use sealwarden_domain::log_control::{DirectiveState, LogControl, directive_input};
+use sealwarden_domain::log_control::{DirectiveState, LogControl};
 use sealwarden_engine::ExecuteError;
 use sealwarden_wire::event::v1::IncidentStage;
 
@@ -30,12 +30,8 @@ fn opened(
     directive: &DirectiveState,
     _results: &BTreeMap<String, String>,
 ) -> Result<Outputs, String> {
-    let old = directive_input(&directive.directive, "origin").unwrap_or_default();
-    let new = log
-        .origins
-        .iter()
-        .find(|origin| origin.predecessor == old)
-        .ok_or_else(|| format!("directive {} was acknowledged and no origin replaces {old}", directive.directive.epoch))?;
+    let opened = directive.opened.as_deref().and_then(|origin| log.origin(origin));
+    let new = opened.ok_or_else(|| format!("directive {} was acknowledged and no origin was opened", directive.directive.epoch))?;
     Ok(Outputs::from([
         ("origin".to_owned(), new.origin.clone()),
         ("vkey".to_owned(), new.vkey.clone()),

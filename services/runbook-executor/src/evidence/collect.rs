@@ -229,10 +229,10 @@ impl Collector<'_> {
 
 /// Paths of the partial tiles of a tree: with them and the checkpoint its right edge can be recomputed.
 fn edge(size: u64) -> Vec<String> {
-    let bundle = (size % TILE_WIDTH != 0).then(|| tile_at(TileKind::Entries, size / TILE_WIDTH, size)).flatten();
+    let bundle = (!size.is_multiple_of(TILE_WIDTH)).then(|| tile_at(TileKind::Entries, size / TILE_WIDTH, size)).flatten();
     let tiles = (0..LEVELS).filter_map(|level| {
         let count = size.checked_shr(u32::from(level) * TILE_HEIGHT)?;
-        (count % TILE_WIDTH != 0).then(|| tile_at(TileKind::Hashes { level }, count / TILE_WIDTH, size)).flatten()
+        (!count.is_multiple_of(TILE_WIDTH)).then(|| tile_at(TileKind::Hashes { level }, count / TILE_WIDTH, size)).flatten()
     });
     tiles.chain(bundle).map(|tile| tile.to_string()).collect()
 }
@@ -290,6 +290,7 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn unavailable(error: sealwarden_eventlog::ReadError) -> EvidenceError {
     EvidenceError::Execute(ExecuteError::Unavailable(error.to_string()))
 }

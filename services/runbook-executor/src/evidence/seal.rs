@@ -17,7 +17,7 @@ pub(super) struct Subject {
     /// Its SHA-256.
     pub(super) digest: [u8; 32],
     /// What it is.
-    pub(super) subject: String,
+    pub(super) words: String,
     /// The step's idempotency key.
     pub(super) request_id: String,
     /// Now, Unix milliseconds.
@@ -111,7 +111,7 @@ fn stage(mut guard: Opened, subject: &Subject) -> Result<Opened, EvidenceError> 
         digest_algorithm: DigestAlgorithm::Sha256,
         digest: subject.digest,
         claimed_at_ms: subject.now_ms,
-        subject: Some(subject.subject.clone()),
+        subject: Some(subject.words.clone()),
         original: None,
         request_id: Some(subject.request_id.clone()),
     };

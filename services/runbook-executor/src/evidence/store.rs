@@ -192,7 +192,7 @@ impl EvidenceStore {
         digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref());
         let subject = Subject {
             digest,
-            subject: format!("evidence of incident {}, run {}, step {}", place.incident, place.run, place.step),
+            words: format!("evidence of incident {}, run {}, step {}", place.incident, place.run, place.step),
             request_id: key.to_owned(),
             now_ms: self.node.clock.now().wall_ms,
         };

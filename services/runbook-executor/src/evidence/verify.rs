@@ -50,6 +50,7 @@ pub struct Damage {
     pub found: String,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "errors and texts are found where they end")]
 fn damage(file: &str, expected: impl Into<String>, found: impl ToString) -> Damage {
     Damage { file: file.to_owned(), expected: expected.into(), found: found.to_string() }
 }

@@ -357,12 +357,11 @@ impl Driver {
             let head = self.stream.head().position;
             let subscription = &mut self.subscription;
             let changed = async {
-                match subscription {
-                    Some(subscription) => subscription.next().await,
-                    None => {
-                        tokio::time::sleep(RETRY).await;
-                        None
-                    }
+                if let Some(subscription) = subscription {
+                    subscription.next().await
+                } else {
+                    tokio::time::sleep(RETRY).await;
+                    None
                 }
             };
             tokio::select! {

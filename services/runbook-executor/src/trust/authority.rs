@@ -25,7 +25,7 @@ use crate::signer::Signer;
 /// How long to wait after a failed try.
 const RETRY: Duration = Duration::from_secs(2);
 /// How often the bundle's expiry is looked at.
-const REVIEW: Duration = Duration::from_secs(3600);
+const REVIEW: Duration = Duration::from_hours(1);
 
 /// Why nothing was published or suspended.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +180,7 @@ impl Authority {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn unavailable(error: sealwarden_eventlog::ReadError) -> ExecuteError {
     ExecuteError::Unavailable(error.to_string())
 }
@@ -217,7 +218,8 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
     let node = &executor.node;
     if executor.trust.root.is_none() {
         tracing::warn!("no root key is configured: this role publishes no trust bundles by itself");
-        return Ok(node.shutdown.cancelled().await);
+        node.shutdown.cancelled().await;
+        return Ok(());
     }
     let mut changes = node.board.changes();
     loop {

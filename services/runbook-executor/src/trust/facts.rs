@@ -32,7 +32,6 @@ impl TrustFacts {
 }
 
 impl Fold for TrustFacts {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other event is illegal in a trust stream")]
     fn apply(&mut self, envelope: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
         match &event.kind {
             None => {} // written by a newer version: not known to this one
