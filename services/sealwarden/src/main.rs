@@ -25,10 +25,8 @@ fn main() -> ExitCode {
     };
     let json = cli.json;
     let answer = runtime.block_on(async {
-        let telemetry = match cli.command.hosts_services() {
-            true => None, // they start it themselves, under the service's name
-            false => Some(telemetry()?),
-        };
+        // Those that host services start telemetry themselves, under the service's name.
+        let telemetry = if cli.command.hosts_services() { None } else { Some(telemetry()?) };
         let span = tracing::info_span!("command", command = cli.command.name());
         let answer = commands::run(cli).instrument(span).await;
         drop(telemetry);

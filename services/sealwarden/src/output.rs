@@ -1,6 +1,4 @@
 //! The one place that writes to the terminal.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the binary talks to people")]
-
 use std::io::{IsTerminal as _, Write as _};
 
 use serde::Serialize;
@@ -8,7 +6,7 @@ use serde::Serialize;
 /// A line for the user.
 pub(crate) fn line(text: &str) {
     // A reader that went away (`| head`) is no error of ours.
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    drop(writeln!(std::io::stdout().lock(), "{text}"));
 }
 
 /// Text that may be asked to be machine-readable: one JSON document.
@@ -21,7 +19,7 @@ pub(crate) fn json(value: &impl Serialize) {
 
 /// A line beside the answer: warnings, errors, progress.
 pub(crate) fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
 }
 
 /// Whether a person looks at standard error.
@@ -31,8 +29,8 @@ pub(crate) fn watched() -> bool {
 
 /// Asks a question and answers whether the person typed `yes`.
 pub(crate) fn confirmed(question: &str) -> bool {
-    eprint!("{question} Type yes to go on: ");
-    let _ = std::io::stderr().flush();
+    drop(write!(std::io::stderr().lock(), "{question} Type yes to go on: "));
+    drop(std::io::stderr().flush());
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
 }

@@ -13,6 +13,11 @@ use crate::cli::{Cli, Evidence};
 use crate::failure::{Ending, Failure};
 use crate::{output, trust_seen};
 
+/// The seal of a bundle's manifest.
+const SEAL: &str = "manifest.seal";
+/// A bundle's own copy of the trust bundle.
+const TRUST_FILE: &str = "trust/bundle.json";
+
 pub(crate) fn run(cli: &Cli, what: &Evidence) -> Answer {
     match what {
         Evidence::Verify { bundle, trust } => verify(cli, bundle, trust.as_deref()),
@@ -23,7 +28,7 @@ fn verify(cli: &Cli, folder: &Path, trust_file: Option<&Path>) -> Answer {
     if !folder.is_dir() {
         return Err(Failure::usage(format!("{} is not a folder; name the folder of an evidence bundle", folder.display())));
     }
-    let own = folder.join(evidence::TRUST_FILE);
+    let own = folder.join(TRUST_FILE);
     let bytes = trust::read_limited(trust_file.unwrap_or(&own), trust::MAX_BUNDLE)?;
     let trusted = trust_seen::open_without_memory(&bytes)?;
     let checked = check(folder, &trusted);
@@ -56,10 +61,10 @@ fn verify(cli: &Cli, folder: &Path, trust_file: Option<&Path>) -> Answer {
 
 fn check(folder: &Path, trusted: &VerifiedBundle) -> Result<Report, String> {
     let signing = &trusted.payload().signing_key;
-    let seal = std::fs::read(folder.join(evidence::SEAL)).map_err(|e| format!("{}: {e}", evidence::SEAL))?;
+    let seal = std::fs::read(folder.join(SEAL)).map_err(|e| format!("{SEAL}: {e}"))?;
     let origin = Seal::parse(&seal)
         .and_then(|seal| seal.checkpoint())
-        .map_err(|e| format!("{}: {e}", evidence::SEAL))?
+        .map_err(|e| format!("{SEAL}: {e}"))?
         .origin;
     // The evidence log is the signing key's; no sealing log has that key.
     let log = Vkey::new(&origin, signing.key().clone()).map_err(|e| e.to_string())?;
@@ -69,7 +74,7 @@ fn check(folder: &Path, trusted: &VerifiedBundle) -> Result<Report, String> {
 /// Checks a bundle of this installation, named as the event log names it, with the trust bundle inside it.
 pub(crate) fn check_own(data: &Path, bundle: &str) -> Result<(), String> {
     let folder = data.join(bundle);
-    let bytes = std::fs::read(folder.join(evidence::TRUST_FILE)).map_err(|e| e.to_string())?;
+    let bytes = std::fs::read(folder.join(TRUST_FILE)).map_err(|e| e.to_string())?;
     let trusted = trust_seen::open_without_memory(&bytes).map_err(|e| e.message())?;
     check(&folder, &trusted).map(|_| ())
 }

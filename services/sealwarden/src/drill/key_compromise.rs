@@ -17,7 +17,7 @@ use crate::commands::Answer;
 use crate::failure::Failure;
 
 /// The whole drill ends within this.
-const BOUND: Duration = Duration::from_secs(300);
+const BOUND: Duration = Duration::from_mins(5);
 
 pub(crate) async fn run(json: bool, args: &Drill) -> Answer {
     let narrator = Narrator { quiet: json };

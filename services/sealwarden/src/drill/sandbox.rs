@@ -26,18 +26,15 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// Starts all services in a new folder.
     pub(crate) async fn start(keep: Option<&Path>, nats: Option<String>) -> anyhow::Result<Self> {
-        let (folder, temporary) = match keep {
-            Some(folder) => {
-                private_dir(folder)?;
-                if std::fs::read_dir(folder)?.next().is_some() {
-                    bail!("{} is not empty; a drill wants a folder of its own", folder.display());
-                }
-                (folder.to_owned(), None)
+        let (folder, temporary) = if let Some(folder) = keep {
+            private_dir(folder)?;
+            if std::fs::read_dir(folder)?.next().is_some() {
+                bail!("{} is not empty; a drill wants a folder of its own", folder.display());
             }
-            None => {
-                let temporary = tempfile::Builder::new().prefix("sealwarden-drill-").tempdir().context("making a sandbox")?;
-                (temporary.path().to_owned(), Some(temporary))
-            }
+            (folder.to_owned(), None)
+        } else {
+            let temporary = tempfile::Builder::new().prefix("sealwarden-drill-").tempdir().context("making a sandbox")?;
+            (temporary.path().to_owned(), Some(temporary))
         };
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let options = Options {

@@ -27,7 +27,6 @@ impl NodeFacts {
 }
 
 impl Fold for NodeFacts {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other event is illegal in a node's stream")]
     fn apply(&mut self, envelope: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
         match &event.kind {
             Some(Kind::NodeEnrolled(e)) => e.vkey.clone_into(&mut self.vkey),

@@ -20,7 +20,7 @@ use super::installation::{Installation, private_dir};
 use super::node_facts::NodeFacts;
 
 /// How long certificates of services last; they are renewed at start when a third is left.
-const NODE_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
+const NODE_VALIDITY: Duration = Duration::from_hours(90 * 24);
 
 /// What all roles of a process share.
 pub(crate) struct Shared {

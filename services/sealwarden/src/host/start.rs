@@ -19,9 +19,9 @@ use super::listen::Listeners;
 use super::roles::{Shared, announce};
 
 /// How long clients' certificates last that `up` makes.
-const CLIENT_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
+const CLIENT_VALIDITY: Duration = Duration::from_hours(90 * 24);
 /// How long the roles may take until they serve.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// What to start.
 #[derive(Clone, Debug)]
