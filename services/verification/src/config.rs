@@ -1,0 +1,126 @@
+//! Settings of the verification service.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of the verification service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How many verifications, and how many requests to the witness, are worked on at once, 1 to 4096. More are answered with "busy".
+    pub concurrency: usize,
+    /// How long to wait for the newest events before a checkpoint without intent is judged, milliseconds, 50 to 30000.
+    pub refresh_ms: u64,
+    /// How many refused checkpoints of one origin are kept and reported, 1 to 4096. More are only counted: the first one proves it all.
+    pub max_sightings_per_origin: usize,
+    /// How long ago a directive may have been issued, milliseconds, 60000 to 604800000: a witness that was away still freezes.
+    pub directive_max_age_ms: i64,
+    /// How far in the future a directive may have been issued, milliseconds, 0 to 3600000: clocks differ.
+    pub clock_skew_ms: i64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            concurrency: 256,
+            refresh_ms: 2_000,
+            max_sightings_per_origin: 256,
+            directive_max_age_ms: 24 * 3_600_000,
+            clock_skew_ms: 60_000,
+        }
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("verification.{field} is {found}; use {bounds}")]
+pub struct ConfigError {
+    /// The setting.
+    pub field: &'static str,
+    /// Its value.
+    pub found: i128,
+    /// What it may be.
+    pub bounds: &'static str,
+}
+
+impl Config {
+    /// Checks the bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let size = |value: usize| i128::try_from(value).unwrap_or(i128::MAX);
+        let checks: [(
+            &'static str,
+            i128,
+            std::ops::RangeInclusive<i128>,
+            &'static str,
+        ); 5] = [
+            ("concurrency", size(self.concurrency), 1..=4096, "1 to 4096"),
+            (
+                "refresh_ms",
+                i128::from(self.refresh_ms),
+                50..=30_000,
+                "50 to 30000",
+            ),
+            (
+                "max_sightings_per_origin",
+                size(self.max_sightings_per_origin),
+                1..=4096,
+                "1 to 4096",
+            ),
+            (
+                "directive_max_age_ms",
+                i128::from(self.directive_max_age_ms),
+                60_000..=604_800_000,
+                "60000 to 604800000",
+            ),
+            (
+                "clock_skew_ms",
+                i128::from(self.clock_skew_ms),
+                0..=3_600_000,
+                "0 to 3600000",
+            ),
+        ];
+        for (field, found, range, bounds) in checks {
+            if !range.contains(&found) {
+                return Err(ConfigError {
+                    field,
+                    found,
+                    bounds,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn refresh(&self) -> Duration {
+        Duration::from_millis(self.refresh_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_within_bounds_and_bad_settings_are_named() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        let error = Config {
+            concurrency: 0,
+            ..Config::default()
+        }
+        .validate()
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "verification.concurrency is 0; use 1 to 4096"
+        );
+        assert!(
+            Config {
+                clock_skew_ms: -1,
+                ..Config::default()
+            }
+            .validate()
+            .is_err()
+        );
+    }
+}

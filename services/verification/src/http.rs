@@ -1,0 +1,50 @@
+//! The witness over HTTP.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use sealwarden_seal::witness::MAX_REQUEST_BYTES;
+use tokio::sync::Semaphore;
+
+use crate::witness::{Answer, Witness};
+
+#[derive(Clone)]
+struct Context {
+    witness: Arc<Witness>,
+    places: Arc<Semaphore>,
+}
+
+/// `POST /witness/add-checkpoint` and `GET /witness/key`. At most `concurrency` requests are worked on at once; more are answered 429.
+pub(crate) fn routes(witness: Arc<Witness>, concurrency: usize) -> Router {
+    let places = Arc::new(Semaphore::new(concurrency));
+    Router::new()
+        .route("/witness/add-checkpoint", post(add_checkpoint))
+        .route("/witness/key", get(key))
+        .with_state(Context { witness, places })
+}
+
+async fn add_checkpoint(State(context): State<Context>, body: Body) -> Response {
+    let Ok(_place) = context.places.try_acquire() else {
+        return respond(Answer::text(429, "the witness is busy; try again later"));
+    };
+    let Ok(body) = to_bytes(body, MAX_REQUEST_BYTES).await else {
+        let limit = format!("the request has more than {MAX_REQUEST_BYTES} bytes, or broke off");
+        return respond(Answer::text(413, limit));
+    };
+    respond(context.witness.add_checkpoint(&body).await)
+}
+
+async fn key(State(context): State<Context>) -> Response {
+    respond(Answer::text(200, context.witness.vkey().to_string()))
+}
+
+fn respond(answer: Answer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let content_type = HeaderValue::from_static(answer.content_type);
+    (status, [(header::CONTENT_TYPE, content_type)], answer.body).into_response()
+}

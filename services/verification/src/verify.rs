@@ -1,0 +1,220 @@
+//! Verdicts. The offline verdict is that of any client; what the log intended is added where it can be known.
+
+use std::sync::Arc;
+
+use sealwarden_engine::Node;
+use sealwarden_seal::checkpoint::Checkpoint;
+use sealwarden_seal::note::Note;
+use sealwarden_seal::seal::Seal;
+use sealwarden_seal::verdict::{self, Verdict, Verification};
+use sealwarden_wire::verify::v1::{VerifyRequest, VerifyResponse, Witness};
+
+use crate::intents::{Intents, Standing, Unavailable, log_signed, vkey_of};
+use crate::sightings::{Sighting, Sightings};
+use crate::trust::Trust;
+
+/// A request that cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The digest is no SHA-256.
+    #[error(
+        "digest has {0} bytes; send the 32 bytes of the document's SHA-256, or none to check the seal alone"
+    )]
+    Digest(usize),
+    /// There is nothing to verify by.
+    #[error(
+        "no trust bundle was published yet; `sealwarden up` publishes the first one when its log and witness are ready"
+    )]
+    NoTrust,
+}
+
+/// Verifies seals.
+pub(crate) struct Verifying {
+    node: Arc<Node>,
+    pub(crate) trust: Arc<Trust>,
+    intents: Arc<Intents>,
+    sightings: Arc<Sightings>,
+}
+
+/// Adds to an offline verdict how the seal's checkpoint stands to the log's intents. What is worse than suspect stays.
+pub(crate) fn with_intents(
+    mut verification: Verification,
+    checkpoint: &Checkpoint,
+    standing: &Result<Standing, Unavailable>,
+) -> Verification {
+    match standing {
+        Ok(Standing::Intended | Standing::UnknownOrigin) => {}
+        Ok(Standing::Foreign) => {
+            let foreign = format!(
+                "The log's key signed this checkpoint of {} with size {}, but the log never intended its root: the key was used by somebody else",
+                checkpoint.origin, checkpoint.size
+            );
+            verification.reason = format!("{foreign}. {}", verification.reason);
+            verification.verdict = match verification.verdict {
+                Verdict::Valid
+                | Verdict::ValidBeforeCompromise
+                | Verdict::Unwitnessed
+                | Verdict::Suspect => Verdict::Suspect,
+                worse @ (Verdict::DocumentMismatch
+                | Verdict::BadProof
+                | Verdict::BadSignature
+                | Verdict::UnknownLog
+                | Verdict::Malformed) => worse,
+            };
+        }
+        Err(unavailable) => {
+            verification.reason = format!("{} ({unavailable}.)", verification.reason);
+        }
+    }
+    verification
+}
+
+impl Verifying {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        trust: Arc<Trust>,
+        intents: Arc<Intents>,
+        sightings: Arc<Sightings>,
+    ) -> Self {
+        Self {
+            node,
+            trust,
+            intents,
+            sightings,
+        }
+    }
+
+    /// The verdict over one seal.
+    pub(crate) async fn verify(&self, request: &VerifyRequest) -> Result<VerifyResponse, Refused> {
+        let digest = match request.digest.len() {
+            0 => None,
+            bytes => Some(
+                <[u8; 32]>::try_from(&request.digest[..]).map_err(|_| Refused::Digest(bytes))?,
+            ),
+        };
+        let trust = self.trust.current().await.ok_or(Refused::NoTrust)?;
+        let now_ms = self.node.clock.now().wall_ms;
+        let mut verification = verdict::verify(&request.seal, digest, &trust.bundle, now_ms);
+        if let Some((checkpoint, note)) = self.signed_checkpoint(&request.seal) {
+            let standing = self.intents.standing(&checkpoint).await;
+            verification = with_intents(verification, &checkpoint, &standing);
+            if standing == Ok(Standing::Foreign) {
+                let reason = format!(
+                    "{} recorded no intent to sign this root for size {}",
+                    checkpoint.origin, checkpoint.size
+                );
+                self.sightings
+                    .keep(Sighting::new(
+                        "verify",
+                        checkpoint.origin,
+                        &note,
+                        reason,
+                        now_ms,
+                    ))
+                    .await;
+            }
+        }
+        Ok(response(verification))
+    }
+
+    /// The seal's checkpoint with its log's signatures, if a log of this installation did sign it.
+    fn signed_checkpoint(&self, seal: &[u8]) -> Option<(Checkpoint, Note)> {
+        let seal = Seal::parse(seal).ok()?;
+        let checkpoint = seal.checkpoint().ok()?;
+        let vkey = self
+            .node
+            .board
+            .read(|installation| vkey_of(installation, &checkpoint.origin))?;
+        let note = log_signed(&seal.note, &vkey)?;
+        Some((checkpoint, note))
+    }
+}
+
+fn response(verification: Verification) -> VerifyResponse {
+    let witnesses = verification.witnesses.into_iter().map(|witness| Witness {
+        name: witness.name,
+        operator: witness.operator,
+        time: witness.time,
+        local: witness.local,
+    });
+    VerifyResponse {
+        verdict: verification.verdict.as_str().to_owned(),
+        reason: verification.reason,
+        origin: verification.origin.unwrap_or_default(),
+        index: verification.index.unwrap_or_default(),
+        sealed_at: verification.sealed_at.unwrap_or_default(),
+        witnesses: witnesses.collect(),
+        trust_version: verification.bundle_version,
+        trust_issued: verification.bundle_issued,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verification(verdict: Verdict) -> Verification {
+        Verification {
+            verdict,
+            reason: "Offline.".to_owned(),
+            origin: None,
+            index: None,
+            tree_size: None,
+            sealed_at: None,
+            claimed_at: None,
+            witnesses: Vec::new(),
+            bundle_version: 1,
+            bundle_issued: String::new(),
+            record: None,
+        }
+    }
+
+    fn judged(verdict: Verdict, standing: &Result<Standing, Unavailable>) -> (Verdict, String) {
+        let checkpoint = Checkpoint {
+            origin: "seal.example.com/main/1".to_owned(),
+            size: 4,
+            root: sealwarden_seal::merkle::Hash([1; 32]),
+        };
+        let judged = with_intents(verification(verdict), &checkpoint, standing);
+        (judged.verdict, judged.reason)
+    }
+
+    #[test]
+    fn an_intended_checkpoint_changes_nothing() {
+        let (verdict, reason) = judged(Verdict::Valid, &Ok(Standing::Intended));
+        assert_eq!((verdict, reason.as_str()), (Verdict::Valid, "Offline."));
+    }
+
+    #[test]
+    fn a_root_that_was_never_intended_is_suspect_at_best() {
+        for verdict in [
+            Verdict::Valid,
+            Verdict::ValidBeforeCompromise,
+            Verdict::Unwitnessed,
+            Verdict::Suspect,
+        ] {
+            let (now, reason) = judged(verdict, &Ok(Standing::Foreign));
+            assert_eq!(now, Verdict::Suspect);
+            assert!(
+                reason.contains("never intended") && reason.ends_with("Offline."),
+                "{reason}"
+            );
+        }
+        for verdict in [
+            Verdict::DocumentMismatch,
+            Verdict::BadProof,
+            Verdict::BadSignature,
+            Verdict::UnknownLog,
+            Verdict::Malformed,
+        ] {
+            assert_eq!(judged(verdict, &Ok(Standing::Foreign)).0, verdict);
+        }
+    }
+
+    #[test]
+    fn without_the_event_log_the_offline_verdict_stands_and_says_so() {
+        let (verdict, reason) = judged(Verdict::Valid, &Err(Unavailable("down".to_owned())));
+        assert_eq!(verdict, Verdict::Valid);
+        assert!(reason.contains("cannot be consulted"), "{reason}");
+    }
+}
