@@ -25,9 +25,27 @@ pub(crate) async fn seal(
     leaves: Vec<Leaf>,
     reseal: Option<u64>,
 ) -> Result<Published, Failure> {
-    service.may_sign(service.control.lock().await.state(), &tree.origin, reseal)?;
+    check_before(service, tree, reseal).await?;
     let staged = on_writer(service, tree, move |log| log.stage(leaves)).await?;
     finish(service, tree, staged, reseal).await
+}
+
+/// Whether a batch is worth staging. What the writer knows may lag, so only the newest state refuses.
+async fn check_before(service: &Service, tree: &Tree, reseal: Option<u64>) -> Result<(), Failure> {
+    let mut control = service.control.lock().await;
+    if service
+        .may_sign(control.state(), &tree.origin, reseal)
+        .is_ok()
+    {
+        return Ok(());
+    }
+    control
+        .refresh()
+        .await
+        .map_err(|error| Failure::Away(error.to_string()))?;
+    service
+        .may_sign(control.state(), &tree.origin, reseal)
+        .map(drop)
 }
 
 /// Takes a staged batch to its publication. The caller holds [`Service::batching`].

@@ -202,5 +202,6 @@ async fn acknowledge(
     };
     drop(enforced.released);
     node.board.reached(executed.position).await;
+    service.permit_wanted.notify_one();
     Ok(())
 }

@@ -6,7 +6,7 @@
 use crate::service::Service;
 use sealwarden_domain::log_control::{Command, LogControl, decide};
 use sealwarden_engine::ExecuteError;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -33,21 +33,16 @@ pub(crate) struct Permit {
 /// When this process sent its requests.
 #[derive(Debug, Default)]
 pub(crate) struct Permits {
-    sent: Mutex<BTreeMap<String, u64>>,
+    sent: Mutex<VecDeque<(String, u64)>>,
 }
 
 impl Permits {
     fn sending(&self, request_id: &str, boot_ms: u64) {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.insert(request_id.to_owned(), boot_ms);
-        while sent.len() > REMEMBERED {
-            let oldest = sent
-                .iter()
-                .min_by_key(|(_, at)| **at)
-                .map(|(id, _)| id.clone());
-            let Some(oldest) = oldest else { break };
-            sent.remove(&oldest);
+        if sent.len() >= REMEMBERED {
+            sent.pop_front();
         }
+        sent.push_back((request_id.to_owned(), boot_ms));
     }
 
     /// Forgets all requests: no permit of them is valid any more.
@@ -71,9 +66,8 @@ impl Permits {
             .get(node)
             .filter(|grant| grant.origin == origin && !grant.released)?;
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let until_boot_ms = sent
-            .get(&grant.request_id)?
-            .saturating_add(grant.lifetime_ms);
+        let (_, sent_boot_ms) = sent.iter().find(|(id, _)| *id == grant.request_id)?;
+        let until_boot_ms = sent_boot_ms.saturating_add(grant.lifetime_ms);
         (boot_ms < until_boot_ms).then(|| Permit {
             request_id: grant.request_id.clone(),
             until_boot_ms,
@@ -92,6 +86,7 @@ pub(crate) async fn keep(service: &Service) -> anyhow::Result<()> {
         };
         tokio::select! {
             () = shutdown.cancelled() => break,
+            () = service.permit_wanted.notified() => {}
             () = sleep(pause) => {}
         }
     }

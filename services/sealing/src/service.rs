@@ -11,7 +11,7 @@ use sealwarden_engine::{ExecuteError, Executed, Node, Stream};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Why the writer stopped for good.
@@ -32,6 +32,8 @@ pub(crate) struct Service {
     pub(crate) permits: Permits,
     /// Counts permits that were granted.
     pub(crate) permit_changed: watch::Sender<u64>,
+    /// Woken when a permit of another origin is wanted at once.
+    pub(crate) permit_wanted: Notify,
     trees: RwLock<BTreeMap<String, Arc<Tree>>>,
     pub(crate) successors: Successors,
     pub(crate) witnesses: Witnesses,
@@ -68,6 +70,7 @@ impl Service {
             control: Mutex::new(control),
             permits: Permits::default(),
             permit_changed: watch::Sender::new(0),
+            permit_wanted: Notify::new(),
             trees: RwLock::new(trees.collect()),
             successors: Successors::default(),
             witnesses: Witnesses::default(),
