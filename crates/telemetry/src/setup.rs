@@ -1,6 +1,6 @@
 //! Starting and ending telemetry for a process.
 
-use std::{env, time::Duration};
+use std::{env, io::IsTerminal as _, time::Duration};
 
 use opentelemetry::{Key, KeyValue, trace::TracerProvider};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithTonicConfig};
@@ -117,7 +117,9 @@ pub fn init(config: &TelemetryConfig) -> Result<Guard, InitError> {
             source,
         })?;
     let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = Vec::with_capacity(2);
-    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let format = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     layers.push(if config.json_logs {
         format.json().with_filter(log_filter).boxed()
     } else {

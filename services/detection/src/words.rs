@@ -122,7 +122,8 @@ fn of_run(kind: &Kind) -> Option<String> {
         }
         Kind::StepStarted(e) => format!("step {} began (attempt {})", e.step, e.attempt),
         Kind::StepProgressed(e) => {
-            let missing = if e.missing.is_empty() {
+            let told = e.missing.iter().all(|who| e.text.contains(who.as_str()));
+            let missing = if told {
                 String::new()
             } else {
                 format!("; waiting for {}", e.missing.join(", "))

@@ -8,10 +8,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Seals documents, watches its own seals, and runs the response when something goes wrong with them.
 #[derive(Debug, Parser)]
 #[command(name = "sealwarden", version, about, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 good, 1 a negative verdict or outcome, 2 usage, 3 unavailable, 4 refused.\n\nStart with:  sealwarden drill key-compromise    (everything at once, in a sandbox)\n             sealwarden up                      (all services on this machine)")]
+#[command(
+    after_help = "Exit codes: 0 good, 1 a negative verdict or outcome, 2 usage, 3 unavailable, 4 refused.\n\nStart with:  sealwarden drill key-compromise    (everything at once, in a sandbox)\n             sealwarden up                      (all services on this machine)"
+)]
 pub(crate) struct Cli {
     /// Folder of the installation
-    #[arg(long, global = true, env = "SEALWARDEN_DATA", default_value = "./sealwarden-data", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "SEALWARDEN_DATA",
+        default_value = "./sealwarden-data",
+        value_name = "DIR"
+    )]
     pub(crate) data: PathBuf,
     /// Answer with one JSON document
     #[arg(long, global = true)]
@@ -20,10 +28,21 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) server: Option<String>,
     /// Whose certificate in DATA/certificates to use
-    #[arg(long = "as", global = true, value_name = "NAME", default_value = "operator")]
+    #[arg(
+        long = "as",
+        global = true,
+        value_name = "NAME",
+        default_value = "operator"
+    )]
     pub(crate) caller: String,
     /// Client certificate (PEM), with --client-key and --ca
-    #[arg(long, global = true, value_name = "FILE", requires = "client_key", requires = "ca")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        requires = "client_key",
+        requires = "ca"
+    )]
     pub(crate) client_cert: Option<PathBuf>,
     /// Private key of the client certificate (PEM)
     #[arg(long, global = true, value_name = "FILE")]

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use sealwarden_engine::Role;
 use sealwarden_pki::{Identity, IdentityFiles};
+use sealwarden_telemetry::TraceContext;
 use sealwarden_wire::control::v1::control_client::ControlClient;
 use sealwarden_wire::incident::v1::incidents_client::IncidentsClient;
 use sealwarden_wire::run::v1::runs_client::RunsClient;
 use sealwarden_wire::seal::v1::sealing_client::SealingClient;
 use sealwarden_wire::verify::v1::verification_client::VerificationClient;
-use sealwarden_telemetry::TraceContext;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
@@ -35,9 +35,11 @@ impl Client {
     /// From the command line's flags.
     pub(crate) fn new(cli: &Cli) -> Result<Self, Failure> {
         let files = match (&cli.client_cert, &cli.client_key, &cli.ca) {
-            (Some(cert), Some(key), Some(ca)) => {
-                IdentityFiles { cert: cert.clone(), key: key.clone(), ca: ca.clone() }
-            }
+            (Some(cert), Some(key), Some(ca)) => IdentityFiles {
+                cert: cert.clone(),
+                key: key.clone(),
+                ca: ca.clone(),
+            },
             _ => IdentityFiles::in_dir(&cli.data.join("certificates"), &cli.caller),
         };
         if !files.cert.exists() {
@@ -49,12 +51,20 @@ impl Client {
             )));
         }
         let identity = files.load().map_err(|e| Failure::usage(e.to_string()))?;
-        Ok(Self { data: cli.data.clone(), server: cli.server.clone(), identity })
+        Ok(Self {
+            data: cli.data.clone(),
+            server: cli.server.clone(),
+            identity,
+        })
     }
 
     /// With an identity that is at hand.
     pub(crate) fn with_identity(data: PathBuf, identity: Identity) -> Self {
-        Self { data, server: None, identity }
+        Self {
+            data,
+            server: None,
+            identity,
+        }
     }
 
     async fn channel(&self, role: Role) -> Result<Traced, Failure> {
@@ -80,26 +90,35 @@ impl Client {
 
     /// Sealing.
     pub(crate) async fn sealing(&self) -> Result<SealingClient<Traced>, Failure> {
-        Ok(SealingClient::new(self.channel(Role::Sealing).await?).max_decoding_message_size(MAX_ANSWER))
+        Ok(SealingClient::new(self.channel(Role::Sealing).await?)
+            .max_decoding_message_size(MAX_ANSWER))
     }
 
     /// Verification.
     pub(crate) async fn verification(&self) -> Result<VerificationClient<Traced>, Failure> {
-        Ok(VerificationClient::new(self.channel(Role::Verification).await?).max_decoding_message_size(MAX_ANSWER))
+        Ok(
+            VerificationClient::new(self.channel(Role::Verification).await?)
+                .max_decoding_message_size(MAX_ANSWER),
+        )
     }
 
     /// Incidents.
     pub(crate) async fn incidents(&self) -> Result<IncidentsClient<Traced>, Failure> {
-        Ok(IncidentsClient::new(self.channel(Role::Detection).await?).max_decoding_message_size(MAX_ANSWER))
+        Ok(IncidentsClient::new(self.channel(Role::Detection).await?)
+            .max_decoding_message_size(MAX_ANSWER))
     }
 
     /// Runs.
     pub(crate) async fn runs(&self) -> Result<RunsClient<Traced>, Failure> {
-        Ok(RunsClient::new(self.channel(Role::RunbookExecutor).await?).max_decoding_message_size(MAX_ANSWER))
+        Ok(RunsClient::new(self.channel(Role::RunbookExecutor).await?)
+            .max_decoding_message_size(MAX_ANSWER))
     }
 
     /// Control.
     pub(crate) async fn control(&self) -> Result<ControlClient<Traced>, Failure> {
-        Ok(ControlClient::new(self.channel(Role::RunbookExecutor).await?).max_decoding_message_size(MAX_ANSWER))
+        Ok(
+            ControlClient::new(self.channel(Role::RunbookExecutor).await?)
+                .max_decoding_message_size(MAX_ANSWER),
+        )
     }
 }

@@ -51,7 +51,11 @@ fn client(cli: &Cli) -> Result<Client, Failure> {
 
 /// Reads an RFC 3339 time of the command line, Unix milliseconds.
 fn time_argument(name: &str, text: &str) -> Result<i64, Failure> {
-    text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond).map_err(|e| {
-        Failure::usage(format!("--{name} {text:?} is not a time such as 2026-11-23T04:05:06Z: {e}"))
-    })
+    text.parse::<jiff::Timestamp>()
+        .map(jiff::Timestamp::as_millisecond)
+        .map_err(|e| {
+            Failure::usage(format!(
+                "--{name} {text:?} is not a time such as 2026-11-23T04:05:06Z: {e}"
+            ))
+        })
 }

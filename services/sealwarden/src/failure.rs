@@ -45,22 +45,34 @@ pub(crate) struct Failure {
 impl Failure {
     /// A wrong command line.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Usage, error: anyhow::anyhow!(message.into()) }
+        Self {
+            kind: Kind::Usage,
+            error: anyhow::anyhow!(message.into()),
+        }
     }
 
     /// A service that cannot answer.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Unavailable, error: anyhow::anyhow!(message.into()) }
+        Self {
+            kind: Kind::Unavailable,
+            error: anyhow::anyhow!(message.into()),
+        }
     }
 
     /// A rule that stands against it.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, error: anyhow::anyhow!(message.into()) }
+        Self {
+            kind: Kind::Refused,
+            error: anyhow::anyhow!(message.into()),
+        }
     }
 
     /// The same kind of failure, when each one was told already.
     pub(crate) fn told(self, failed: usize, total: usize) -> Self {
-        Self { kind: self.kind, error: anyhow::anyhow!("{failed} of {total} files failed; first: {:#}", self.error) }
+        Self {
+            kind: self.kind,
+            error: anyhow::anyhow!("{failed} of {total} files failed; first: {:#}", self.error),
+        }
     }
 
     /// The message, with its causes.
@@ -87,7 +99,10 @@ impl Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self { kind: Kind::Failed, error }
+        Self {
+            kind: Kind::Failed,
+            error,
+        }
     }
 }
 
@@ -95,15 +110,18 @@ impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         use tonic::Code;
         let kind = match status.code() {
-            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Cancelled => {
-                Kind::Unavailable
-            }
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Cancelled => Kind::Unavailable,
             Code::PermissionDenied
             | Code::Unauthenticated
             | Code::FailedPrecondition
             | Code::AlreadyExists
             | Code::Aborted => Kind::Refused,
-            Code::InvalidArgument | Code::NotFound | Code::OutOfRange | Code::Unimplemented => Kind::Usage,
+            Code::InvalidArgument | Code::NotFound | Code::OutOfRange | Code::Unimplemented => {
+                Kind::Usage
+            }
             Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => Kind::Failed,
         };
         let message = if status.message().is_empty() {
@@ -111,6 +129,9 @@ impl From<tonic::Status> for Failure {
         } else {
             status.message().to_owned()
         };
-        Self { kind, error: anyhow::anyhow!(message) }
+        Self {
+            kind,
+            error: anyhow::anyhow!(message),
+        }
     }
 }

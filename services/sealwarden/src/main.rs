@@ -19,14 +19,21 @@ use tracing::Instrument as _;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     sealwarden_pki::install_ring();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failure::Failure::from(anyhow::Error::from(error)).report(false),
     };
     let json = cli.json;
     let answer = runtime.block_on(async {
         // Those that host services start telemetry themselves, under the service's name.
-        let telemetry = if cli.command.hosts_services() { None } else { Some(telemetry()?) };
+        let telemetry = if cli.command.hosts_services() {
+            None
+        } else {
+            Some(telemetry()?)
+        };
         let span = tracing::info_span!("command", command = cli.command.name());
         let answer = commands::run(cli).instrument(span).await;
         drop(telemetry);

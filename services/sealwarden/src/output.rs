@@ -13,7 +13,9 @@ pub(crate) fn line(text: &str) {
 pub(crate) fn json(value: &impl Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(text) => line(&text),
-        Err(error) => complain(&format!("error: the answer cannot be written as JSON: {error}")),
+        Err(error) => complain(&format!(
+            "error: the answer cannot be written as JSON: {error}"
+        )),
     }
 }
 
@@ -29,7 +31,10 @@ pub(crate) fn watched() -> bool {
 
 /// Asks a question and answers whether the person typed `yes`.
 pub(crate) fn confirmed(question: &str) -> bool {
-    drop(write!(std::io::stderr().lock(), "{question} Type yes to go on: "));
+    drop(write!(
+        std::io::stderr().lock(),
+        "{question} Type yes to go on: "
+    ));
     drop(std::io::stderr().flush());
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
@@ -39,7 +44,13 @@ pub(crate) fn confirmed(question: &str) -> bool {
 pub(crate) fn table(rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|c| rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|c| {
+            rows.iter()
+                .filter_map(|r| r.get(c))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     for row in rows {
         let cells: Vec<String> = row
@@ -56,8 +67,10 @@ pub(crate) fn time(ms: i64) -> String {
     if ms <= 0 {
         return "-".to_owned();
     }
-    jiff::Timestamp::from_millisecond(ms)
-        .map_or_else(|_| "-".to_owned(), |t| t.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
+    jiff::Timestamp::from_millisecond(ms).map_or_else(
+        |_| "-".to_owned(),
+        |t| t.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+    )
 }
 
 /// A span of milliseconds for people.

@@ -13,13 +13,24 @@ use crate::host::installation::write_durably;
 use crate::output;
 
 /// Opens a bundle file's bytes: signatures, suspensions, and no step back behind what was seen before.
-pub(crate) fn open(bytes: &[u8], data: &Path, anchors: Option<&Roots>) -> Result<VerifiedBundle, Failure> {
+pub(crate) fn open(
+    bytes: &[u8],
+    data: &Path,
+    anchors: Option<&Roots>,
+) -> Result<VerifiedBundle, Failure> {
     let refused = |e: TrustError| Failure::refused(format!("the trust bundle is refused: {e}"));
-    let bundle = TrustBundle::parse(bytes).map_err(refused)?.open(anchors).map_err(refused)?;
+    let bundle = TrustBundle::parse(bytes)
+        .map_err(refused)?
+        .open(anchors)
+        .map_err(refused)?;
     let path = state_file(data);
     let mut all = read(&path)?;
     let payload = bundle.payload();
-    let name = format!("{} ({})", payload.installation, payload.environment.as_str());
+    let name = format!(
+        "{} ({})",
+        payload.installation,
+        payload.environment.as_str()
+    );
     let seen = accept(all.get(&name), &bundle).map_err(refused)?;
     if all.get(&name) != Some(&seen) {
         all.insert(name, seen);
@@ -35,17 +46,25 @@ pub(crate) fn open(bytes: &[u8], data: &Path, anchors: Option<&Roots>) -> Result
 /// Opens a bundle for a question about the past, where an older version is right: nothing is remembered or compared.
 pub(crate) fn open_without_memory(bytes: &[u8]) -> Result<VerifiedBundle, Failure> {
     let refused = |e: TrustError| Failure::refused(format!("the trust bundle is refused: {e}"));
-    TrustBundle::parse(bytes).map_err(refused)?.open(None).map_err(refused)
+    TrustBundle::parse(bytes)
+        .map_err(refused)?
+        .open(None)
+        .map_err(refused)
 }
 
 fn state_file(data: &Path) -> PathBuf {
     if data.join("installation.json").exists() {
         return data.join("trust-seen.json");
     }
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local").join("state"))
-    });
-    state.unwrap_or_else(std::env::temp_dir).join("sealwarden").join("trust-seen.json")
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| {
+            std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local").join("state"))
+        });
+    state
+        .unwrap_or_else(std::env::temp_dir)
+        .join("sealwarden")
+        .join("trust-seen.json")
 }
 
 fn read(path: &Path) -> Result<BTreeMap<String, Seen>, Failure> {
@@ -63,7 +82,8 @@ fn read(path: &Path) -> Result<BTreeMap<String, Seen>, Failure> {
 
 fn write(path: &Path, all: &BTreeMap<String, Seen>) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("creating {}", folder.display()))?;
     }
     write_durably(path, serde_json::to_string_pretty(all)?.as_bytes())
 }

@@ -18,10 +18,17 @@ use crate::output;
 pub(crate) async fn run(cli: &Cli, args: &Approve) -> Answer {
     let mut runs = client(cli)?.runs().await?;
     let (Some(run), Some(step)) = (&args.run, &args.step) else {
-        let open = runs.list(wire::ListRequest { open_only: true }).await?.into_inner().runs;
+        let open = runs
+            .list(wire::ListRequest { open_only: true })
+            .await?
+            .into_inner()
+            .runs;
         return Ok(list(cli, &open));
     };
-    let request = wire::PrepareRequest { run: run.clone(), step: step.clone() };
+    let request = wire::PrepareRequest {
+        run: run.clone(),
+        step: step.clone(),
+    };
     let prepared = runs.prepare(request).await?.into_inner();
     let key = SigningKey::find(cli, args)?;
     let approver = approver(&prepared, &key)?;
@@ -34,10 +41,17 @@ pub(crate) async fn run(cli: &Cli, args: &Approve) -> Answer {
         return Err(Failure::usage("not signed: nothing was sent"));
     }
     let signature = key.sign(&text, statement.environment.namespace())?;
-    let request = wire::ApproveRequest { statement: text, signature, note: args.note.clone() };
+    let request = wire::ApproveRequest {
+        statement: text,
+        signature,
+        note: args.note.clone(),
+    };
     let answer = runs.approve(request).await?.into_inner();
     if !answer.accepted {
-        return Err(Failure::refused(format!("the decision was refused ({}): {}", answer.code, answer.reason)));
+        return Err(Failure::refused(format!(
+            "the decision was refused ({}): {}",
+            answer.code, answer.reason
+        )));
     }
     if cli.json {
         output::json(&json!({
@@ -45,8 +59,16 @@ pub(crate) async fn run(cli: &Cli, args: &Approve) -> Answer {
             "missing": answer.missing,
         }));
     } else {
-        let rest = if answer.missing.is_empty() { "the quorum is met".to_owned() } else { format!("still missing: {}", answer.missing) };
-        output::line(&format!("recorded: {} {}s {step} of {run}; {rest}", approver.person, statement.decision.as_str()));
+        let rest = if answer.missing.is_empty() {
+            "the quorum is met".to_owned()
+        } else {
+            format!("still missing: {}", answer.missing)
+        };
+        output::line(&format!(
+            "recorded: {} {}s {step} of {run}; {rest}",
+            approver.person,
+            statement.decision.as_str()
+        ));
     }
     Ok(Ending::Good)
 }
@@ -65,8 +87,19 @@ fn list(cli: &Cli, runs: &[wire::Run]) -> Ending {
         output::json(&json!({ "waiting": rows }));
         return Ending::Good;
     }
-    let mut rows = vec![["RUN", "STEP", "MISSING", "WHAT"].map(str::to_owned).to_vec()];
-    rows.extend(waiting.map(|(run, s)| vec![run.run.clone(), s.step.clone(), s.missing.clone(), s.title.clone()]));
+    let mut rows = vec![
+        ["RUN", "STEP", "MISSING", "WHAT"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    rows.extend(waiting.map(|(run, s)| {
+        vec![
+            run.run.clone(),
+            s.step.clone(),
+            s.missing.clone(),
+            s.title.clone(),
+        ]
+    }));
     if rows.len() == 1 {
         output::line("nothing waits for an approval");
     } else {
@@ -81,8 +114,12 @@ pub(crate) fn statement(
     deny: bool,
     person: &str,
 ) -> Result<Statement, Failure> {
-    let environment = Environment::parse(&prepared.environment)
-        .ok_or_else(|| Failure::refused(format!("the server names an unknown environment {:?}", prepared.environment)))?;
+    let environment = Environment::parse(&prepared.environment).ok_or_else(|| {
+        Failure::refused(format!(
+            "the server names an unknown environment {:?}",
+            prepared.environment
+        ))
+    })?;
     let decision = if deny {
         Decision::Deny
     } else if prepared.manual {
@@ -92,7 +129,9 @@ pub(crate) fn statement(
     };
     // A minute less than allowed: the server's clock may be behind ours.
     let validity_ms = prepared.validity_ms - (prepared.validity_ms / 4).min(60_000);
-    let expires_ms = jiff::Timestamp::now().as_millisecond().saturating_add(validity_ms);
+    let expires_ms = jiff::Timestamp::now()
+        .as_millisecond()
+        .saturating_add(validity_ms);
     let statement = Statement {
         installation: prepared.installation.clone(),
         environment,
@@ -109,23 +148,35 @@ pub(crate) fn statement(
         nonce: hex::encode(random::<16>()?),
         expires_s: expires_ms / 1000,
     };
-    statement.validate().map_err(|e| Failure::refused(format!("the server's answer cannot be signed: {e}")))?;
+    statement
+        .validate()
+        .map_err(|e| Failure::refused(format!("the server's answer cannot be signed: {e}")))?;
     check_inputs(prepared)?;
     Ok(statement)
 }
 
 /// What the person is shown must be what the digest names.
 fn check_inputs(prepared: &wire::PrepareResponse) -> Result<(), Failure> {
-    let digest = hex::encode(ring::digest::digest(&ring::digest::SHA256, prepared.inputs.as_bytes()));
+    let digest = hex::encode(ring::digest::digest(
+        &ring::digest::SHA256,
+        prepared.inputs.as_bytes(),
+    ));
     if digest == prepared.inputs_digest {
         Ok(())
     } else {
-        Err(Failure::refused("the server shows inputs that are not those it asks to sign; nothing was signed"))
+        Err(Failure::refused(
+            "the server shows inputs that are not those it asks to sign; nothing was signed",
+        ))
     }
 }
 
 fn explanation(prepared: &wire::PrepareResponse, approver: &wire::Approver, text: &str) -> String {
-    let indented = |text: &str| text.lines().map(|l| format!("    {l}")).collect::<Vec<_>>().join("\n");
+    let indented = |text: &str| {
+        text.lines()
+            .map(|l| format!("    {l}"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
     format!(
         "{title}\n\nStep {step} of run {run}, incident {incident}, runbook {runbook}.\nWhat it does: {does}\n{description}\nWith exactly these inputs:\n{inputs}\n\nQuorum: {quorum}; still missing: {missing}.\nYou are {name} ({roles}).\n\nThe statement to sign (SSHSIG, namespace {namespace}):\n{statement}",
         title = prepared.title,
@@ -137,7 +188,11 @@ fn explanation(prepared: &wire::PrepareResponse, approver: &wire::Approver, text
         description = prepared.description,
         inputs = indented(&prepared.inputs),
         quorum = prepared.quorum,
-        missing = if prepared.missing.is_empty() { "nothing" } else { &prepared.missing },
+        missing = if prepared.missing.is_empty() {
+            "nothing"
+        } else {
+            &prepared.missing
+        },
         name = approver.name,
         roles = approver.roles.join(", "),
         namespace = prepared.namespace,
@@ -155,7 +210,10 @@ fn approver<'a>(
         .iter()
         .find(|a| a.key_fingerprints.contains(&fingerprint))
         .ok_or_else(|| {
-            Failure::refused(format!("key {} ({fingerprint}) belongs to nobody on the roster; name yours with --key", key.path.display()))
+            Failure::refused(format!(
+                "key {} ({fingerprint}) belongs to nobody on the roster; name yours with --key",
+                key.path.display()
+            ))
         })
 }
 
@@ -173,17 +231,28 @@ impl SigningKey {
             None => default_key(cli),
         };
         let text = std::fs::read_to_string(&path).map_err(|e| {
-            Failure::usage(format!("cannot read the SSH key {}: {e}; name yours with --key FILE", path.display()))
+            Failure::usage(format!(
+                "cannot read the SSH key {}: {e}; name yours with --key FILE",
+                path.display()
+            ))
         })?;
         if let Ok(public) = PublicKey::from_openssh(&text) {
-            return Ok(Self { path, public, private: None }); // its private half is with an agent
+            return Ok(Self {
+                path,
+                public,
+                private: None,
+            }); // its private half is with an agent
         }
         let private = PrivateKey::from_openssh(&text).map_err(|e| {
             Failure::usage(format!("{} is not an OpenSSH key: {e}", path.display()))
         })?;
         let public = private.public_key().clone();
         let outside = private.is_encrypted() || private.algorithm().as_str().starts_with("sk-");
-        Ok(Self { path, public, private: (!outside).then_some(private) })
+        Ok(Self {
+            path,
+            public,
+            private: (!outside).then_some(private),
+        })
     }
 
     fn sign(&self, text: &str, namespace: Namespace) -> Result<String, Failure> {
@@ -215,5 +284,7 @@ fn default_key(cli: &Cli) -> PathBuf {
     if person.exists() {
         return person;
     }
-    std::env::var_os("HOME").map_or_else(|| PathBuf::from("id_ed25519"), PathBuf::from).join(".ssh/id_ed25519")
+    std::env::var_os("HOME")
+        .map_or_else(|| PathBuf::from("id_ed25519"), PathBuf::from)
+        .join(".ssh/id_ed25519")
 }

@@ -19,21 +19,35 @@ pub(crate) fn run(cli: &Cli, what: &Certificate) -> Answer {
 
 fn issue(cli: &Cli, name: &str, role: &str, days: u32) -> Answer {
     let usage = |e: sealwarden_pki::PkiError| Failure::usage(e.to_string());
-    let installation = Installation::open(&cli.data).map_err(|e| Failure::usage(format!("{e:#}")))?;
+    let installation =
+        Installation::open(&cli.data).map_err(|e| Failure::usage(format!("{e:#}")))?;
     let name = CallerName::new(name).map_err(usage)?;
     let role: CallerRole = role.parse().map_err(usage)?;
-    let authority = Authority::open_or_create(&installation.data.join("pki"), &installation.settings.installation).map_err(usage)?;
+    let authority = Authority::open_or_create(
+        &installation.data.join("pki"),
+        &installation.settings.installation,
+    )
+    .map_err(usage)?;
     let files = IdentityFiles::in_dir(&installation.data.join("certificates"), name.as_str());
     if files.cert.exists() {
-        return Err(Failure::usage(format!("{} exists; remove it to issue another", files.cert.display())));
+        return Err(Failure::usage(format!(
+            "{} exists; remove it to issue another",
+            files.cert.display()
+        )));
     }
     let validity = Duration::from_secs(u64::from(days) * 24 * 3600);
     let identity = authority.issue(&name, role, &[], validity).map_err(usage)?;
     files.store(&identity).map_err(usage)?;
     if cli.json {
-        output::json(&json!({ "name": name.as_str(), "role": role.as_str(), "cert": files.cert, "key": files.key, "ca": files.ca }));
+        output::json(
+            &json!({ "name": name.as_str(), "role": role.as_str(), "cert": files.cert, "key": files.key, "ca": files.ca }),
+        );
     } else {
-        output::line(&format!("{} may act as {role} for {days} days: {}", name.as_str(), files.cert.display()));
+        output::line(&format!(
+            "{} may act as {role} for {days} days: {}",
+            name.as_str(),
+            files.cert.display()
+        ));
         output::line(&format!("use it here with --as {}", name.as_str()));
     }
     Ok(Ending::Good)

@@ -26,7 +26,10 @@ pub(crate) fn run(cli: &Cli, what: &Evidence) -> Answer {
 
 fn verify(cli: &Cli, folder: &Path, trust_file: Option<&Path>) -> Answer {
     if !folder.is_dir() {
-        return Err(Failure::usage(format!("{} is not a folder; name the folder of an evidence bundle", folder.display())));
+        return Err(Failure::usage(format!(
+            "{} is not a folder; name the folder of an evidence bundle",
+            folder.display()
+        )));
     }
     let own = folder.join(TRUST_FILE);
     let bytes = trust::read_limited(trust_file.unwrap_or(&own), trust::MAX_BUNDLE)?;
@@ -40,15 +43,32 @@ fn verify(cli: &Cli, folder: &Path, trust_file: Option<&Path>) -> Answer {
             }),
             Err(problem) => json!({ "verified": false, "bundle": folder, "problem": problem }),
         });
-        return Ok(if checked.is_ok() { Ending::Good } else { Ending::Negative });
+        return Ok(if checked.is_ok() {
+            Ending::Good
+        } else {
+            Ending::Negative
+        });
     }
     match checked {
         Ok(r) => {
-            output::line(&format!("{}: intact, {} files, {} bytes", folder.display(), r.files, r.bytes));
-            output::line(&format!("  manifest sha256:{}, sealed as {} #{}", r.manifest_sha256, r.origin, r.index));
-            output::line(&format!("  signed by {}", trusted.payload().signing_key.name()));
+            output::line(&format!(
+                "{}: intact, {} files, {} bytes",
+                folder.display(),
+                r.files,
+                r.bytes
+            ));
+            output::line(&format!(
+                "  manifest sha256:{}, sealed as {} #{}",
+                r.manifest_sha256, r.origin, r.index
+            ));
+            output::line(&format!(
+                "  signed by {}",
+                trusted.payload().signing_key.name()
+            ));
             if trust_file.is_none() {
-                output::line("  note: the signing key was taken from the bundle's own copy of the trust bundle; name one that you trust with --trust");
+                output::line(
+                    "  note: the signing key was taken from the bundle's own copy of the trust bundle; name one that you trust with --trust",
+                );
             }
             Ok(Ending::Good)
         }

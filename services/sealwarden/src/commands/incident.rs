@@ -12,18 +12,34 @@ pub(crate) async fn run(cli: &Cli, what: &Incident) -> Answer {
     let mut incidents = client(cli)?.incidents().await?;
     match what {
         Incident::List { open } => {
-            let list = incidents.list(wire::ListRequest { open_only: *open }).await?.into_inner().incidents;
+            let list = incidents
+                .list(wire::ListRequest { open_only: *open })
+                .await?
+                .into_inner()
+                .incidents;
             if cli.json {
-                output::json(&json!({ "incidents": list.iter().map(document).collect::<Vec<_>>() }));
+                output::json(
+                    &json!({ "incidents": list.iter().map(document).collect::<Vec<_>>() }),
+                );
             } else {
                 show_list(&list);
             }
         }
         Incident::Show { id } => {
-            let incident = incidents.show(wire::ShowRequest { incident: id.clone() }).await?.into_inner();
+            let incident = incidents
+                .show(wire::ShowRequest {
+                    incident: id.clone(),
+                })
+                .await?
+                .into_inner();
             show(cli, &incident);
         }
-        Incident::Classify { id, class, compromised_since, reason } => {
+        Incident::Classify {
+            id,
+            class,
+            compromised_since,
+            reason,
+        } => {
             let since = match compromised_since {
                 Some(text) => time_argument("compromised-since", text)?,
                 None => 0,
@@ -46,13 +62,24 @@ fn show_list(list: &[wire::Incident]) {
         output::line("no incidents");
         return;
     }
-    let head = ["INCIDENT", "STAGE", "CLASS", "SEVERITY", "OPENED (UTC)", "SUBJECT"];
+    let head = [
+        "INCIDENT",
+        "STAGE",
+        "CLASS",
+        "SEVERITY",
+        "OPENED (UTC)",
+        "SUBJECT",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for i in list {
         rows.push(vec![
             i.incident.clone(),
             i.stage.clone(),
-            if i.class.is_empty() { "unclassified".to_owned() } else { i.class.clone() },
+            if i.class.is_empty() {
+                "unclassified".to_owned()
+            } else {
+                i.class.clone()
+            },
             i.severity.clone(),
             time(i.opened_at_ms),
             i.subject.clone(),
@@ -67,16 +94,32 @@ fn show(cli: &Cli, i: &wire::Incident) {
         return;
     }
     output::line(&format!("{}  {}", i.incident, i.title));
-    let class = if i.class.is_empty() { "not classified yet" } else { &i.class };
-    output::line(&format!("stage {}, class {class}, severity {}", i.stage, or_dash(&i.severity)));
-    output::line(&format!("opened {} UTC; earliest possible compromise {}", time(i.opened_at_ms), time(i.compromised_since_ms)));
+    let class = if i.class.is_empty() {
+        "not classified yet"
+    } else {
+        &i.class
+    };
+    output::line(&format!(
+        "stage {}, class {class}, severity {}",
+        i.stage,
+        or_dash(&i.severity)
+    ));
+    output::line(&format!(
+        "opened {} UTC; earliest possible compromise {}",
+        time(i.opened_at_ms),
+        time(i.compromised_since_ms)
+    ));
     for target in &i.targets {
         let state = match target.actual_ms {
             -1 => "running".to_owned(),
             ms if ms <= target.target_ms => format!("{} (met)", span(ms)),
             ms => format!("{} (MISSED)", span(ms)),
         };
-        output::line(&format!("  {:<8} target {:<12} actual {state}", target.name, span(target.target_ms)));
+        output::line(&format!(
+            "  {:<8} target {:<12} actual {state}",
+            target.name,
+            span(target.target_ms)
+        ));
     }
     output::line("signals:");
     for s in &i.signals {
@@ -93,7 +136,12 @@ fn show(cli: &Cli, i: &wire::Incident) {
     }
     output::line("timeline (UTC):");
     for entry in &i.timeline {
-        output::line(&format!("  {}  {:<22} {}", time(entry.at_ms), entry.actor, entry.text));
+        output::line(&format!(
+            "  {}  {:<22} {}",
+            time(entry.at_ms),
+            entry.actor,
+            entry.text
+        ));
     }
 }
 

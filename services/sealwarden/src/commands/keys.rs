@@ -15,7 +15,12 @@ pub(crate) async fn run(cli: &Cli, what: &Keys) -> Answer {
 }
 
 async fn list(cli: &Cli) -> Answer {
-    let status = client(cli)?.sealing().await?.status(StatusRequest {}).await?.into_inner();
+    let status = client(cli)?
+        .sealing()
+        .await?
+        .status(StatusRequest {})
+        .await?
+        .into_inner();
     if cli.json {
         let keys: Vec<_> = status
             .keys
@@ -27,9 +32,27 @@ async fn list(cli: &Cli) -> Answer {
         output::json(&json!({ "keys": keys }));
         return Ok(Ending::Good);
     }
-    let mut rows = vec![["KEY", "PURPOSE", "STATE", "PROVIDER", "CREATED (UTC)", "VERIFIER KEY"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        [
+            "KEY",
+            "PURPOSE",
+            "STATE",
+            "PROVIDER",
+            "CREATED (UTC)",
+            "VERIFIER KEY",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    ];
     rows.extend(status.keys.iter().map(|k| {
-        vec![k.key_id.clone(), k.purpose.clone(), k.state.clone(), k.provider.clone(), time(k.created_at_ms), k.vkey.clone()]
+        vec![
+            k.key_id.clone(),
+            k.purpose.clone(),
+            k.state.clone(),
+            k.provider.clone(),
+            time(k.created_at_ms),
+            k.vkey.clone(),
+        ]
     }));
     output::table(&rows);
     Ok(Ending::Good)

@@ -22,7 +22,11 @@ fn check(cli: &Cli, dir: Option<PathBuf>) -> Answer {
         Some(dir) => dir,
         None => Installation::open(&cli.data)
             .map(|i| i.data.join("plan"))
-            .map_err(|e| Failure::usage(format!("{e:#}; or name the plan's folder: sealwarden plan check DIR")))?,
+            .map_err(|e| {
+                Failure::usage(format!(
+                    "{e:#}; or name the plan's folder: sealwarden plan check DIR"
+                ))
+            })?,
     };
     let files = plan::read_files(&dir).map_err(|e| Failure::usage(format!("{e:#}")))?;
     let (findings, runbooks) = match plan::parse(&files) {
@@ -42,12 +46,23 @@ fn check(cli: &Cli, dir: Option<PathBuf>) -> Answer {
         let warnings = findings.len() - errors;
         let runbooks: Vec<String> = runbooks;
         if errors == 0 {
-            output::line(&format!("{}: good; runbooks: {}; {warnings} warnings", dir.display(), runbooks.join(", ")));
+            output::line(&format!(
+                "{}: good; runbooks: {}; {warnings} warnings",
+                dir.display(),
+                runbooks.join(", ")
+            ));
         } else {
-            output::line(&format!("{}: {errors} errors, {warnings} warnings", dir.display()));
+            output::line(&format!(
+                "{}: {errors} errors, {warnings} warnings",
+                dir.display()
+            ));
         }
     }
-    Ok(if errors == 0 { Ending::Good } else { Ending::Negative })
+    Ok(if errors == 0 {
+        Ending::Good
+    } else {
+        Ending::Negative
+    })
 }
 
 fn document(f: &Finding) -> serde_json::Value {

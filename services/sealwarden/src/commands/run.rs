@@ -12,7 +12,11 @@ pub(crate) async fn run(cli: &Cli, what: &Run) -> Answer {
     let mut runs = client(cli)?.runs().await?;
     match what {
         Run::List { open } => {
-            let list = runs.list(wire::ListRequest { open_only: *open }).await?.into_inner().runs;
+            let list = runs
+                .list(wire::ListRequest { open_only: *open })
+                .await?
+                .into_inner()
+                .runs;
             if cli.json {
                 output::json(&json!({ "runs": list.iter().map(document).collect::<Vec<_>>() }));
             } else if list.is_empty() {
@@ -21,13 +25,22 @@ pub(crate) async fn run(cli: &Cli, what: &Run) -> Answer {
                 let head = ["RUN", "STATE", "RUNBOOK", "INCIDENT", "STARTED (UTC)"];
                 let mut rows = vec![head.map(str::to_owned).to_vec()];
                 rows.extend(list.iter().map(|r| {
-                    vec![r.run.clone(), r.state.clone(), r.runbook.clone(), r.incident.clone(), time(r.started_at_ms)]
+                    vec![
+                        r.run.clone(),
+                        r.state.clone(),
+                        r.runbook.clone(),
+                        r.incident.clone(),
+                        time(r.started_at_ms),
+                    ]
                 }));
                 output::table(&rows);
             }
         }
         Run::Show { id } => {
-            let run = runs.show(wire::ShowRequest { run: id.clone() }).await?.into_inner();
+            let run = runs
+                .show(wire::ShowRequest { run: id.clone() })
+                .await?
+                .into_inner();
             if cli.json {
                 output::json(&document(&run));
             } else {
@@ -39,23 +52,53 @@ pub(crate) async fn run(cli: &Cli, what: &Run) -> Answer {
 }
 
 fn show(run: &wire::Run) {
-    output::line(&format!("{}  runbook {} for incident {}", run.run, run.runbook, run.incident));
-    let reason = if run.reason.is_empty() { String::new() } else { format!(": {}", run.reason) };
+    output::line(&format!(
+        "{}  runbook {} for incident {}",
+        run.run, run.runbook, run.incident
+    ));
+    let reason = if run.reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", run.reason)
+    };
     output::line(&format!("{}{reason}", run.state));
-    output::line(&format!("pinned to sha256:{}; started {} UTC", run.runbook_digest, time(run.started_at_ms)));
+    output::line(&format!(
+        "pinned to sha256:{}; started {} UTC",
+        run.runbook_digest,
+        time(run.started_at_ms)
+    ));
     if !run.requesters.is_empty() {
-        output::line(&format!("cannot approve (they asked for it): {}", run.requesters.join(", ")));
+        output::line(&format!(
+            "cannot approve (they asked for it): {}",
+            run.requesters.join(", ")
+        ));
     }
     for step in &run.steps {
         output::line("");
-        output::line(&format!("{:<18} {:<17} {}", step.step, step.state, step.title));
+        output::line(&format!(
+            "{:<18} {:<17} {}",
+            step.step, step.state, step.title
+        ));
         if !step.quorum.is_empty() {
-            let missing = if step.missing.is_empty() { "met".to_owned() } else { format!("missing {}", step.missing) };
+            let missing = if step.missing.is_empty() {
+                "met".to_owned()
+            } else {
+                format!("missing {}", step.missing)
+            };
             output::line(&format!("  quorum {} ({missing})", step.quorum));
         }
         for a in &step.approvals {
-            let word = if a.refused.is_empty() { a.decision.clone() } else { format!("{} REFUSED: {}", a.decision, a.refused) };
-            output::line(&format!("  {}  {} ({}) {word}", time(a.at_ms), a.person, a.roles.join(", ")));
+            let word = if a.refused.is_empty() {
+                a.decision.clone()
+            } else {
+                format!("{} REFUSED: {}", a.decision, a.refused)
+            };
+            output::line(&format!(
+                "  {}  {} ({}) {word}",
+                time(a.at_ms),
+                a.person,
+                a.roles.join(", ")
+            ));
         }
         if !step.progress.is_empty() && step.ended_at_ms == 0 {
             output::line(&format!("  {}", step.progress));
@@ -75,7 +118,11 @@ fn show(run: &wire::Run) {
         .collect();
     if !waiting.is_empty() {
         output::line("");
-        output::line(&format!("waits for people: {}; sign with: sealwarden approve {} STEP --as NAME", waiting.join(", "), run.run));
+        output::line(&format!(
+            "waits for people: {}; sign with: sealwarden approve {} STEP --as NAME",
+            waiting.join(", "),
+            run.run
+        ));
     }
 }
 

@@ -11,11 +11,18 @@ use crate::output;
 
 pub(crate) fn run(cli: &Cli, what: &Runbook) -> Answer {
     match what {
-        Runbook::Show { name, plan: folder, mermaid } => {
+        Runbook::Show {
+            name,
+            plan: folder,
+            mermaid,
+        } => {
             let plan = plan_of(cli, folder.as_deref())?;
             let runbook = plan.runbook(name).ok_or_else(|| {
                 let known: Vec<&str> = plan.runbooks().keys().map(String::as_str).collect();
-                Failure::usage(format!("the plan has no runbook {name:?}; it has: {}", known.join(", ")))
+                Failure::usage(format!(
+                    "the plan has no runbook {name:?}; it has: {}",
+                    known.join(", ")
+                ))
             })?;
             if cli.json {
                 output::json(&json!({

@@ -6,7 +6,9 @@ use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 use indicatif::ProgressBar;
 use sealwarden_seal::seal::Seal as SealFile;
-use sealwarden_wire::seal::v1::{GetSealRequest, SealRequest, SealResponse, Stage, sealing_client::SealingClient};
+use sealwarden_wire::seal::v1::{
+    GetSealRequest, SealRequest, SealResponse, Stage, sealing_client::SealingClient,
+};
 use serde_json::json;
 
 use super::verify::{beside, digest_of};
@@ -14,7 +16,7 @@ use super::{Answer, client};
 use crate::cli::{Cli, Seal, WaitStage};
 use crate::client::Traced;
 use crate::failure::{Ending, Failure};
-use crate::host::installation::write_durably;
+use crate::host::installation::write_public;
 use crate::output;
 
 /// Files that are hashed and sealed at once; the server puts them into shared batches.
@@ -63,15 +65,21 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
             Err(e) => json!({ "file": file, "error": e.message() }),
         })
         .collect();
-    let unmet = results.iter().any(|(_, r)| {
-        matches!(r, Ok(d) if d.state == "sealed" && args.wait == WaitStage::Witnessed)
-    });
+    let unmet = results.iter().any(
+        |(_, r)| matches!(r, Ok(d) if d.state == "sealed" && args.wait == WaitStage::Witnessed),
+    );
     if cli.json {
         output::json(&json!({ "seals": documents }));
     } else {
         for (file, result) in results.iter() {
             match result {
-                Ok(d) => output::line(&format!("{}: {} as {} #{}", d.seal.display(), d.state, d.origin, d.index)),
+                Ok(d) => output::line(&format!(
+                    "{}: {} as {} #{}",
+                    d.seal.display(),
+                    d.state,
+                    d.origin,
+                    d.index
+                )),
                 Err(e) => output::complain(&format!("error: {}: {}", file.display(), e.message())),
             }
         }
@@ -84,14 +92,20 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
         return match result {
             // Each file's error was told; the first decides the exit code.
             Err(e) if total == 1 || failures == total => {
-                if cli.json || total > 1 { Err(e.told(failures, total)) } else { Err(e) }
+                if cli.json || total > 1 {
+                    Err(e.told(failures, total))
+                } else {
+                    Err(e)
+                }
             }
             Err(e) => Err(e.told(failures, total)),
             Ok(_) => Ok(Ending::Negative),
         };
     }
     if unmet {
-        output::complain("warning: sealed, but not every seal reached the witnesses in time; run `sealwarden seal --renew` on them later");
+        output::complain(
+            "warning: sealed, but not every seal reached the witnesses in time; run `sealwarden seal --renew` on them later",
+        );
         return Ok(Ending::Negative);
     }
     Ok(Ending::Good)
@@ -117,10 +131,16 @@ async fn one(mut client: SealingClient<Traced>, args: &Seal, file: &Path) -> Res
             });
         }
         if !args.force {
-            return Err(Failure::usage(format!("{} is the seal of other content; --force replaces it", target.display())));
+            return Err(Failure::usage(format!(
+                "{} is the seal of other content; --force replaces it",
+                target.display()
+            )));
         }
     } else if args.renew {
-        return Err(Failure::usage(format!("{} does not exist; there is nothing to renew", target.display())));
+        return Err(Failure::usage(format!(
+            "{} does not exist; there is nothing to renew",
+            target.display()
+        )));
     }
     let request = SealRequest {
         digest_algorithm: "sha-256".to_owned(),
@@ -146,15 +166,28 @@ async fn renew(
     digest: [u8; 32],
 ) -> Result<Done, Failure> {
     if present.record.digest != digest {
-        return Err(Failure::usage(format!("{} is the seal of other content than {}", target.display(), file.display())));
+        return Err(Failure::usage(format!(
+            "{} is the seal of other content than {}",
+            target.display(),
+            file.display()
+        )));
     }
-    let origin = present.checkpoint().map_err(|e| Failure::usage(e.to_string()))?.origin;
-    let request = GetSealRequest { origin, index: present.index, follow: true };
+    let origin = present
+        .checkpoint()
+        .map_err(|e| Failure::usage(e.to_string()))?
+        .origin;
+    let request = GetSealRequest {
+        origin,
+        index: present.index,
+        follow: true,
+    };
     let answer = client.get_seal(request).await?.into_inner();
     let renewed = SealFile::parse(&answer.seal)
         .map_err(|e| Failure::refused(format!("the server's answer is not a seal: {e}")))?;
     if renewed.record.digest != digest {
-        return Err(Failure::refused("the server answered with the seal of another document"));
+        return Err(Failure::refused(
+            "the server answered with the seal of another document",
+        ));
     }
     if answer.stage() == Stage::Sealed && args.wait == WaitStage::Witnessed {
         return write(file, target.to_owned(), answer, "sealed");
@@ -162,9 +195,20 @@ async fn renew(
     write(file, target.to_owned(), answer, "renewed")
 }
 
-fn write(file: &Path, target: PathBuf, answer: SealResponse, state: &'static str) -> Result<Done, Failure> {
-    write_durably(&target, &answer.seal)?;
-    Ok(Done { file: file.to_owned(), seal: target, origin: answer.origin, index: answer.index, state })
+fn write(
+    file: &Path,
+    target: PathBuf,
+    answer: SealResponse,
+    state: &'static str,
+) -> Result<Done, Failure> {
+    write_public(&target, &answer.seal)?;
+    Ok(Done {
+        file: file.to_owned(),
+        seal: target,
+        origin: answer.origin,
+        index: answer.index,
+        state,
+    })
 }
 
 fn state(answer: &SealResponse) -> &'static str {
@@ -185,10 +229,16 @@ fn wait(args: &Seal) -> Stage {
 fn present(target: &Path) -> Result<Option<SealFile>, Failure> {
     match std::fs::read(target) {
         Ok(bytes) => SealFile::parse(&bytes).map(Some).map_err(|e| {
-            Failure::usage(format!("{} is there and is not a seal ({e}); remove it or use --out", target.display()))
+            Failure::usage(format!(
+                "{} is there and is not a seal ({e}); remove it or use --out",
+                target.display()
+            ))
         }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Failure::usage(format!("cannot read {}: {e}", target.display()))),
+        Err(e) => Err(Failure::usage(format!(
+            "cannot read {}: {e}",
+            target.display()
+        ))),
     }
 }
 
@@ -202,7 +252,9 @@ fn target(args: &Seal, file: &Path) -> Result<PathBuf, Failure> {
             std::fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
             Ok(out.join(beside(Path::new(name))))
         }
-        None if file.as_os_str() == "-" => Err(Failure::usage("say where the seal of standard input goes: --out FILE")),
+        None if file.as_os_str() == "-" => Err(Failure::usage(
+            "say where the seal of standard input goes: --out FILE",
+        )),
         None => Ok(beside(file)),
     }
 }
@@ -215,7 +267,9 @@ fn files(args: &Seal) -> Result<Vec<PathBuf>, Failure> {
         files.extend(text.lines().filter(|l| !l.is_empty()).map(PathBuf::from));
     }
     if files.is_empty() {
-        return Err(Failure::usage("name at least one file, or `-` for standard input"));
+        return Err(Failure::usage(
+            "name at least one file, or `-` for standard input",
+        ));
     }
     Ok(files)
 }

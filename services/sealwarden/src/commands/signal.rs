@@ -16,15 +16,26 @@ pub(crate) async fn run(cli: &Cli, args: &Signal) -> Answer {
     let client = client(cli)?;
     let checkpoint = match &args.checkpoint {
         Some(path) => {
-            let size = path.metadata().map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?.len();
+            let size = path
+                .metadata()
+                .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?
+                .len();
             if size > MAX_CHECKPOINT {
-                return Err(Failure::usage(format!("{} has {size} bytes; a checkpoint has at most {MAX_CHECKPOINT}", path.display())));
+                return Err(Failure::usage(format!(
+                    "{} has {size} bytes; a checkpoint has at most {MAX_CHECKPOINT}",
+                    path.display()
+                )));
             }
             std::fs::read(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?
         }
         None => Vec::new(),
     };
-    let status = client.sealing().await?.status(StatusRequest {}).await?.into_inner();
+    let status = client
+        .sealing()
+        .await?
+        .status(StatusRequest {})
+        .await?
+        .into_inner();
     let request = ReportRequest {
         class: args.class.clone(),
         log: status.log,
@@ -38,17 +49,30 @@ pub(crate) async fn run(cli: &Cli, args: &Signal) -> Answer {
         checkpoint: checkpoint.into(),
         request_id: uuid::Uuid::new_v4().to_string(),
     };
-    let answer = client.incidents().await?.report(request).await?.into_inner();
+    let answer = client
+        .incidents()
+        .await?
+        .report(request)
+        .await?
+        .into_inner();
     if cli.json {
-        output::json(&json!({ "signal": answer.signal, "incident": answer.incident, "proven": answer.proven }));
+        output::json(
+            &json!({ "signal": answer.signal, "incident": answer.incident, "proven": answer.proven }),
+        );
     } else {
         let word = if answer.proven {
             "it proves itself: signing is held"
         } else {
             "it does not prove itself: a person classifies the incident"
         };
-        output::line(&format!("signal {} belongs to incident {}; {word}", answer.signal, answer.incident));
-        output::line(&format!("next: sealwarden incident show {}", answer.incident));
+        output::line(&format!(
+            "signal {} belongs to incident {}; {word}",
+            answer.signal, answer.incident
+        ));
+        output::line(&format!(
+            "next: sealwarden incident show {}",
+            answer.incident
+        ));
     }
     Ok(Ending::Good)
 }

@@ -11,9 +11,18 @@ use crate::output;
 
 pub(crate) async fn run(cli: &Cli) -> Answer {
     let client = client(cli)?;
-    let control = client.control().await?.status(StatusRequest {}).await?.into_inner();
+    let control = client
+        .control()
+        .await?
+        .status(StatusRequest {})
+        .await?
+        .into_inner();
     let sealing = match client.sealing().await {
-        Ok(mut sealing) => sealing.status(seal::StatusRequest {}).await.map(tonic::Response::into_inner).ok(),
+        Ok(mut sealing) => sealing
+            .status(seal::StatusRequest {})
+            .await
+            .map(tonic::Response::into_inner)
+            .ok(),
         Err(_) => None,
     };
     if cli.json {
@@ -36,17 +45,37 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
         }));
         return Ok(Ending::Good);
     }
-    output::line(&format!("installation {} ({}), trust bundle version {}", control.installation, control.environment, control.trust_version));
+    output::line(&format!(
+        "installation {} ({}), trust bundle version {}",
+        control.installation, control.environment, control.trust_version
+    ));
     match &sealing {
         Some(s) => {
-            let reason = if s.reason.is_empty() { String::new() } else { format!(": {}", s.reason) };
-            output::line(&format!("sealing {} into {} ({} seals), mode {}{reason}", s.node, s.origin, s.size, s.mode));
+            let reason = if s.reason.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", s.reason)
+            };
+            output::line(&format!(
+                "sealing {} into {} ({} seals), mode {}{reason}",
+                s.node, s.origin, s.size, s.mode
+            ));
         }
         None => output::line("sealing does not answer"),
     }
-    output::line(&format!("{} open incidents, {} open runs", control.open_incidents, control.open_runs));
+    output::line(&format!(
+        "{} open incidents, {} open runs",
+        control.open_incidents, control.open_runs
+    ));
     let mut rows = vec![["NODE", "ROLE", "GRPC", "HTTP"].map(str::to_owned).to_vec()];
-    rows.extend(control.nodes.iter().map(|n| vec![n.node.clone(), n.role.clone(), n.grpc_url.clone(), n.http_url.clone()]));
+    rows.extend(control.nodes.iter().map(|n| {
+        vec![
+            n.node.clone(),
+            n.role.clone(),
+            n.grpc_url.clone(),
+            n.http_url.clone(),
+        ]
+    }));
     output::table(&rows);
     Ok(Ending::Good)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Answer, client};
 use crate::cli::{Cli, Trust};
 use crate::failure::{Ending, Failure};
-use crate::host::installation::write_durably;
+use crate::host::installation::write_public;
 use crate::{output, trust_seen};
 
 /// Largest bundle file that is read, bytes.
@@ -31,7 +31,12 @@ pub(crate) async fn run(cli: &Cli, what: &Trust) -> Answer {
 }
 
 async fn fetch(cli: &Cli) -> Result<Vec<u8>, Failure> {
-    let answer = client(cli)?.verification().await?.get_trust(GetTrustRequest {}).await?.into_inner();
+    let answer = client(cli)?
+        .verification()
+        .await?
+        .get_trust(GetTrustRequest {})
+        .await?
+        .into_inner();
     Ok(answer.bundle.to_vec())
 }
 
@@ -42,13 +47,24 @@ async fn export(cli: &Cli, out: Option<&Path>) -> Answer {
         output::line(&String::from_utf8_lossy(&bytes));
         return Ok(Ending::Good);
     };
-    write_durably(out, &bytes)?;
+    write_public(out, &bytes)?;
     let payload = bundle.payload();
     if cli.json {
-        output::json(&json!({ "file": out, "installation": payload.installation, "version": payload.version, "expires": payload.expires.to_string() }));
+        output::json(
+            &json!({ "file": out, "installation": payload.installation, "version": payload.version, "expires": payload.expires.to_string() }),
+        );
     } else {
-        output::line(&format!("{}: trust bundle version {} of {}, good until {}", out.display(), payload.version, payload.installation, payload.expires));
-        output::line(&format!("compare its roots by another way: {}", bundle.roots_digest()));
+        output::line(&format!(
+            "{}: trust bundle version {} of {}, good until {}",
+            out.display(),
+            payload.version,
+            payload.installation,
+            payload.expires
+        ));
+        output::line(&format!(
+            "compare its roots by another way: {}",
+            bundle.roots_digest()
+        ));
     }
     Ok(Ending::Good)
 }
@@ -62,17 +78,42 @@ fn show(cli: &Cli, bundle: &VerifiedBundle) {
         }));
         return;
     }
-    output::line(&format!("installation {} ({}), version {}", payload.installation, payload.environment.as_str(), payload.version));
-    output::line(&format!("issued {}, expires {}", payload.issued, payload.expires));
-    output::line(&format!("roots: {} of {} keys must sign; digest {}", payload.roots.threshold, payload.roots.keys.len(), bundle.roots_digest()));
+    output::line(&format!(
+        "installation {} ({}), version {}",
+        payload.installation,
+        payload.environment.as_str(),
+        payload.version
+    ));
+    output::line(&format!(
+        "issued {}, expires {}",
+        payload.issued, payload.expires
+    ));
+    output::line(&format!(
+        "roots: {} of {} keys must sign; digest {}",
+        payload.roots.threshold,
+        payload.roots.keys.len(),
+        bundle.roots_digest()
+    ));
     for (origin, log) in bundle.logs() {
-        let since = log.compromised_since.map_or_else(String::new, |t| format!(", key possibly compromised since {t}"));
-        let successor = log.entry.successor.as_ref().map_or_else(String::new, |s| format!(", succeeded by {s}"));
-        output::line(&format!("log {origin}: {}{since}{successor}", state(log.entry.state)));
+        let since = log.compromised_since.map_or_else(String::new, |t| {
+            format!(", key possibly compromised since {t}")
+        });
+        let successor = log
+            .entry
+            .successor
+            .as_ref()
+            .map_or_else(String::new, |s| format!(", succeeded by {s}"));
+        output::line(&format!(
+            "log {origin}: {}{since}{successor}",
+            state(log.entry.state)
+        ));
     }
     for w in bundle.witnesses() {
         let kind = if w.local { "local" } else { "outside" };
-        output::line(&format!("witness {} of {} ({kind}); {} of all must cosign", w.name, w.operator, payload.quorum.count));
+        output::line(&format!(
+            "witness {} of {} ({kind}); {} of all must cosign",
+            w.name, w.operator, payload.quorum.count
+        ));
     }
 }
 
@@ -81,7 +122,10 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> 
     let usage = |e: std::io::Error| Failure::usage(format!("{}: {e}", path.display()));
     let size = path.metadata().map_err(usage)?.len();
     if size > limit {
-        return Err(Failure::usage(format!("{} has {size} bytes; at most {limit} are read", path.display())));
+        return Err(Failure::usage(format!(
+            "{} has {size} bytes; at most {limit} are read",
+            path.display()
+        )));
     }
     std::fs::read(path).map_err(usage)
 }

@@ -15,7 +15,9 @@ use crate::host::start::{Options, Started, start, trial_people};
 use crate::output;
 
 pub(crate) async fn up(cli: &Cli, args: &Up) -> Answer {
-    let roles = Role::ALL.map(|role| (role, format!("{}-1", role.as_str()))).to_vec();
+    let roles = Role::ALL
+        .map(|role| (role, format!("{}-1", role.as_str())))
+        .to_vec();
     host(cli, &args.hosting, roles, "sealwarden").await
 }
 
@@ -27,9 +29,14 @@ pub(crate) async fn serve(cli: &Cli, args: &Serve) -> Answer {
         RoleName::RunbookExecutor => Role::RunbookExecutor,
     };
     if args.hosting.nats.is_none() {
-        return Err(Failure::usage("a single service talks to the others over NATS: name the server with --nats nats://HOST:PORT, or run all services with `sealwarden up`"));
+        return Err(Failure::usage(
+            "a single service talks to the others over NATS: name the server with --nats nats://HOST:PORT, or run all services with `sealwarden up`",
+        ));
     }
-    let name = args.node.clone().unwrap_or_else(|| format!("{}-1", role.as_str()));
+    let name = args
+        .node
+        .clone()
+        .unwrap_or_else(|| format!("{}-1", role.as_str()));
     host(cli, &args.hosting, vec![(role, name)], role.as_str()).await
 }
 
@@ -39,7 +46,8 @@ async fn host(cli: &Cli, hosting: &Hosting, roles: Vec<(Role, String)>, service:
         json_logs: hosting.log_json,
         log_filter: std::env::var("SEALWARDEN_LOG").unwrap_or_else(|_| "info".to_owned()),
     };
-    let guard = sealwarden_telemetry::init(&telemetry).map_err(|e| Failure::usage(e.to_string()))?;
+    let guard =
+        sealwarden_telemetry::init(&telemetry).map_err(|e| Failure::usage(e.to_string()))?;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let stop = async {

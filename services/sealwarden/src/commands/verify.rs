@@ -46,13 +46,32 @@ fn show(file: &Path, verdict: &str, document: &Value) {
     }
     for w in document["witnesses"].as_array().into_iter().flatten() {
         let text = |name: &str| w[name].as_str().unwrap_or_default().to_owned();
-        let kind = if w["local"].as_bool() == Some(true) { "local" } else { "outside" };
-        output::line(&format!("  witness:   {} of {} ({kind}), {}", text("name"), text("operator"), text("time")));
+        let kind = if w["local"].as_bool() == Some(true) {
+            "local"
+        } else {
+            "outside"
+        };
+        output::line(&format!(
+            "  witness:   {} of {} ({kind}), {}",
+            text("name"),
+            text("operator"),
+            text("time")
+        ));
     }
-    output::line(&format!("  trust:     bundle version {} of {}", document["trust_version"], document["trust_issued"].as_str().unwrap_or("-")));
+    output::line(&format!(
+        "  trust:     bundle version {} of {}",
+        document["trust_version"],
+        document["trust_issued"].as_str().unwrap_or("-")
+    ));
 }
 
-fn offline(cli: &Cli, args: &Verify, file: &Path, seal: &[u8], digest: [u8; 32]) -> Result<Value, Failure> {
+fn offline(
+    cli: &Cli,
+    args: &Verify,
+    file: &Path,
+    seal: &[u8],
+    digest: [u8; 32],
+) -> Result<Value, Failure> {
     let bytes = trust::read_limited(file, trust::MAX_BUNDLE)?;
     let anchors = args.roots.as_deref().map(read_roots).transpose()?;
     let bundle = trust_seen::open(&bytes, &cli.data, anchors.as_ref())?;
@@ -65,9 +84,23 @@ fn offline(cli: &Cli, args: &Verify, file: &Path, seal: &[u8], digest: [u8; 32])
 }
 
 async fn online(cli: &Cli, seal: Vec<u8>, digest: [u8; 32]) -> Result<Value, Failure> {
-    let request = VerifyRequest { seal: seal.into(), digest: digest.to_vec().into() };
-    let answer = client(cli)?.verification().await?.verify(request).await?.into_inner();
-    let or_none = |text: String| if text.is_empty() { Value::Null } else { Value::String(text) };
+    let request = VerifyRequest {
+        seal: seal.into(),
+        digest: digest.to_vec().into(),
+    };
+    let answer = client(cli)?
+        .verification()
+        .await?
+        .verify(request)
+        .await?
+        .into_inner();
+    let or_none = |text: String| {
+        if text.is_empty() {
+            Value::Null
+        } else {
+            Value::String(text)
+        }
+    };
     let has_place = !answer.origin.is_empty();
     Ok(json!({
         "verdict": answer.verdict, "reason": answer.reason, "origin": or_none(answer.origin),
@@ -80,19 +113,34 @@ async fn online(cli: &Cli, seal: Vec<u8>, digest: [u8; 32]) -> Result<Value, Fai
 
 fn read_roots(path: &Path) -> Result<Roots, Failure> {
     let bytes = trust::read_limited(path, 64 * 1024)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("{} is not a list of SSH public keys", path.display())))?;
-    let keys: Vec<String> =
-        text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect();
-    let roots = Roots { threshold: u32::try_from(keys.len()).unwrap_or(u32::MAX), keys };
-    roots.validate().map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Failure::usage(format!(
+            "{} is not a list of SSH public keys",
+            path.display()
+        ))
+    })?;
+    let keys: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    let roots = Roots {
+        threshold: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+        keys,
+    };
+    roots
+        .validate()
+        .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
     Ok(roots)
 }
 
 fn seal_path(args: &Verify) -> Result<PathBuf, Failure> {
     match &args.seal {
         Some(path) => Ok(path.clone()),
-        None if args.file.as_os_str() == "-" => Err(Failure::usage("standard input has no seal beside it; name one with --seal")),
+        None if args.file.as_os_str() == "-" => Err(Failure::usage(
+            "standard input has no seal beside it; name one with --seal",
+        )),
         None => Ok(beside(&args.file)),
     }
 }
@@ -107,11 +155,20 @@ pub(crate) fn beside(file: &Path) -> PathBuf {
 /// Reads a seal, and one byte more than a seal may have, so that the verdict can say that it is too large.
 fn read_seal(path: &Path) -> Result<Vec<u8>, Failure> {
     let usage = |e: io::Error| {
-        Failure::usage(format!("cannot read the seal {}: {e}; name it with --seal, or seal the file with `sealwarden seal`", path.display()))
+        Failure::usage(format!(
+            "cannot read the seal {}: {e}; name it with --seal, or seal the file with `sealwarden seal`",
+            path.display()
+        ))
     };
     let mut bytes = Vec::new();
-    let limit = u64::try_from(MAX_SEAL_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path).map_err(usage)?.take(limit).read_to_end(&mut bytes).map_err(usage)?;
+    let limit = u64::try_from(MAX_SEAL_BYTES)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    File::open(path)
+        .map_err(usage)?
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(usage)?;
     Ok(bytes)
 }
 

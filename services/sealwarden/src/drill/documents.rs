@@ -11,7 +11,7 @@ use sealwarden_wire::verify::v1::GetTrustRequest;
 use crate::client::Client;
 use crate::commands::verify::{beside, digest_of};
 use crate::failure::Failure;
-use crate::host::installation::write_durably;
+use crate::host::installation::write_public;
 use crate::host::plan;
 use crate::trust_seen;
 
@@ -49,7 +49,9 @@ pub(crate) fn collect(dir: Option<&Path>, sandbox: &Path) -> anyhow::Result<Vec<
             walk(Path::new("runbooks"), here, &mut found)?;
         }
         None => found.extend(
-            plan::shipped_files().iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())),
+            plan::shipped_files()
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())),
         ),
     }
     if found.is_empty() {
@@ -65,7 +67,14 @@ pub(crate) fn collect(dir: Option<&Path>, sandbox: &Path) -> anyhow::Result<Vec<
             }
             std::fs::write(&path, bytes).with_context(|| format!("copying {name}"))?;
             let blank = String::new();
-            Ok(Document { name, path, before: blank.clone(), first_seal_after: blank.clone(), after: blank.clone(), reason: blank })
+            Ok(Document {
+                name,
+                path,
+                before: blank.clone(),
+                first_seal_after: blank.clone(),
+                after: blank.clone(),
+                reason: blank,
+            })
         })
         .collect()
 }
@@ -79,10 +88,18 @@ fn walk(dir: &Path, base: &Path, found: &mut Vec<(String, Vec<u8>)>) -> anyhow::
             walk(&path, base, found)?;
         } else if path.is_file() && !is_seal {
             if found.len() >= MAX_FILES {
-                bail!("{} holds more than {MAX_FILES} files; name a smaller folder", base.display());
+                bail!(
+                    "{} holds more than {MAX_FILES} files; name a smaller folder",
+                    base.display()
+                );
             }
-            let name = path.strip_prefix(base).unwrap_or(&path).to_string_lossy().into_owned();
-            let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            let name = path
+                .strip_prefix(base)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .into_owned();
+            let bytes =
+                std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
             found.push((name, bytes));
         }
     }
@@ -108,7 +125,7 @@ pub(crate) async fn seal_all(client: &Client, documents: &[Document]) -> Result<
                     policy: String::new(),
                 };
                 let answer = sealing.seal(request).await?.into_inner();
-                write_durably(&beside(&document.path), &answer.seal)?;
+                write_public(&beside(&document.path), &answer.seal)?;
                 Ok::<String, Failure>(answer.origin)
             }
         });
@@ -121,12 +138,20 @@ pub(crate) async fn seal_all(client: &Client, documents: &[Document]) -> Result<
 
 /// The present trust bundle, opened as an offline verifier would.
 pub(crate) async fn trust(client: &Client, data: &Path) -> Result<VerifiedBundle, Failure> {
-    let answer = client.verification().await?.get_trust(GetTrustRequest {}).await?.into_inner();
+    let answer = client
+        .verification()
+        .await?
+        .get_trust(GetTrustRequest {})
+        .await?
+        .into_inner();
     trust_seen::open(&answer.bundle, data, None)
 }
 
 /// The verdict on a document and the seal file beside it, offline.
-pub(crate) fn verdict_of(document: &Document, bundle: &VerifiedBundle) -> Result<(String, String), Failure> {
+pub(crate) fn verdict_of(
+    document: &Document,
+    bundle: &VerifiedBundle,
+) -> Result<(String, String), Failure> {
     let seal = std::fs::read(beside(&document.path)).context("reading a seal")?;
     let digest = digest_of(&document.path)?;
     let now_ms = jiff::Timestamp::now().as_millisecond();
@@ -140,8 +165,17 @@ pub(crate) async fn renew(client: &Client, document: &Document) -> Result<(), Fa
     let bytes = std::fs::read(&path).context("reading a seal")?;
     let seal = sealwarden_seal::seal::Seal::parse(&bytes).context("parsing a seal")?;
     let origin = seal.checkpoint().context("parsing a seal")?.origin;
-    let request = GetSealRequest { origin, index: seal.index, follow: true };
-    let answer = client.sealing().await?.get_seal(request).await?.into_inner();
-    write_durably(&path, &answer.seal)?;
+    let request = GetSealRequest {
+        origin,
+        index: seal.index,
+        follow: true,
+    };
+    let answer = client
+        .sealing()
+        .await?
+        .get_seal(request)
+        .await?
+        .into_inner();
+    write_public(&path, &answer.seal)?;
     Ok(())
 }

@@ -21,9 +21,14 @@ const BOUND: Duration = Duration::from_mins(5);
 
 pub(crate) async fn run(json: bool, args: &Drill) -> Answer {
     let narrator = Narrator { quiet: json };
-    let log_filter = std::env::var("SEALWARDEN_LOG").unwrap_or_else(|_| "error".to_owned());
-    let telemetry = sealwarden_telemetry::TelemetryConfig { service: "drill".to_owned(), json_logs: false, log_filter };
-    let guard = sealwarden_telemetry::init(&telemetry).map_err(|e| Failure::usage(e.to_string()))?;
+    let log_filter = std::env::var("SEALWARDEN_LOG").unwrap_or_else(|_| "off".to_owned()); // the story tells what the log lines would
+    let telemetry = sealwarden_telemetry::TelemetryConfig {
+        service: "drill".to_owned(),
+        json_logs: false,
+        log_filter,
+    };
+    let guard =
+        sealwarden_telemetry::init(&telemetry).map_err(|e| Failure::usage(e.to_string()))?;
     narrator.say("Drill key-compromise: the real services and the real runbook in a sandbox; people are played, signatures are not.");
     let sandbox = Sandbox::start(args.keep.as_deref(), args.nats.clone())
         .await
@@ -31,11 +36,19 @@ pub(crate) async fn run(json: bool, args: &Drill) -> Answer {
     let result = tokio::time::timeout(BOUND, play(narrator, args, &sandbox)).await;
     narrator.say("");
     if args.keep.is_some() {
-        narrator.say(&format!("the sandbox is kept in {}", sandbox.folder.display()));
+        narrator.say(&format!(
+            "the sandbox is kept in {}",
+            sandbox.folder.display()
+        ));
     }
     let ended = sandbox.stop().await;
     guard.shutdown();
-    let score = result.map_err(|_| Failure::unavailable(format!("the drill did not end within {} s", BOUND.as_secs())))??;
+    let score = result.map_err(|_| {
+        Failure::unavailable(format!(
+            "the drill did not end within {} s",
+            BOUND.as_secs()
+        ))
+    })??;
     ended?;
     Ok(score::report(json, &score))
 }
@@ -50,7 +63,10 @@ async fn play(narrator: Narrator, args: &Drill, sandbox: &Sandbox) -> Result<Sco
         (document.before, document.reason) = documents::verdict_of(document, &bundle)?;
     }
     let valid = documents.iter().filter(|d| d.before == "valid").count();
-    narrator.say(&format!("  {} files sealed into {origin}; {valid} verify offline", documents.len()));
+    narrator.say(&format!(
+        "  {} files sealed into {origin}; {valid} verify offline",
+        documents.len()
+    ));
 
     narrator.chapter("The theft");
     let misused_ms = jiff::Timestamp::now().as_millisecond();
@@ -68,14 +84,22 @@ async fn play(narrator: Narrator, args: &Drill, sandbox: &Sandbox) -> Result<Sco
 }
 
 /// The thief copies the keys, forges a seal, shows it to the witness, and somebody verifies it; then the key is used in place.
-async fn misuse(narrator: Narrator, sandbox: &Sandbox, origin: &str) -> Result<thief::Forgery, Failure> {
+async fn misuse(
+    narrator: Narrator,
+    sandbox: &Sandbox,
+    origin: &str,
+) -> Result<thief::Forgery, Failure> {
     let node = sandbox.data().join("nodes").join("sealing-1");
     let loot = sandbox.folder.join("loot");
     thief::steal(&node, &loot)?;
     let key_id = sandbox
         .started
         .board
-        .read(|i| i.log_of(origin).and_then(|(_, log)| log.origin(origin)).map(|o| o.key_id.clone()))
+        .read(|i| {
+            i.log_of(origin)
+                .and_then(|(_, log)| log.origin(origin))
+                .map(|o| o.key_id.clone())
+        })
         .context("the origin is not known")?;
     let http = &sandbox.started.endpoint.http;
     let path = origin.split_once('/').map_or("", |(_, path)| path);
@@ -83,14 +107,21 @@ async fn misuse(narrator: Narrator, sandbox: &Sandbox, origin: &str) -> Result<t
     let witness = format!("{http}/witness/add-checkpoint");
     let forged = thief::forge(&loot, &key_id, &tiles, &witness, &sandbox.folder).await?;
     narrator.say(&format!("  key {key_id} was copied; a forged document was sealed with it, outside, into a tree that extends ours"));
-    narrator.say(&format!("  the witness was asked to cosign it and answered {}", forged.witness_answer));
+    narrator.say(&format!(
+        "  the witness was asked to cosign it and answered {}",
+        forged.witness_answer
+    ));
     thief::misuse_in_place(&node, &key_id).await?;
     narrator.say("  the key was also used in place, past the sealing service");
     Ok(forged)
 }
 
 /// Waits for the incident, lets people approve what they are asked, until it is closed or stuck.
-async fn respond(narrator: Narrator, sandbox: &Sandbox, watch: &mut Watch) -> Result<Incident, Failure> {
+async fn respond(
+    narrator: Narrator,
+    sandbox: &Sandbox,
+    watch: &mut Watch,
+) -> Result<Incident, Failure> {
     let mut changes = sandbox.started.board.changes();
     let mut cheated = false;
     loop {
@@ -100,7 +131,9 @@ async fn respond(narrator: Narrator, sandbox: &Sandbox, watch: &mut Watch) -> Re
                 return Ok(incident);
             }
             if let Some(run) = incident.runs.first() {
-                if !cheated && let Some(person) = people::approve_twice(sandbox, run, "isolate").await? {
+                if !cheated
+                    && let Some(person) = people::approve_twice(sandbox, run, "isolate").await?
+                {
                     cheated = true;
                     narrator.say(&format!("  (cheating: {person} signed step isolate twice; the second time was refused)"));
                 }
@@ -117,7 +150,11 @@ async fn respond(narrator: Narrator, sandbox: &Sandbox, watch: &mut Watch) -> Re
     }
 }
 
-async fn after(narrator: Narrator, sandbox: &Sandbox, documents: &mut [Document]) -> Result<(), Failure> {
+async fn after(
+    narrator: Narrator,
+    sandbox: &Sandbox,
+    documents: &mut [Document],
+) -> Result<(), Failure> {
     let client = sandbox.client("operator")?;
     let bundle = documents::trust(&client, sandbox.data()).await?;
     for document in documents.iter_mut() {
@@ -126,13 +163,20 @@ async fn after(narrator: Narrator, sandbox: &Sandbox, documents: &mut [Document]
         (document.after, document.reason) = documents::verdict_of(document, &bundle)?;
     }
     let valid = documents.iter().filter(|d| d.after == "valid").count();
-    narrator.say(&format!("  trust bundle version {}; {valid} of {} files verify with their new seals", bundle.payload().version, documents.len()));
+    narrator.say(&format!(
+        "  trust bundle version {}; {valid} of {} files verify with their new seals",
+        bundle.payload().version,
+        documents.len()
+    ));
     Ok(())
 }
 
 async fn judge_forgery(sandbox: &Sandbox, forged: &thief::Forgery) -> Result<String, Failure> {
     let digest = crate::commands::verify::digest_of(Path::new(&forged.document))?;
-    let request = VerifyRequest { seal: forged.seal.clone().into(), digest: digest.to_vec().into() };
+    let request = VerifyRequest {
+        seal: forged.seal.clone().into(),
+        digest: digest.to_vec().into(),
+    };
     let mut verification = sandbox.client("operator")?.verification().await?;
     let answer = verification.verify(request).await?.into_inner();
     Ok(format!("{} ({})", answer.verdict, answer.reason))

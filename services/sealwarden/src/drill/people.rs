@@ -14,13 +14,23 @@ use crate::failure::Failure;
 /// Plays everybody who is asked, once. Answers why the run is stuck, if it is.
 pub(crate) async fn answer_all(sandbox: &Sandbox, run: &str) -> Result<Option<String>, Failure> {
     let mut runs = sandbox.client("operator")?.runs().await?;
-    let shown = runs.show(wire::ShowRequest { run: run.to_owned() }).await?.into_inner();
+    let shown = runs
+        .show(wire::ShowRequest {
+            run: run.to_owned(),
+        })
+        .await?
+        .into_inner();
     if shown.state == "stuck" || shown.state == "failed" {
         let failed = shown.steps.iter().find(|s| !s.error.is_empty());
-        return Ok(Some(failed.map_or(shown.reason, |s| format!("step {}: {}", s.step, s.error))));
+        return Ok(Some(failed.map_or(shown.reason, |s| {
+            format!("step {}: {}", s.step, s.error)
+        })));
     }
     for step in shown.steps.iter().filter(|s| asks(s)) {
-        let request = wire::PrepareRequest { run: run.to_owned(), step: step.step.clone() };
+        let request = wire::PrepareRequest {
+            run: run.to_owned(),
+            step: step.step.clone(),
+        };
         let prepared = match runs.prepare(request).await {
             Ok(prepared) => prepared.into_inner(),
             Err(status) if status.code() == tonic::Code::FailedPrecondition => continue, // it moved on meanwhile
@@ -41,12 +51,19 @@ fn asks(step: &wire::Step) -> bool {
 /// One person for each place of the quorum that is still open; nobody twice, nobody who asked for it.
 fn chosen(prepared: &wire::PrepareResponse, step: &wire::Step) -> Vec<String> {
     let mut taken: BTreeSet<&str> = prepared.requesters.iter().map(String::as_str).collect();
-    taken.extend(step.approvals.iter().filter(|a| a.refused.is_empty()).map(|a| a.person.as_str()));
+    taken.extend(
+        step.approvals
+            .iter()
+            .filter(|a| a.refused.is_empty())
+            .map(|a| a.person.as_str()),
+    );
     let mut people = Vec::new();
     for (role, count) in places(&prepared.missing) {
         for _ in 0..count {
             let free = prepared.approvers.iter().find(|a| {
-                a.roles.iter().any(|r| r == role) && !a.key_fingerprints.is_empty() && !taken.contains(a.person.as_str())
+                a.roles.iter().any(|r| r == role)
+                    && !a.key_fingerprints.is_empty()
+                    && !taken.contains(a.person.as_str())
             });
             if let Some(approver) = free {
                 taken.insert(&approver.person);
@@ -70,32 +87,73 @@ async fn decide(
     prepared: &wire::PrepareResponse,
     person: &str,
 ) -> Result<bool, Failure> {
-    let path = sandbox.data().join("people").join(person).join("id_ed25519");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let path = sandbox
+        .data()
+        .join("people")
+        .join(person)
+        .join("id_ed25519");
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let key = PrivateKey::from_openssh(text).context("reading a trial key")?;
     let statement = statement(prepared, false, person)?;
     let text = statement.to_string();
-    let signature = approval::sign(&text, &key, statement.environment.namespace()).context("signing")?;
-    let note = if prepared.manual { "done, as the instructions say (drill)".to_owned() } else { String::new() };
-    let request = wire::ApproveRequest { statement: text, signature, note };
-    let answer = sandbox.client(person)?.runs().await?.approve(request).await?.into_inner();
+    let signature =
+        approval::sign(&text, &key, statement.environment.namespace()).context("signing")?;
+    let note = if prepared.manual {
+        "done, as the instructions say (drill)".to_owned()
+    } else {
+        String::new()
+    };
+    let request = wire::ApproveRequest {
+        statement: text,
+        signature,
+        note,
+    };
+    let answer = sandbox
+        .client(person)?
+        .runs()
+        .await?
+        .approve(request)
+        .await?
+        .into_inner();
     Ok(answer.accepted)
 }
 
 /// A cheat: the same person approves the step a second time. Answers the refusal.
-pub(crate) async fn approve_twice(sandbox: &Sandbox, run: &str, step: &str) -> Result<Option<String>, Failure> {
+pub(crate) async fn approve_twice(
+    sandbox: &Sandbox,
+    run: &str,
+    step: &str,
+) -> Result<Option<String>, Failure> {
     let mut runs = sandbox.client("operator")?.runs().await?;
-    let request = wire::PrepareRequest { run: run.to_owned(), step: step.to_owned() };
-    let Ok(prepared) = runs.prepare(request).await else { return Ok(None) };
+    let request = wire::PrepareRequest {
+        run: run.to_owned(),
+        step: step.to_owned(),
+    };
+    let Ok(prepared) = runs.prepare(request).await else {
+        return Ok(None);
+    };
     let prepared = prepared.into_inner();
-    let shown = runs.show(wire::ShowRequest { run: run.to_owned() }).await?.into_inner();
-    let Some(step) = shown.steps.into_iter().find(|s| s.step == step && asks(s)) else { return Ok(None) };
-    let Some(person) = chosen(&prepared, &step).into_iter().next() else { return Ok(None) };
+    let shown = runs
+        .show(wire::ShowRequest {
+            run: run.to_owned(),
+        })
+        .await?
+        .into_inner();
+    let Some(step) = shown.steps.into_iter().find(|s| s.step == step && asks(s)) else {
+        return Ok(None);
+    };
+    let Some(person) = chosen(&prepared, &step).into_iter().next() else {
+        return Ok(None);
+    };
     if !decide(sandbox, &prepared, &person).await? {
         return Ok(None);
     }
     if decide(sandbox, &prepared, &person).await? {
-        return Err(Failure::refused(format!("{person} was counted twice for step {}", step.step)));
+        return Err(Failure::refused(format!(
+            "{person} was counted twice for step {}",
+            step.step
+        )));
     }
     Ok(Some(person))
 }

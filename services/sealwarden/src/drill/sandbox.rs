@@ -29,11 +29,17 @@ impl Sandbox {
         let (folder, temporary) = if let Some(folder) = keep {
             private_dir(folder)?;
             if std::fs::read_dir(folder)?.next().is_some() {
-                bail!("{} is not empty; a drill wants a folder of its own", folder.display());
+                bail!(
+                    "{} is not empty; a drill wants a folder of its own",
+                    folder.display()
+                );
             }
             (folder.to_owned(), None)
         } else {
-            let temporary = tempfile::Builder::new().prefix("sealwarden-drill-").tempdir().context("making a sandbox")?;
+            let temporary = tempfile::Builder::new()
+                .prefix("sealwarden-drill-")
+                .tempdir()
+                .context("making a sandbox")?;
             (temporary.path().to_owned(), Some(temporary))
         };
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -50,10 +56,16 @@ impl Sandbox {
             listen_http: loopback,
             hosts: Vec::new(),
             passphrase_file: None,
-            roles: Role::ALL.map(|role| (role, format!("{}-1", role.as_str()))).to_vec(),
+            roles: Role::ALL
+                .map(|role| (role, format!("{}-1", role.as_str())))
+                .to_vec(),
         };
         let started = start(options).await?;
-        Ok(Self { folder, started, _temporary: temporary })
+        Ok(Self {
+            folder,
+            started,
+            _temporary: temporary,
+        })
     }
 
     /// The installation's data folder.

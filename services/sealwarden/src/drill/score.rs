@@ -35,7 +35,11 @@ pub(crate) async fn collect(
     let run = match incident.runs.first() {
         Some(id) => {
             let mut runs = sandbox.client("operator")?.runs().await?;
-            Some(runs.show(wire::ShowRequest { run: id.clone() }).await?.into_inner())
+            Some(
+                runs.show(wire::ShowRequest { run: id.clone() })
+                    .await?
+                    .into_inner(),
+            )
         }
         None => None,
     };
@@ -79,7 +83,10 @@ fn facts(sandbox: &Sandbox, incident: &Incident) -> (Vec<Value>, Option<i64>, Op
 /// Checks each bundle with the function that `evidence verify` uses.
 fn evidence(sandbox: &Sandbox, incident: &Incident) -> Vec<Value> {
     let sealed = sandbox.started.board.read(|i| {
-        i.incidents.get(&incident.incident).map(|f| f.evidence.clone()).unwrap_or_default()
+        i.incidents
+            .get(&incident.incident)
+            .map(|f| f.evidence.clone())
+            .unwrap_or_default()
     });
     sealed
         .iter()
@@ -97,14 +104,20 @@ impl Score {
     fn find_problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.incident.stage != "closed" {
-            problems.push(format!("the incident is {} and not closed", self.incident.stage));
+            problems.push(format!(
+                "the incident is {} and not closed",
+                self.incident.stage
+            ));
         }
         for d in &self.documents {
             if d.before != "valid" {
                 problems.push(format!("{} was {} after sealing", d.name, d.before));
             }
             if d.after != "valid" {
-                problems.push(format!("{} is {} after the incident: {}", d.name, d.after, d.reason));
+                problems.push(format!(
+                    "{} is {} after the incident: {}",
+                    d.name, d.after, d.reason
+                ));
             }
         }
         if self.forged.starts_with("valid") {
@@ -114,13 +127,20 @@ impl Score {
             problems.push("no evidence was sealed".to_owned());
         }
         for e in self.evidence.iter().filter(|e| e["verified"] != true) {
-            problems.push(format!("evidence {} does not verify: {}", e["bundle"], e["problem"]));
+            problems.push(format!(
+                "evidence {} does not verify: {}",
+                e["bundle"], e["problem"]
+            ));
         }
         problems
     }
 
     fn document(&self) -> Value {
-        let steps: Vec<Value> = self.run.iter().flat_map(|r| r.steps.iter().map(run_view::step)).collect();
+        let steps: Vec<Value> = self
+            .run
+            .iter()
+            .flat_map(|r| r.steps.iter().map(run_view::step))
+            .collect();
         let approvals: Vec<Value> = self
             .run
             .iter()
@@ -154,33 +174,75 @@ pub(crate) fn report(json: bool, score: &Score) -> Ending {
     } else {
         tables(score);
     }
-    if score.problems.is_empty() { Ending::Good } else { Ending::Negative }
+    if score.problems.is_empty() {
+        Ending::Good
+    } else {
+        Ending::Negative
+    }
 }
 
 fn tables(score: &Score) {
     output::line("== Times against the plan's targets (from the first misuse)");
     let mut rows = vec![["", "ACTUAL", "TARGET", ""].map(str::to_owned).to_vec()];
-    for (name, actual) in [("detect", score.detect_ms), ("contain", score.contain_ms), ("recover", score.recover_ms)] {
-        let target = score.incident.targets.iter().find(|t| t.name == name).map_or(-1, |t| t.target_ms);
-        let word = if actual >= 0 && actual <= target { "met" } else { "MISSED" };
-        rows.push(vec![name.to_owned(), span(actual), span(target), word.to_owned()]);
+    for (name, actual) in [
+        ("detect", score.detect_ms),
+        ("contain", score.contain_ms),
+        ("recover", score.recover_ms),
+    ] {
+        let target = score
+            .incident
+            .targets
+            .iter()
+            .find(|t| t.name == name)
+            .map_or(-1, |t| t.target_ms);
+        let word = if actual >= 0 && actual <= target {
+            "met"
+        } else {
+            "MISSED"
+        };
+        rows.push(vec![
+            name.to_owned(),
+            span(actual),
+            span(target),
+            word.to_owned(),
+        ]);
     }
     output::table(&rows);
     output::line("");
     output::line("== Verdicts");
-    let mut rows = vec![["FILE", "BEFORE", "FIRST SEAL, AFTER", "PRESENT SEAL"].map(str::to_owned).to_vec()];
-    rows.extend(
-        score.documents.iter().map(|d| vec![d.name.clone(), d.before.clone(), d.first_seal_after.clone(), d.after.clone()]),
-    );
+    let mut rows = vec![
+        ["FILE", "BEFORE", "FIRST SEAL, AFTER", "PRESENT SEAL"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    rows.extend(score.documents.iter().map(|d| {
+        vec![
+            d.name.clone(),
+            d.before.clone(),
+            d.first_seal_after.clone(),
+            d.after.clone(),
+        ]
+    }));
     output::table(&rows);
     output::line("");
     for e in &score.evidence {
-        let word = if e["verified"] == true { "verifies" } else { "DOES NOT VERIFY" };
-        output::line(&format!("evidence {} ({} files) {word}", e["bundle"].as_str().unwrap_or_default(), e["files"]));
+        let word = if e["verified"] == true {
+            "verifies"
+        } else {
+            "DOES NOT VERIFY"
+        };
+        output::line(&format!(
+            "evidence {} ({} files) {word}",
+            e["bundle"].as_str().unwrap_or_default(),
+            e["files"]
+        ));
     }
     output::line("");
     if score.problems.is_empty() {
-        output::line(&format!("Drill passed: incident {} is closed and everything verifies.", score.incident.incident));
+        output::line(&format!(
+            "Drill passed: incident {} is closed and everything verifies.",
+            score.incident.incident
+        ));
     } else {
         for problem in &score.problems {
             output::line(&format!("PROBLEM: {problem}"));

@@ -46,7 +46,10 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 
 /// Opens stolen (or borrowed) key files.
 async fn keys(folder: &Path) -> anyhow::Result<SoftwareProvider> {
-    let config = SoftwareConfig { dir: folder.join("keys"), guard: Guard::File(folder.join("guard")) };
+    let config = SoftwareConfig {
+        dir: folder.join("keys"),
+        guard: Guard::File(folder.join("guard")),
+    };
     Ok(SoftwareProvider::open(config).await?)
 }
 
@@ -59,7 +62,13 @@ pub(crate) async fn forge(
     sandbox: &Path,
 ) -> anyhow::Result<Forgery> {
     let http = reqwest::Client::new();
-    let published = http.get(format!("{tiles}/checkpoint")).send().await?.error_for_status()?.bytes().await?;
+    let published = http
+        .get(format!("{tiles}/checkpoint"))
+        .send()
+        .await?
+        .error_for_status()?
+        .bytes()
+        .await?;
     let note = Note::parse(&published)?;
     let checkpoint = Checkpoint::parse(note.text())?;
     let mut tree = fetch_tree(&http, tiles, checkpoint.size).await?;
@@ -69,7 +78,8 @@ pub(crate) async fn forge(
         tenant: "drill".to_owned(),
         policy: "default".to_owned(),
         digest_algorithm: DigestAlgorithm::Sha256,
-        digest: crate::commands::verify::digest_of(&document).map_err(|e| anyhow::anyhow!(e.message()))?,
+        digest: crate::commands::verify::digest_of(&document)
+            .map_err(|e| anyhow::anyhow!(e.message()))?,
         claimed_at_ms: jiff::Timestamp::now().as_millisecond(),
         subject: None,
         original: None,
@@ -78,17 +88,36 @@ pub(crate) async fn forge(
     .encode()?;
     let nonce = random::<16>()?;
     tree.push_entry(&entry(&nonce, &record));
-    let forged = Checkpoint { origin: checkpoint.origin.clone(), size: tree.size(), root: tree.root() };
+    let forged = Checkpoint {
+        origin: checkpoint.origin.clone(),
+        size: tree.size(),
+        root: tree.root(),
+    };
     let signed = sign(loot, key_id, &forged).await?;
     let index = checkpoint.size;
-    let seal = format_seal(&nonce, &record, index, &tree.inclusion_proof(index, tree.size())?, &signed.to_string());
+    let seal = format_seal(
+        &nonce,
+        &record,
+        index,
+        &tree.inclusion_proof(index, tree.size())?,
+        &signed.to_string(),
+    );
     let request = AddCheckpoint {
         old_size: checkpoint.size,
         proof: tree.consistency_proof(checkpoint.size, tree.size())?,
         note: signed,
     };
-    let answer = http.post(witness).body(request.to_text()).send().await.context("asking the witness")?;
-    Ok(Forgery { document, seal: seal.into_bytes(), witness_answer: answer.status().as_u16() })
+    let answer = http
+        .post(witness)
+        .body(request.to_text())
+        .send()
+        .await
+        .context("asking the witness")?;
+    Ok(Forgery {
+        document,
+        seal: seal.into_bytes(),
+        witness_answer: answer.status().as_u16(),
+    })
 }
 
 async fn sign(folder: &Path, key_id: &str, checkpoint: &Checkpoint) -> anyhow::Result<Note> {
@@ -96,7 +125,9 @@ async fn sign(folder: &Path, key_id: &str, checkpoint: &Checkpoint) -> anyhow::R
     let id = KeyId::new(key_id)?;
     let vkey = Vkey::ed25519(&checkpoint.origin, keys.info(&id).await?.public_key)?;
     let unsigned = checkpoint.to_note()?;
-    let signature = keys.sign(&id, Purpose::Sealing, unsigned.text().as_bytes()).await?;
+    let signature = keys
+        .sign(&id, Purpose::Sealing, unsigned.text().as_bytes())
+        .await?;
     Ok(unsigned.attach(vkey.name(), vkey.key_id(), &signature)?)
 }
 
@@ -107,7 +138,13 @@ async fn fetch_tree(http: &reqwest::Client, tiles: &str, size: u64) -> anyhow::R
             bail!("no tile holds entry {}", tree.size());
         };
         let url = format!("{tiles}/{tile}");
-        let bytes = http.get(&url).send().await?.error_for_status()?.bytes().await?;
+        let bytes = http
+            .get(&url)
+            .send()
+            .await?
+            .error_for_status()?
+            .bytes()
+            .await?;
         for entry in decode_bundle(&bytes, tile.width)? {
             tree.push_entry(entry);
         }
@@ -118,6 +155,9 @@ async fn fetch_tree(http: &reqwest::Client, tiles: &str, size: u64) -> anyhow::R
 /// Uses the key in its own place, as an intruder on the machine would: the provider's audit trail records it.
 pub(crate) async fn misuse_in_place(node_folder: &Path, key_id: &str) -> anyhow::Result<()> {
     let id = KeyId::new(key_id)?;
-    keys(node_folder).await?.sign(&id, Purpose::Sealing, b"a statement that nobody intended\n").await?;
+    keys(node_folder)
+        .await?
+        .sign(&id, Purpose::Sealing, b"a statement that nobody intended\n")
+        .await?;
     Ok(())
 }

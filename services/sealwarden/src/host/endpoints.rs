@@ -31,8 +31,12 @@ impl Endpoints {
     pub(crate) fn read(data: &Path) -> anyhow::Result<Self> {
         let path = data.join("endpoints.json");
         match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .with_context(|| format!("{} is damaged; restart the services to write it anew", path.display())),
+            Ok(text) => serde_json::from_str(&text).with_context(|| {
+                format!(
+                    "{} is damaged; restart the services to write it anew",
+                    path.display()
+                )
+            }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
         }
@@ -40,13 +44,17 @@ impl Endpoints {
 
     /// Adds or replaces entries; several processes may do so at once.
     pub(crate) fn add(data: &Path, roles: &[&str], endpoint: &Endpoint) -> anyhow::Result<()> {
-        let lock = fs::File::create(data.join("endpoints.lock")).context("locking endpoints.json")?;
+        let lock =
+            fs::File::create(data.join("endpoints.lock")).context("locking endpoints.json")?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
             .context("locking endpoints.json")?;
         let mut all = Self::read(data).unwrap_or_default();
         for role in roles {
             all.0.insert((*role).to_owned(), endpoint.clone());
         }
-        write_durably(&data.join("endpoints.json"), serde_json::to_string_pretty(&all)?.as_bytes())
+        write_durably(
+            &data.join("endpoints.json"),
+            serde_json::to_string_pretty(&all)?.as_bytes(),
+        )
     }
 }

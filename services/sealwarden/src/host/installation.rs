@@ -64,7 +64,9 @@ impl Installation {
     /// Opens the folder, or makes it. Processes that start at once agree by a lock.
     pub(crate) fn open_or_create(data: &Path, new: &NewInstallation) -> anyhow::Result<Self> {
         private_dir(data)?;
-        let data = data.canonicalize().with_context(|| format!("resolving {}", data.display()))?;
+        let data = data
+            .canonicalize()
+            .with_context(|| format!("resolving {}", data.display()))?;
         let lock = fs::File::create(data.join("installation.lock"))
             .with_context(|| format!("creating {}/installation.lock", data.display()))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
@@ -81,12 +83,18 @@ impl Installation {
         let text = fs::read_to_string(&path).with_context(|| {
             format!("{} holds no installation (no {}); start one with `sealwarden up`, or name its folder with --data", data.display(), path.display())
         })?;
-        let settings: Settings =
-            serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let settings: Settings = serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged", path.display()))?;
         if settings.format != FORMAT {
-            bail!("{}: format {:?} is not {FORMAT:?}; it was made by another version", path.display(), settings.format);
+            bail!(
+                "{}: format {:?} is not {FORMAT:?}; it was made by another version",
+                path.display(),
+                settings.format
+            );
         }
-        let data = data.canonicalize().with_context(|| format!("resolving {}", data.display()))?;
+        let data = data
+            .canonicalize()
+            .with_context(|| format!("resolving {}", data.display()))?;
         Ok(Self { data, settings })
     }
 
@@ -116,7 +124,12 @@ fn create(data: &Path, new: &NewInstallation) -> anyhow::Result<()> {
         None => format!("local-{}", hex::encode(random::<4>()?)),
     };
     // The name is also the prefix of all NATS subjects.
-    if name.is_empty() || name.len() > 32 || !name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+    if name.is_empty()
+        || name.len() > 32
+        || !name
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    {
         bail!("{name:?} cannot be an installation's name: use 1 to 32 of a-z, 0-9 and '-'");
     }
     let root = data.join("root");
@@ -140,17 +153,32 @@ pub(crate) fn private_dir(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("protecting {}", path.display()))
 }
 
-/// Writes a private file so that after a crash it is there whole or not at all.
+/// Writes a private file (mode 0600) so that after a crash it is there whole or not at all.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    write_whole(path, bytes, 0o600)
+}
+
+/// Writes a file that is meant for others, with the permissions that the user's umask gives, whole or not at all.
+pub(crate) fn write_public(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    write_whole(path, bytes, 0o666)
+}
+
+fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
     let write = || -> std::io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        let folder = path.parent().unwrap_or_else(|| Path::new("."));
-        fs::File::open(folder)?.sync_all()
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     };
     write().with_context(|| format!("writing {}", path.display()))
 }
@@ -163,9 +191,14 @@ pub(crate) fn new_ssh_key(path: &Path, comment: &str) -> anyhow::Result<String> 
         let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
         let key = ssh_key::PrivateKey::new(ssh_key::private::KeypairData::Ed25519(pair), comment)
             .context("making an SSH key")?;
-        let public = key.public_key().to_openssh().context("writing an SSH key")?;
+        let public = key
+            .public_key()
+            .to_openssh()
+            .context("writing an SSH key")?;
         write_durably(&public_path, format!("{public}\n").as_bytes())?;
-        let private = key.to_openssh(ssh_key::LineEnding::LF).context("writing an SSH key")?;
+        let private = key
+            .to_openssh(ssh_key::LineEnding::LF)
+            .context("writing an SSH key")?;
         write_durably(path, private.as_bytes())?;
     }
     let line = fs::read_to_string(&public_path)

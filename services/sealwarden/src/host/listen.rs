@@ -23,7 +23,10 @@ pub(crate) struct Listeners {
 impl Listeners {
     /// Binds both. A port of 0 means any free one.
     pub(crate) async fn bind(grpc: SocketAddr, http: SocketAddr) -> anyhow::Result<Self> {
-        Ok(Self { grpc: bind(grpc).await?, http: bind(http).await? })
+        Ok(Self {
+            grpc: bind(grpc).await?,
+            http: bind(http).await?,
+        })
     }
 
     /// `https://…` address of the gRPC listener.
@@ -55,14 +58,18 @@ impl Listeners {
         let token = shutdown.clone();
         let incoming = TcpListenerStream::new(self.grpc);
         tasks.spawn(async move {
-            let serving = server.serve_with_incoming_shutdown(incoming, token.clone().cancelled_owned());
+            let serving =
+                server.serve_with_incoming_shutdown(incoming, token.clone().cancelled_owned());
             bounded(serving, token).await?.context("serving gRPC")
         });
         let token = shutdown.clone();
         let listener = self.http;
         tasks.spawn(async move {
-            let serving = axum::serve(listener, http).with_graceful_shutdown(token.clone().cancelled_owned());
-            bounded(serving.into_future(), token).await?.context("serving HTTP")
+            let serving =
+                axum::serve(listener, http).with_graceful_shutdown(token.clone().cancelled_owned());
+            bounded(serving.into_future(), token)
+                .await?
+                .context("serving HTTP")
         });
         Ok(())
     }
@@ -78,13 +85,16 @@ async fn bounded<T>(
         done = &mut serving => return Ok(done),
         () = shutdown.cancelled() => {}
     }
-    tokio::time::timeout(DRAIN, serving)
-        .await
-        .map_err(|_| anyhow::anyhow!("requests were still under way {} s after shutdown began", DRAIN.as_secs()))
+    tokio::time::timeout(DRAIN, serving).await.map_err(|_| {
+        anyhow::anyhow!(
+            "requests were still under way {} s after shutdown began",
+            DRAIN.as_secs()
+        )
+    })
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listening on {address}; is another process there? choose another with --listen"))
+    TcpListener::bind(address).await.with_context(|| {
+        format!("listening on {address}; is another process there? choose another with --listen")
+    })
 }

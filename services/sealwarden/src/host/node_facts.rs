@@ -2,9 +2,7 @@
 
 use sealwarden_domain::fold::event;
 use sealwarden_domain::{Fold, IllegalEvent};
-use sealwarden_wire::event::v1::{
-    Envelope, Event, NodeEnrolled, ServiceAnnounced, event::Kind,
-};
+use sealwarden_wire::event::v1::{Envelope, Event, NodeEnrolled, ServiceAnnounced, event::Kind};
 
 /// What is on record.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +30,12 @@ impl Fold for NodeFacts {
             Some(Kind::NodeEnrolled(e)) => e.vkey.clone_into(&mut self.vkey),
             Some(Kind::ServiceAnnounced(e)) => self.announced = Some(e.clone()),
             None => {} // written by a newer version: not known to this one
-            Some(_) => return Err(IllegalEvent::new(envelope, "an event of another stream in a node's stream")),
+            Some(_) => {
+                return Err(IllegalEvent::new(
+                    envelope,
+                    "an event of another stream in a node's stream",
+                ));
+            }
         }
         Ok(())
     }

@@ -12,8 +12,14 @@ use super::installation::{new_ssh_key, private_dir, write_durably};
 /// The shipped plan, as it stands in `runbooks/`.
 const SHIPPED: [(&str, &str); 3] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
-    ("roster.yaml", include_str!("../../../../runbooks/roster.yaml")),
-    ("key-compromise.yaml", include_str!("../../../../runbooks/key-compromise.yaml")),
+    (
+        "roster.yaml",
+        include_str!("../../../../runbooks/roster.yaml"),
+    ),
+    (
+        "key-compromise.yaml",
+        include_str!("../../../../runbooks/key-compromise.yaml"),
+    ),
 ];
 
 /// Largest plan file that is read, bytes.
@@ -21,8 +27,12 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// The files of a plan folder: name and text, sorted by name.
 pub(crate) fn read_files(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
-    let entries = fs::read_dir(folder)
-        .with_context(|| format!("reading the plan folder {}; name another one with --plan", folder.display()))?;
+    let entries = fs::read_dir(folder).with_context(|| {
+        format!(
+            "reading the plan folder {}; name another one with --plan",
+            folder.display()
+        )
+    })?;
     let mut files = Vec::new();
     for entry in entries {
         let path = entry?.path();
@@ -32,10 +42,18 @@ pub(crate) fn read_files(folder: &Path) -> anyhow::Result<Vec<(String, String)>>
         }
         let size = path.metadata()?.len();
         if size > MAX_FILE_BYTES {
-            bail!("{} has {size} bytes; a plan file has at most {MAX_FILE_BYTES}", path.display());
+            bail!(
+                "{} has {size} bytes; a plan file has at most {MAX_FILE_BYTES}",
+                path.display()
+            );
         }
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         files.push((name, text));
     }
     files.sort();
@@ -46,7 +64,11 @@ pub(crate) fn read_files(folder: &Path) -> anyhow::Result<Vec<(String, String)>>
 pub(crate) fn load(folder: &Path) -> anyhow::Result<PlanSet> {
     parse(&read_files(folder)?).map_err(|findings| {
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("the plan in {} cannot be used:\n{}", folder.display(), lines.join("\n"))
+        anyhow::anyhow!(
+            "the plan in {} cannot be used:\n{}",
+            folder.display(),
+            lines.join("\n")
+        )
     })
 }
 
@@ -57,7 +79,8 @@ pub(crate) fn parse(files: &[(String, String)]) -> Result<PlanSet, Vec<Finding>>
 
 /// The shipped plan.
 pub(crate) fn shipped() -> anyhow::Result<PlanSet> {
-    PlanSet::load(&SHIPPED).map_err(|findings| anyhow::anyhow!("the shipped plan is damaged: {findings:?}"))
+    PlanSet::load(&SHIPPED)
+        .map_err(|findings| anyhow::anyhow!("the shipped plan is damaged: {findings:?}"))
 }
 
 /// The files of the shipped plan: name and text.
@@ -73,13 +96,21 @@ pub(crate) fn write_trial(data: &Path) -> anyhow::Result<()> {
     private_dir(&data.join("people"))?;
     let shipped = shipped()?;
     let mut keys = BTreeMap::new();
-    for person in shipped.roster().people().iter().filter(|p| p.keys.is_empty()) {
+    for person in shipped
+        .roster()
+        .people()
+        .iter()
+        .filter(|p| p.keys.is_empty())
+    {
         let home = data.join("people").join(&person.id);
         private_dir(&home)?;
         let public = new_ssh_key(&home.join("id_ed25519"), &format!("{}-trial", person.id))?;
         keys.insert(person.id.clone(), vec![public]);
     }
-    let roster = shipped.roster().with_keys(&keys).context("giving the trial roster its keys")?;
+    let roster = shipped
+        .roster()
+        .with_keys(&keys)
+        .context("giving the trial roster its keys")?;
     for (name, text) in SHIPPED {
         if name == "roster.yaml" {
             write_durably(&folder.join(name), roster.to_yaml().as_bytes())?;

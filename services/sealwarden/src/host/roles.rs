@@ -42,14 +42,20 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Builds a role's surroundings: folder, keys, certificate, enrolment in the event log.
-    pub(crate) async fn node(&self, role: Role, name: &str, hosts: &[String]) -> anyhow::Result<Arc<Node>> {
+    pub(crate) async fn node(
+        &self,
+        role: Role,
+        name: &str,
+        hosts: &[String],
+    ) -> anyhow::Result<Arc<Node>> {
         let installation = &self.installation.settings.installation;
         let data = self.installation.data.join("nodes").join(name);
         private_dir(&data)?;
         let keys = self.provider(&data).await?;
         let key = KeyId::new("node")?;
         let info = key_or_new(keys.as_ref(), &key, Purpose::Node).await?;
-        let vkey = Vkey::ed25519(name, info.public_key).context("making the node's verifier key")?;
+        let vkey =
+            Vkey::ed25519(name, info.public_key).context("making the node's verifier key")?;
         let identity = self.identity(name, hosts).await?;
         let node = Arc::new(Node {
             name: name.to_owned(),
@@ -77,8 +83,13 @@ impl Shared {
             Some(path) => Guard::PassphraseFile(path.clone()),
             None => Guard::File(data.join("guard")),
         };
-        let config = SoftwareConfig { dir: data.join("keys"), guard };
-        let provider = SoftwareProvider::open(config).await.context("opening the key folder")?;
+        let config = SoftwareConfig {
+            dir: data.join("keys"),
+            guard,
+        };
+        let provider = SoftwareProvider::open(config)
+            .await
+            .context("opening the key folder")?;
         Ok(Arc::new(provider))
     }
 
@@ -96,13 +107,19 @@ impl Shared {
                 NODE_VALIDITY,
             )
         };
-        tokio::task::spawn_blocking(issue).await?.context("making the service's certificate")
+        tokio::task::spawn_blocking(issue)
+            .await?
+            .context("making the service's certificate")
     }
 
     /// The installation's signing key vouches for the node's key; both go into the event log once.
     async fn enrol(&self, node: &Node) -> anyhow::Result<()> {
         let installation = &self.installation.settings.installation;
-        let executor = self.installation.data.join("nodes").join("runbook-executor-1");
+        let executor = self
+            .installation
+            .data
+            .join("nodes")
+            .join("runbook-executor-1");
         private_dir(&executor)?;
         let signing: Arc<dyn KeyProvider> = if node.role == Role::RunbookExecutor {
             Arc::clone(&node.keys)
@@ -116,8 +133,15 @@ impl Shared {
         if stream.state().vkey == node.vkey.to_string() {
             return Ok(());
         }
-        let note = UnsignedNote::new(enrolment_text(installation, &node.name, node.role, &node.vkey))?;
-        let signature = signing.sign(&id, Purpose::Signing, note.text().as_bytes()).await?;
+        let note = UnsignedNote::new(enrolment_text(
+            installation,
+            &node.name,
+            node.role,
+            &node.vkey,
+        ))?;
+        let signature = signing
+            .sign(&id, Purpose::Signing, note.text().as_bytes())
+            .await?;
         let note = note.attach(signer.name(), signer.key_id(), &signature)?;
         let enrolled = NodeEnrolled {
             node: node.name.clone(),

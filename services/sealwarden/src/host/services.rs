@@ -8,19 +8,45 @@ use super::installation::Installation;
 use super::start::Parts;
 
 /// Starts one role.
-pub(crate) async fn start(role: Role, node: &Arc<Node>, installation: &Installation) -> anyhow::Result<Parts> {
+pub(crate) async fn start(
+    role: Role,
+    node: &Arc<Node>,
+    installation: &Installation,
+) -> anyhow::Result<Parts> {
     match role {
         Role::Sealing => {
-            let m = sealwarden_sealing::start(sealwarden_sealing::Config::default(), Arc::clone(node)).await?;
-            Ok(Parts { grpc: m.grpc, http: m.http, tasks: m.tasks })
+            let m =
+                sealwarden_sealing::start(sealwarden_sealing::Config::default(), Arc::clone(node))
+                    .await?;
+            Ok(Parts {
+                grpc: m.grpc,
+                http: m.http,
+                tasks: m.tasks,
+            })
         }
         Role::Verification => {
-            let m = sealwarden_verification::start(sealwarden_verification::Config::default(), Arc::clone(node)).await?;
-            Ok(Parts { grpc: m.grpc, http: m.http, tasks: m.tasks })
+            let m = sealwarden_verification::start(
+                sealwarden_verification::Config::default(),
+                Arc::clone(node),
+            )
+            .await?;
+            Ok(Parts {
+                grpc: m.grpc,
+                http: m.http,
+                tasks: m.tasks,
+            })
         }
         Role::Detection => {
-            let m = sealwarden_detection::start(sealwarden_detection::Config::default(), Arc::clone(node)).await?;
-            Ok(Parts { grpc: m.grpc, http: m.http, tasks: m.tasks })
+            let m = sealwarden_detection::start(
+                sealwarden_detection::Config::default(),
+                Arc::clone(node),
+            )
+            .await?;
+            Ok(Parts {
+                grpc: m.grpc,
+                http: m.http,
+                tasks: m.tasks,
+            })
         }
         Role::RunbookExecutor => {
             let config = sealwarden_runbook_executor::Config {
@@ -30,7 +56,11 @@ pub(crate) async fn start(role: Role, node: &Arc<Node>, installation: &Installat
                 ..sealwarden_runbook_executor::Config::default()
             };
             let m = sealwarden_runbook_executor::start(config, Arc::clone(node)).await?;
-            Ok(Parts { grpc: m.grpc, http: m.http, tasks: m.tasks })
+            Ok(Parts {
+                grpc: m.grpc,
+                http: m.http,
+                tasks: m.tasks,
+            })
         }
     }
 }

@@ -89,7 +89,11 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
     let mut started = Started {
         installation,
         board,
-        endpoint: Endpoint { grpc: String::new(), http: String::new(), pid: std::process::id() },
+        endpoint: Endpoint {
+            grpc: String::new(),
+            http: String::new(),
+            pid: std::process::id(),
+        },
         tasks: JoinSet::new(),
         follower,
         shutdown,
@@ -104,7 +108,11 @@ impl Started {
         self.endpoint.grpc = listeners.grpc_url()?;
         self.endpoint.http = listeners.http_url()?;
         let mut hosts = options.hosts.clone();
-        hosts.extend(["localhost".to_owned(), "127.0.0.1".to_owned(), options.listen.ip().to_string()]);
+        hosts.extend([
+            "localhost".to_owned(),
+            "127.0.0.1".to_owned(),
+            options.listen.ip().to_string(),
+        ]);
         let mut nodes = Vec::new();
         let mut grpc = axum::Router::new();
         let mut http = axum::Router::new();
@@ -131,21 +139,30 @@ impl Started {
             announce(node, &self.endpoint.grpc, &self.endpoint.http).await?;
         }
         self.wait_ready(options).await?;
-        let names: Vec<&str> = options.roles.iter().map(|(role, _)| role.as_str()).collect();
+        let names: Vec<&str> = options
+            .roles
+            .iter()
+            .map(|(role, _)| role.as_str())
+            .collect();
         Endpoints::add(&self.installation.data, &names, &self.endpoint)
     }
 
     /// Binds the asked addresses; for port 0 the one that was used last, if it is free, so that addresses survive a restart.
     async fn bind(&self, options: &Options) -> anyhow::Result<Listeners> {
         let known = Endpoints::read(&self.installation.data).unwrap_or_default();
-        let last = options.roles.first().and_then(|(role, _)| known.0.get(role.as_str()));
+        let last = options
+            .roles
+            .first()
+            .and_then(|(role, _)| known.0.get(role.as_str()));
         if options.listen.port() == 0
             && options.listen_http.port() == 0
             && let Some(last) = last
             && let (Some(grpc), Some(http)) = (port(&last.grpc), port(&last.http))
         {
             let at = |address: SocketAddr, port| SocketAddr::new(address.ip(), port);
-            if let Ok(listeners) = Listeners::bind(at(options.listen, grpc), at(options.listen_http, http)).await {
+            if let Ok(listeners) =
+                Listeners::bind(at(options.listen, grpc), at(options.listen_http, http)).await
+            {
                 return Ok(listeners);
             }
         }
@@ -208,7 +225,10 @@ async fn first_end(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()
     Ok(())
 }
 
-async fn open_log(installation: &Installation, nats: Option<&str>) -> anyhow::Result<Arc<dyn EventLog>> {
+async fn open_log(
+    installation: &Installation,
+    nats: Option<&str>,
+) -> anyhow::Result<Arc<dyn EventLog>> {
     let config = match nats {
         Some(url) => LogConfig::JetStream {
             url: url.to_owned(),
@@ -216,9 +236,13 @@ async fn open_log(installation: &Installation, nats: Option<&str>) -> anyhow::Re
             prefix: installation.settings.installation.clone(),
             environment: installation.environment(),
         },
-        None => LogConfig::Embedded { dir: installation.data.join("events") },
+        None => LogConfig::Embedded {
+            dir: installation.data.join("events"),
+        },
     };
-    sealwarden_eventlog::open(config).await.context("opening the event log")
+    sealwarden_eventlog::open(config)
+        .await
+        .context("opening the event log")
 }
 
 /// Certificates of the callers that this machine has by default: `operator`, and each person of a trial roster.

@@ -122,10 +122,14 @@ fn valid(answer: &Verification, compared: bool, before: Option<String>) -> Findi
         "No document was compared; the seal itself holds for"
     };
     let place = format!(
-        "{subject} leaf {} of {}, with {} counted witnesses",
+        "{subject} leaf {} of {}, cosigned by {}",
         answer.index.unwrap_or_default(),
         answer.origin.as_deref().unwrap_or_default(),
-        answer.witnesses.len()
+        match answer.witnesses.len() {
+            0 => "no witness".to_owned(),
+            1 => "1 witness".to_owned(),
+            count => format!("{count} witnesses"),
+        }
     );
     match before {
         None => (Verdict::Valid, format!("{place}.")),
