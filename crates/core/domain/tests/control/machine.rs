@@ -1,0 +1,405 @@
+//! Random commands of two nodes, two grantors and an executor against one log, with clocks that differ; what must hold holds after each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use sealwarden_domain::log_control::{Command, GrantClock, directive_input};
+use sealwarden_wire::event::v1::{DirectiveKind, Event, IntentRecorded, event::Kind};
+
+use crate::support::{
+    DRIFT_MS, FIRST, KEY_DEADLINE_MS, Line, OTHER, WRITER, acknowledgement, grant, hold, order,
+    origin, proof, published, release, request,
+};
+
+const NODES: [&str; 2] = [WRITER, OTHER];
+/// What each node's clock may lose against true time over a permit, milliseconds.
+const SLOW_MS: [u64; 2] = [0, DRIFT_MS];
+/// What each grantor's clock shows at true time 0, milliseconds.
+const GRANTOR_BOOT_MS: [u64; 2] = [70_000, 3];
+
+#[derive(Clone, Debug)]
+enum Move {
+    Pass(u64),
+    Request(usize),
+    Grant(usize, usize),
+    RestartNode(usize),
+    RestartGrantor(usize),
+    Release(usize),
+    Intend {
+        node: usize,
+        grow: u64,
+        root: u8,
+        stale: bool,
+        reseal: Option<u64>,
+    },
+    Publish(u8),
+    Hold(u8, i64),
+    Issue(DirectiveKind, usize),
+    Answer {
+        node: usize,
+        epoch: u64,
+        refuse: bool,
+        open: bool,
+    },
+    Fence(usize, u64),
+    Isolate(u64),
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let node = 0..2_usize;
+    let epoch = 1..6_u64;
+    let kind = prop_oneof![
+        Just(DirectiveKind::IsolateKey),
+        Just(DirectiveKind::ReadOnly),
+        Just(DirectiveKind::RotateOrigin),
+        Just(DirectiveKind::Reseal),
+        Just(DirectiveKind::Open),
+    ];
+    prop_oneof![
+        3 => prop_oneof![0..400_u64, Just(5_000), Just(5_500)].prop_map(Move::Pass),
+        4 => node.clone().prop_map(Move::Request),
+        5 => (node.clone(), node.clone()).prop_map(|(n, g)| Move::Grant(n, g)),
+        1 => node.clone().prop_map(Move::RestartNode),
+        1 => node.clone().prop_map(Move::RestartGrantor),
+        1 => node.clone().prop_map(Move::Release),
+        4 => (node.clone(), 0..3_u64, 0..2_u8, any::<bool>(), proptest::option::of(epoch.clone()))
+            .prop_map(|(node, grow, root, stale, reseal)| Move::Intend { node, grow, root, stale, reseal }),
+        1 => (0..2_u8).prop_map(Move::Publish),
+        1 => (0..3_u8, -10..3_000_i64).prop_map(|(signal, ms)| Move::Hold(signal, ms)),
+        2 => (kind, 0..3_usize).prop_map(|(kind, origin)| Move::Issue(kind, origin)),
+        4 => (node.clone(), epoch.clone(), proptest::bool::weighted(0.1), any::<bool>())
+            .prop_map(|(node, epoch, refuse, open)| Move::Answer { node, epoch, refuse, open }),
+        4 => (node, epoch.clone()).prop_map(|(grantor, epoch)| Move::Fence(grantor, epoch)),
+        1 => epoch.prop_map(Move::Isolate),
+    ]
+}
+
+/// What a node's process remembers.
+#[derive(Default)]
+struct Process {
+    /// Request -> true time when it was sent, milliseconds.
+    sent: BTreeMap<String, u64>,
+}
+
+/// A permit as its node may use it, in true time.
+struct Permit {
+    node: String,
+    origin: String,
+    request_id: String,
+    lifetime_ms: u64,
+}
+
+struct World {
+    line: Line,
+    /// True time, milliseconds.
+    now: u64,
+    nodes: [Process; 2],
+    grantors: [GrantClock; 2],
+    permits: Vec<Permit>,
+    roots: BTreeMap<(String, u64), [u8; 32]>,
+    isolated: BTreeSet<String>,
+    acknowledged: BTreeMap<String, u64>,
+    requests: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            line: Line::new(),
+            now: 0,
+            nodes: Default::default(),
+            grantors: GRANTOR_BOOT_MS.map(GrantClock::starting_at),
+            permits: Vec::new(),
+            roots: BTreeMap::new(),
+            isolated: BTreeSet::new(),
+            acknowledged: BTreeMap::new(),
+            requests: 0,
+        }
+    }
+
+    /// Until when in true time the node passes its own check of the permit.
+    fn valid_until(&self, permit: &Permit) -> u64 {
+        let index = NODES.iter().position(|node| *node == permit.node).unwrap();
+        let sent = self.nodes[index].sent.get(&permit.request_id);
+        sent.map_or(0, |sent| sent + permit.lifetime_ms + SLOW_MS[index])
+    }
+
+    fn boot(&self, grantor: usize) -> u64 {
+        self.now + GRANTOR_BOOT_MS[grantor]
+    }
+
+    fn origin_at(&self, index: usize) -> String {
+        let origins = &self.line.state.origins;
+        origins
+            .get(index)
+            .map_or_else(|| "nowhere".to_owned(), |o| o.origin.clone())
+    }
+
+    fn current(&self) -> String {
+        self.line.state.current().unwrap().origin.clone()
+    }
+
+    /// As a grantor works: it reads the log, notes what is new, asks, and notes what it did.
+    fn as_grantor(
+        &mut self,
+        grantor: usize,
+        command: impl FnOnce(&GrantClock) -> Command,
+    ) -> Vec<Event> {
+        self.line.boot_ms = self.boot(grantor);
+        self.grantors[grantor].observe(&self.line.state, self.line.boot_ms);
+        let command = command(&self.grantors[grantor]);
+        let events = self.line.command(command).unwrap_or_default();
+        self.grantors[grantor].observe(&self.line.state, self.line.boot_ms);
+        events
+    }
+
+    fn play(&mut self, step: &Move) {
+        let events = match step {
+            Move::Pass(ms) => {
+                self.now += ms;
+                self.line.pass_ms(*ms);
+                Vec::new()
+            }
+            Move::Request(node) => {
+                self.requests += 1;
+                let id = format!("r{}", self.requests);
+                self.nodes[*node].sent.insert(id.clone(), self.now);
+                self.line
+                    .command(request(NODES[*node], &id))
+                    .unwrap_or_default()
+            }
+            Move::Grant(node, grantor) => {
+                self.as_grantor(*grantor, |clock| grant(NODES[*node], clock))
+            }
+            Move::RestartNode(node) => {
+                self.nodes[*node].sent.clear();
+                Vec::new()
+            }
+            Move::RestartGrantor(grantor) => {
+                self.grantors[*grantor] = GrantClock::starting_at(self.boot(*grantor));
+                Vec::new()
+            }
+            Move::Release(node) => self.release(*node),
+            Move::Intend {
+                node,
+                grow,
+                root,
+                stale,
+                reseal,
+            } => {
+                let intent = self.intent(*node, *grow, *root, *stale);
+                let command = Command::RecordIntent {
+                    intent,
+                    reseal: *reseal,
+                };
+                self.line.command(command).unwrap_or_default()
+            }
+            Move::Publish(root) => {
+                let size = self
+                    .line
+                    .state
+                    .origin(FIRST)
+                    .unwrap()
+                    .intents
+                    .keys()
+                    .next_back()
+                    .copied();
+                let checkpoint = published(size.unwrap_or(1), *root);
+                self.line
+                    .command(Command::PublishCheckpoint(checkpoint))
+                    .unwrap_or_default()
+            }
+            Move::Hold(signal, ms) => {
+                let mut placed = hold(&format!("S-{signal}"), self.line.wall_ms + ms);
+                placed.origin = self.current();
+                self.line
+                    .command(Command::PlaceHold(placed))
+                    .unwrap_or_default()
+            }
+            Move::Issue(kind, index) => {
+                let name = self.origin_at(*index);
+                let inputs = format!("into: {name}\norigin: {name}\n");
+                let name = format!("s{}", self.line.state.epoch());
+                self.line
+                    .command(Command::Issue(order(*kind, &name, &inputs)))
+                    .unwrap_or_default()
+            }
+            Move::Answer {
+                node,
+                epoch,
+                refuse,
+                open,
+            } => self.answer(*node, *epoch, *refuse, *open),
+            Move::Fence(grantor, epoch) => {
+                self.as_grantor(*grantor, |clock| Command::ConcludeFence {
+                    epoch: *epoch,
+                    clock: clock.clone(),
+                })
+            }
+            Move::Isolate(epoch) => {
+                let command = Command::ConcludeIsolation {
+                    epoch: *epoch,
+                    proof: proof(),
+                };
+                self.line.command(command).unwrap_or_default()
+            }
+        };
+        for event in &events {
+            self.judge(event.kind.as_ref().unwrap());
+        }
+        self.check();
+    }
+
+    fn release(&mut self, node: usize) -> Vec<Event> {
+        let held = self
+            .line
+            .state
+            .grants
+            .get(NODES[node])
+            .map(|g| g.request_id.clone());
+        self.nodes[node].sent.clear();
+        held.and_then(|id| self.line.command(release(NODES[node], &id)).ok())
+            .unwrap_or_default()
+    }
+
+    fn intent(&self, node: usize, grow: u64, root: u8, stale: bool) -> IntentRecorded {
+        let state = &self.line.state;
+        let current = state.current().unwrap();
+        let last = current.intents.keys().next_back().copied().unwrap_or(0);
+        let held = state
+            .grants
+            .get(NODES[node])
+            .filter(|_| !stale)
+            .map(|g| g.request_id.clone());
+        IntentRecorded {
+            origin: current.origin.clone(),
+            old_size: last,
+            size: last + grow,
+            root: vec![root; 32].into(),
+            message_sha256: vec![root; 32].into(),
+            epoch: 0,
+            node: NODES[node].to_owned(),
+            request_id: held.unwrap_or_default(),
+        }
+    }
+
+    /// As a node works: before it acknowledges an isolation it forgets its permits.
+    fn answer(&mut self, node: usize, epoch: u64, refuse: bool, open: bool) -> Vec<Event> {
+        let name = NODES[node];
+        let kind = self.line.state.directives.get(&epoch).map(|d| d.kind());
+        if refuse {
+            let reason = "not approved".to_owned();
+            let command = Command::Refuse {
+                epoch,
+                node: name.to_owned(),
+                reason,
+            };
+            return self.line.command(command).unwrap_or_default();
+        }
+        if kind == Some(DirectiveKind::IsolateKey) {
+            self.nodes[node].sent.clear();
+        }
+        let opened = (kind == Some(DirectiveKind::RotateOrigin) && open).then(|| {
+            let next = format!(
+                "seal.example.com/main/{}",
+                self.line.state.origins.len() + 1
+            );
+            origin(&next, name, &self.current(), epoch)
+        });
+        self.line
+            .command(acknowledgement(epoch, name, opened))
+            .unwrap_or_default()
+    }
+
+    /// What each event must not be.
+    fn judge(&mut self, kind: &Kind) {
+        match kind {
+            Kind::PermitGranted(e) => {
+                assert!(
+                    !self.isolated.contains(&e.origin),
+                    "a grant follows the isolation"
+                );
+                self.permits.push(Permit {
+                    node: e.node.clone(),
+                    origin: e.origin.clone(),
+                    request_id: e.request_id.clone(),
+                    lifetime_ms: e.lifetime_ms,
+                });
+            }
+            Kind::DirectiveIssued(e) => {
+                let directive = e.directive.as_ref().unwrap();
+                if directive.kind() == DirectiveKind::IsolateKey {
+                    let name = directive_input(directive, "origin").unwrap();
+                    self.isolated.insert(name.to_owned());
+                }
+            }
+            Kind::IntentRecorded(e) => {
+                let root: [u8; 32] = e.root.as_ref().try_into().unwrap();
+                let known = self
+                    .roots
+                    .entry((e.origin.clone(), e.size))
+                    .or_insert(root);
+                assert_eq!(*known, root, "a size gets a second root");
+                let state = &self.line.state;
+                assert!(state.active_hold(&e.origin, self.line.wall_ms).is_none());
+                assert!(state.isolated_by(&e.node, &e.origin).is_none());
+                assert_eq!(state.current().unwrap().node, e.node);
+            }
+            Kind::DirectiveAcknowledged(e) => {
+                let before = self
+                    .acknowledged
+                    .insert(e.node.clone(), e.epoch)
+                    .unwrap_or(0);
+                assert!(before < e.epoch, "epoch {} after {before}", e.epoch);
+            }
+            Kind::Fenced(e) => {
+                for permit in self.permits.iter().filter(|p| p.origin == e.origin) {
+                    let until = self.valid_until(permit);
+                    assert!(
+                        until == 0 || until + KEY_DEADLINE_MS <= self.now,
+                        "{} may still use its key for {} ms",
+                        permit.node,
+                        until + KEY_DEADLINE_MS - self.now
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&self) {
+        let state = &self.line.state;
+        assert_eq!(self.line.refolded(), *state, "the log and the state differ");
+        assert!(
+            state.directives.keys().copied().eq(1..=state.epoch()),
+            "epochs have a gap"
+        );
+        for origin in &state.origins {
+            let holders: BTreeSet<&str> = self
+                .permits
+                .iter()
+                .filter(|p| p.origin == origin.origin && self.valid_until(p) > self.now)
+                .map(|p| p.node.as_str())
+                .collect();
+            assert!(
+                holders.len() <= 1,
+                "{holders:?} may all write {}",
+                origin.origin
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_sequence_of_commands_breaks_what_must_hold(
+        steps in proptest::collection::vec(moves(), 1..80)
+    ) {
+        let mut world = World::new();
+        for step in &steps {
+            world.play(step);
+        }
+    }
+}

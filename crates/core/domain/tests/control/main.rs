@@ -1,0 +1,18 @@
+//! Log control, incidents and the installation: transitions, invariants under random commands, and what hostile logs may not do.
+
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod incidents;
+#[cfg(test)]
+mod installation;
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
+mod orders;
+#[cfg(test)]
+mod permits;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tree;
