@@ -76,11 +76,13 @@ async fn answer_next(service: &Arc<Service>) -> anyhow::Result<bool> {
                 Ok(enforced) => acknowledge(service, &directive, enforced).await?,
                 Err(Obstacle::Refused(reason)) => refuse(service, epoch, reason).await?,
                 Err(Obstacle::Later(error)) => {
-                    // What cannot be done now must not stand before an order to stop.
+                    // What cannot be done now must not stand before an order to stop. An isolation may: while it is open, it
+                    // stops signing itself.
                     let newer = service
                         .on_board(|log| newer_stop(log, node, epoch))
                         .flatten();
-                    let Some(newer) = newer else {
+                    let isolates = directive.kind() == DirectiveKind::IsolateKey;
+                    let Some(newer) = newer.filter(|_| !isolates) else {
                         return Err(error);
                     };
                     let reason =

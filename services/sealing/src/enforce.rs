@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::MutexGuard;
 
-/// How long a provider may take to disable a key before the acknowledgement goes out without its word.
+/// How long a provider may take to disable a key before it is asked again.
 const DISABLE: Duration = Duration::from_secs(2);
 
 /// A directive that holds on this node.
@@ -84,7 +84,7 @@ async fn isolate<'a>(
     let mut results = BTreeMap::from([("origin".to_owned(), origin.to_owned())]);
     if known.node == service.node.name {
         let key = KeyId::new(known.key_id.as_str())?;
-        results.insert("provider".to_owned(), disable(service, &key).await);
+        results.insert("provider".to_owned(), disable(service, &key).await?);
     }
     if let Some(tree) = service.tree(origin) {
         let size = tokio::task::spawn_blocking(move || tree.reader.view().map(|view| view.size()));
@@ -97,16 +97,17 @@ async fn isolate<'a>(
     })
 }
 
-/// What the provider did, in the words of the acknowledgement.
-async fn disable(service: &Service, key: &KeyId) -> String {
-    match tokio::time::timeout(DISABLE, service.node.keys.disable(key)).await {
-        Ok(Ok(DisableOutcome::Disabled)) => "disabled".to_owned(),
-        Ok(Ok(DisableOutcome::LocalOnly { reason })) => {
-            format!("cannot disable every copy: {reason}")
-        }
-        Ok(Err(error)) => format!("did not disable the key: {error}"),
-        Err(_elapsed) => "did not disable the key: no answer in time".to_owned(),
-    }
+/// What the provider did, in the words of the acknowledgement. Without its word nothing is acknowledged: the order stays open,
+/// which stops signing by itself, and the provider is asked again.
+async fn disable(service: &Service, key: &KeyId) -> anyhow::Result<String> {
+    let answer = tokio::time::timeout(DISABLE, service.node.keys.disable(key)).await;
+    let outcome = answer.with_context(|| format!("disabling key {key}: no answer in time"))?;
+    Ok(
+        match outcome.with_context(|| format!("disabling key {key}"))? {
+            DisableOutcome::Disabled => "disabled".to_owned(),
+            DisableOutcome::LocalOnly { reason } => format!("cannot disable every copy: {reason}"),
+        },
+    )
 }
 
 /// Makes a new key and a new tree; the acknowledgement opens the origin in the same commit.
