@@ -64,8 +64,8 @@ fn inputs() -> impl Strategy<Value = String> {
     ]
 }
 
-fn kind() -> impl Strategy<Value = Kind> {
-    let permits = (word(), word(), word(), number(), number(), number()).prop_flat_map(
+fn permits() -> impl Strategy<Value = Kind> {
+    (word(), word(), word(), number(), number(), number()).prop_flat_map(
         |(node, request_id, origin, lifetime_ms, key_deadline_ms, drift_ms)| {
             prop_oneof![
                 Just(Kind::PermitRequested(PermitRequested {
@@ -84,8 +84,11 @@ fn kind() -> impl Strategy<Value = Kind> {
                 Just(Kind::PermitReleased(PermitReleased { node, request_id })),
             ]
         },
-    );
-    let tree = (word(), number(), number(), bytes(), word(), word()).prop_flat_map(
+    )
+}
+
+fn tree() -> impl Strategy<Value = Kind> {
+    (word(), number(), number(), bytes(), word(), word()).prop_flat_map(
         |(origin, old_size, size, root, node, other)| {
             prop_oneof![
                 Just(Kind::IntentRecorded(IntentRecorded {
@@ -113,8 +116,11 @@ fn kind() -> impl Strategy<Value = Kind> {
                 })),
             ]
         },
-    );
-    let orders = (number(), 0..7_i32, inputs(), word(), time()).prop_flat_map(
+    )
+}
+
+fn orders() -> impl Strategy<Value = Kind> {
+    (number(), 0..7_i32, inputs(), word(), time()).prop_flat_map(
         |(epoch, kind, inputs, node, at_ms)| {
             let directive = Directive {
                 epoch,
@@ -146,32 +152,37 @@ fn kind() -> impl Strategy<Value = Kind> {
                 1 => Just(Kind::Isolated(Isolated { epoch, ..Isolated::default() })),
             ]
         },
-    );
-    let rest =
-        (word(), any::<i32>(), time(), number()).prop_flat_map(|(text, stage, ms, version)| {
-            prop_oneof![
-                Just(Kind::IncidentOpened(IncidentOpened {
-                    incident: "I-1".to_owned(),
-                    subject: text.clone(),
-                    earliest_at_ms: ms,
-                    ..IncidentOpened::default()
-                })),
-                Just(Kind::IncidentClassified(IncidentClassified {
-                    by: text.clone(),
-                    compromised_since_ms: ms,
-                    ..IncidentClassified::default()
-                })),
-                Just(Kind::IncidentStageReached(IncidentStageReached {
-                    stage,
-                    reason: text
-                })),
-                Just(Kind::TrustPublished(TrustPublished {
-                    version,
-                    ..TrustPublished::default()
-                })),
-            ]
-        });
-    prop_oneof![permits, tree, orders, rest]
+    )
+}
+
+fn rest() -> impl Strategy<Value = Kind> {
+    (word(), any::<i32>(), time(), number()).prop_flat_map(|(text, stage, ms, version)| {
+        prop_oneof![
+            Just(Kind::IncidentOpened(IncidentOpened {
+                incident: "I-1".to_owned(),
+                subject: text.clone(),
+                earliest_at_ms: ms,
+                ..IncidentOpened::default()
+            })),
+            Just(Kind::IncidentClassified(IncidentClassified {
+                by: text.clone(),
+                compromised_since_ms: ms,
+                ..IncidentClassified::default()
+            })),
+            Just(Kind::IncidentStageReached(IncidentStageReached {
+                stage,
+                reason: text
+            })),
+            Just(Kind::TrustPublished(TrustPublished {
+                version,
+                ..TrustPublished::default()
+            })),
+        ]
+    })
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![permits(), tree(), orders(), rest()]
 }
 
 /// Asks everything that can be asked of a log.

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use sealwarden_domain::log_control::{Command, GrantClock, directive_input};
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use sealwarden_domain::log_control::{Command, DirectiveState, GrantClock, directive_input};
 use sealwarden_wire::event::v1::{DirectiveKind, Event, IntentRecorded, event::Kind};
 
 use crate::support::{
-    DRIFT_MS, FIRST, KEY_DEADLINE_MS, Line, OTHER, WRITER, acknowledgement, grant, hold, order,
-    origin, proof, published, release, request,
+    DRIFT_MS, FIRST, KEY_DEADLINE_MS, Line, OTHER, WRITER, acknowledgement, fence, grant, hold,
+    order, origin, proof, published, release, request,
 };
 
 const NODES: [&str; 2] = [WRITER, OTHER];
 /// What each node's clock may lose against true time over a permit, milliseconds.
-const SLOW_MS: [u64; 2] = [0, DRIFT_MS];
+const SLOW_MS: [u64; 2] = [DRIFT_MS, DRIFT_MS - 1];
 /// What each grantor's clock shows at true time 0, milliseconds.
 const GRANTOR_BOOT_MS: [u64; 2] = [70_000, 3];
 
@@ -21,6 +23,7 @@ const GRANTOR_BOOT_MS: [u64; 2] = [70_000, 3];
 enum Move {
     Pass(u64),
     Request(usize),
+    Renew(usize, usize, u64),
     Grant(usize, usize),
     RestartNode(usize),
     RestartGrantor(usize),
@@ -47,7 +50,8 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Move> {
     let node = 0..2_usize;
-    let epoch = 1..6_u64;
+    // Counted back from the newest.
+    let epoch = prop_oneof![6 => Just(0_u64), 2 => 1..3_u64, 1 => Just(9)];
     let kind = prop_oneof![
         Just(DirectiveKind::IsolateKey),
         Just(DirectiveKind::ReadOnly),
@@ -56,9 +60,10 @@ fn moves() -> impl Strategy<Value = Move> {
         Just(DirectiveKind::Open),
     ];
     prop_oneof![
-        3 => prop_oneof![0..400_u64, Just(5_000), Just(5_500)].prop_map(Move::Pass),
-        4 => node.clone().prop_map(Move::Request),
-        5 => (node.clone(), node.clone()).prop_map(|(n, g)| Move::Grant(n, g)),
+        3 => prop_oneof![0..700_u64, Just(5_000), Just(5_399), Just(5_500)].prop_map(Move::Pass),
+        1 => node.clone().prop_map(Move::Request),
+        6 => (node.clone(), node.clone(), 0..100_u64).prop_map(|(n, g, ms)| Move::Renew(n, g, ms)),
+        1 => (node.clone(), node.clone()).prop_map(|(n, g)| Move::Grant(n, g)),
         1 => node.clone().prop_map(Move::RestartNode),
         1 => node.clone().prop_map(Move::RestartGrantor),
         1 => node.clone().prop_map(Move::Release),
@@ -69,7 +74,7 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => (kind, 0..3_usize).prop_map(|(kind, origin)| Move::Issue(kind, origin)),
         4 => (node.clone(), epoch.clone(), proptest::bool::weighted(0.1), any::<bool>())
             .prop_map(|(node, epoch, refuse, open)| Move::Answer { node, epoch, refuse, open }),
-        4 => (node, epoch.clone()).prop_map(|(grantor, epoch)| Move::Fence(grantor, epoch)),
+        6 => (node, epoch.clone()).prop_map(|(grantor, epoch)| Move::Fence(grantor, epoch)),
         1 => epoch.prop_map(Move::Isolate),
     ]
 }
@@ -128,11 +133,13 @@ impl World {
         self.now + GRANTOR_BOOT_MS[grantor]
     }
 
-    fn origin_at(&self, index: usize) -> String {
-        let origins = &self.line.state.origins;
-        origins
-            .get(index)
-            .map_or_else(|| "nowhere".to_owned(), |o| o.origin.clone())
+    fn epoch(&self, back: u64) -> u64 {
+        self.line.state.epoch().saturating_sub(back)
+    }
+
+    fn origin_back(&self, back: usize) -> String {
+        let origin = self.line.state.origins.iter().nth_back(back);
+        origin.map_or_else(|| "nowhere".to_owned(), |o| o.origin.clone())
     }
 
     fn current(&self) -> String {
@@ -170,6 +177,11 @@ impl World {
             }
             Move::Grant(node, grantor) => {
                 self.as_grantor(*grantor, |clock| grant(NODES[*node], clock))
+            }
+            Move::Renew(node, grantor, ms) => {
+                self.play(&Move::Request(*node));
+                self.play(&Move::Pass(*ms));
+                return self.play(&Move::Grant(*node, *grantor));
             }
             Move::RestartNode(node) => {
                 self.nodes[*node].sent.clear();
@@ -217,7 +229,7 @@ impl World {
                     .unwrap_or_default()
             }
             Move::Issue(kind, index) => {
-                let name = self.origin_at(*index);
+                let name = self.origin_back(*index);
                 let inputs = format!("into: {name}\norigin: {name}\n");
                 let name = format!("s{}", self.line.state.epoch());
                 self.line
@@ -229,16 +241,14 @@ impl World {
                 epoch,
                 refuse,
                 open,
-            } => self.answer(*node, *epoch, *refuse, *open),
-            Move::Fence(grantor, epoch) => {
-                self.as_grantor(*grantor, |clock| Command::ConcludeFence {
-                    epoch: *epoch,
-                    clock: clock.clone(),
-                })
+            } => self.answer(*node, self.epoch(*epoch), *refuse, *open),
+            Move::Fence(grantor, back) => {
+                let epoch = self.epoch(*back);
+                self.as_grantor(*grantor, |clock| fence(epoch, clock))
             }
-            Move::Isolate(epoch) => {
+            Move::Isolate(back) => {
                 let command = Command::ConcludeIsolation {
-                    epoch: *epoch,
+                    epoch: self.epoch(*back),
                     proof: proof(),
                 };
                 self.line.command(command).unwrap_or_default()
@@ -286,7 +296,12 @@ impl World {
     /// As a node works: before it acknowledges an isolation it forgets its permits.
     fn answer(&mut self, node: usize, epoch: u64, refuse: bool, open: bool) -> Vec<Event> {
         let name = NODES[node];
-        let kind = self.line.state.directives.get(&epoch).map(|d| d.kind());
+        let kind = self
+            .line
+            .state
+            .directives
+            .get(&epoch)
+            .map(DirectiveState::kind);
         if refuse {
             let reason = "not approved".to_owned();
             let command = Command::Refuse {
@@ -312,6 +327,10 @@ impl World {
     }
 
     /// What each event must not be.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others forbid nothing here"
+    )]
     fn judge(&mut self, kind: &Kind) {
         match kind {
             Kind::PermitGranted(e) => {
@@ -335,10 +354,7 @@ impl World {
             }
             Kind::IntentRecorded(e) => {
                 let root: [u8; 32] = e.root.as_ref().try_into().unwrap();
-                let known = self
-                    .roots
-                    .entry((e.origin.clone(), e.size))
-                    .or_insert(root);
+                let known = self.roots.entry((e.origin.clone(), e.size)).or_insert(root);
                 assert_eq!(*known, root, "a size gets a second root");
                 let state = &self.line.state;
                 assert!(state.active_hold(&e.origin, self.line.wall_ms).is_none());
@@ -390,16 +406,82 @@ impl World {
     }
 }
 
+fn steps() -> impl Strategy<Value = Vec<Move>> {
+    proptest::collection::vec(moves(), 1..100)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn no_sequence_of_commands_breaks_what_must_hold(
-        steps in proptest::collection::vec(moves(), 1..80)
+        steps in steps()
     ) {
         let mut world = World::new();
         for step in &steps {
             world.play(step);
         }
+    }
+}
+
+/// A machine that does nothing would prove nothing.
+#[test]
+fn random_commands_reach_every_event() {
+    let mut runner = TestRunner::deterministic();
+    let mut reached: BTreeMap<&str, u32> = BTreeMap::new();
+    for _ in 0..300 {
+        let mut world = World::new();
+        for step in &steps().new_tree(&mut runner).unwrap().current() {
+            world.play(step);
+        }
+        for event in &world.line.events {
+            *reached
+                .entry(name(event.kind.as_ref().unwrap()))
+                .or_default() += 1;
+        }
+    }
+    let expected = [
+        "acknowledged",
+        "directive",
+        "fenced",
+        "granted",
+        "held",
+        "intended",
+        "isolated",
+        "opened",
+        "published",
+        "refused",
+        "released",
+        "requested",
+    ];
+    assert!(
+        expected.iter().all(|name| reached.contains_key(name)),
+        "{reached:?}"
+    );
+    assert!(
+        reached["fenced"] > 20 && reached["intended"] > 100,
+        "{reached:?}"
+    );
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "nothing else is written to a log's stream here"
+)]
+fn name(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::OriginOpened(_) => "opened",
+        Kind::PermitRequested(_) => "requested",
+        Kind::PermitGranted(_) => "granted",
+        Kind::PermitReleased(_) => "released",
+        Kind::IntentRecorded(_) => "intended",
+        Kind::CheckpointPublished(_) => "published",
+        Kind::HoldPlaced(_) => "held",
+        Kind::DirectiveIssued(_) => "directive",
+        Kind::DirectiveAcknowledged(_) => "acknowledged",
+        Kind::DirectiveRefused(_) => "refused",
+        Kind::Fenced(_) => "fenced",
+        Kind::Isolated(_) => "isolated",
+        _ => "other",
     }
 }

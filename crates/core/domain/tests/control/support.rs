@@ -66,7 +66,7 @@ impl Line {
     pub(crate) fn command(&mut self, command: Command) -> Result<Vec<Event>, Rejection> {
         let events = decide(&self.state, command, self.at())?;
         for event in &events {
-            self.write(event.clone()).unwrap();
+            self.write(event).unwrap();
         }
         Ok(events)
     }
@@ -81,14 +81,14 @@ impl Line {
     }
 
     /// Writes an event as somebody could who asks no decider.
-    pub(crate) fn write(&mut self, event: Event) -> Result<(), IllegalEvent> {
+    pub(crate) fn write(&mut self, event: &Event) -> Result<(), IllegalEvent> {
         self.events.push(event.clone());
         let position = u64::try_from(self.events.len()).unwrap();
-        self.state.apply(&envelope("log/main", position), &event)
+        self.state.apply(&envelope("log/main", position), event)
     }
 
     pub(crate) fn forge(&mut self, kind: Kind) -> Result<(), IllegalEvent> {
-        self.write(event(kind))
+        self.write(&event(kind))
     }
 
     pub(crate) fn refolded(&self) -> LogControl {
