@@ -20,7 +20,11 @@ pub fn path() -> &'static Path {
 fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--package=sealwarden", "--message-format=json-render-diagnostics"])
+        .args([
+            "build",
+            "--package=sealwarden",
+            "--message-format=json-render-diagnostics",
+        ])
         .current_dir(repository())
         .stderr(Stdio::inherit())
         .output()
@@ -56,7 +60,8 @@ pub struct Answer {
 impl Answer {
     /// The JSON document on standard output.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("no JSON document ({e}): {self}"))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("no JSON document ({e}): {self}"))
     }
 
     /// Panics unless the exit code is this one; answers itself.
@@ -65,6 +70,12 @@ impl Answer {
     pub fn ends_with(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self}");
         self
+    }
+
+    /// Panics unless the exit code is this one.
+    #[track_caller]
+    pub fn must_end_with(&self, code: i32) {
+        assert_eq!(self.code, code, "{self}");
     }
 
     /// Panics unless the exit code is 0; answers the JSON document.
@@ -76,8 +87,16 @@ impl Answer {
 
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { call, code, stdout, stderr } = self;
-        write!(f, "`sealwarden {call}` ended with {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+        let Self {
+            call,
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            f,
+            "`sealwarden {call}` ended with {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+        )
     }
 }
 
@@ -102,7 +121,10 @@ pub fn with_input<S: AsRef<OsStr>>(home: &Path, arguments: &[S], input: &[u8]) -
     });
     let output = child.wait_with_output().expect("the call ends");
     drop(writer.join());
-    let call: Vec<_> = arguments.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
+    let call: Vec<_> = arguments
+        .iter()
+        .map(|a| a.as_ref().to_string_lossy().into_owned())
+        .collect();
     Answer {
         call: call.join(" "),
         code: output.status.code().unwrap_or(-1),
@@ -114,7 +136,11 @@ pub fn with_input<S: AsRef<OsStr>>(home: &Path, arguments: &[S], input: &[u8]) -
 /// The binary in an environment of its own: nothing of the user's settings, and `home` as the home folder.
 pub fn command<S: AsRef<OsStr>>(home: &Path, arguments: &[S]) -> Command {
     let mut command = Command::new(path());
-    command.args(arguments).env_clear().env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .args(arguments)
+        .env_clear()
+        .env("HOME", home)
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     if let Some(level) = std::env::var_os("RUST_LOG") {
         command.env("RUST_LOG", level);
     }

@@ -23,12 +23,18 @@ impl Installation {
     /// An empty one, for the embedded event log.
     #[expect(clippy::new_without_default, reason = "it makes a folder")]
     pub fn new() -> Self {
-        Self { home: tempfile::tempdir().expect("a temporary folder"), nats: None }
+        Self {
+            home: tempfile::tempdir().expect("a temporary folder"),
+            nats: None,
+        }
     }
 
     /// An empty one, for a NATS server.
     pub fn over_nats(url: &str) -> Self {
-        Self { nats: Some(url.to_owned()), ..Self::new() }
+        Self {
+            nats: Some(url.to_owned()),
+            ..Self::new()
+        }
     }
 
     /// The folder around the data folder: a place for the test's files.
@@ -50,12 +56,17 @@ impl Installation {
 
     /// Starts `up` and waits until it serves.
     pub fn up(&self) -> Process {
-        Process::start(self.home(), "up", &self.arguments(&["up", "--base", "seal.example.com"]))
+        Process::start(
+            self.home(),
+            "up",
+            &self.arguments(&["up", "--base", "seal.example.com"]),
+        )
     }
 
     /// Starts one role and waits until it serves.
     pub fn serve(&self, role: &str, node: &str) -> Process {
-        let arguments = self.arguments(&["serve", role, "--node", node, "--base", "seal.example.com"]);
+        let arguments =
+            self.arguments(&["serve", role, "--node", node, "--base", "seal.example.com"]);
         Process::start(self.home(), node, &arguments)
     }
 
@@ -72,7 +83,11 @@ impl Installation {
     /// Calls a user command with `--json`.
     pub fn call(&self, command: &[&str]) -> Answer {
         let mut arguments: Vec<OsString> = command.iter().map(OsString::from).collect();
-        arguments.extend(["--json".into(), "--data".into(), self.data().into_os_string()]);
+        arguments.extend([
+            "--json".into(),
+            "--data".into(),
+            self.data().into_os_string(),
+        ]);
         binary::sealwarden(self.home(), &arguments)
     }
 
@@ -87,7 +102,9 @@ impl Installation {
     /// Waits until a file can be sealed: a permit may be on its way.
     pub fn seal_eventually(&self, file: &Path) -> PathBuf {
         let name = file.to_string_lossy().into_owned();
-        eventually("a file is sealed and witnessed", || (self.call(&["seal", &name]).code == 0).then_some(()));
+        eventually("a file is sealed and witnessed", || {
+            (self.call(&["seal", &name]).code == 0).then_some(())
+        });
         PathBuf::from(format!("{name}.seal"))
     }
 
@@ -99,7 +116,8 @@ impl Installation {
     /// Exports the trust bundle.
     pub fn trust(&self, name: &str) -> PathBuf {
         let path = self.home().join(name);
-        self.call(&["trust", "export", "--out", &path.to_string_lossy()]).good();
+        self.call(&["trust", "export", "--out", &path.to_string_lossy()])
+            .good();
         path
     }
 
@@ -110,9 +128,13 @@ impl Installation {
 
     /// Address of a role's gRPC (`https://…`) or HTTP (`http://…`) listener.
     pub fn address(&self, role: &str, kind: &str) -> String {
-        let text = std::fs::read_to_string(self.data().join("endpoints.json")).expect("endpoints.json");
+        let text =
+            std::fs::read_to_string(self.data().join("endpoints.json")).expect("endpoints.json");
         let endpoints: Value = serde_json::from_str(&text).expect("endpoints.json is JSON");
-        endpoints[role][kind].as_str().unwrap_or_else(|| panic!("no {kind} address of {role} in {text}")).to_owned()
+        endpoints[role][kind]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {kind} address of {role} in {text}"))
+            .to_owned()
     }
 
     /// The certificate of a caller that the installation issued.
@@ -124,20 +146,27 @@ impl Installation {
 
     /// Issues a certificate for a caller.
     pub fn issue(&self, name: &str, role: &str) -> Identity {
-        self.call(&["certificate", "issue", name, "--role", role]).good();
+        self.call(&["certificate", "issue", name, "--role", role])
+            .good();
         self.identity(name)
     }
 
     /// A connection to a role as a caller that has a certificate.
     pub async fn connect(&self, role: &str, caller: &str) -> Channel {
         let identity = self.identity(caller);
-        sealwarden_pki::connect(&self.address(role, "grpc"), &identity).await.expect("a connection")
+        sealwarden_pki::connect(&self.address(role, "grpc"), &identity)
+            .await
+            .expect("a connection")
     }
 
     /// The installation's name.
     pub fn name(&self) -> String {
-        let text = std::fs::read_to_string(self.data().join("installation.json")).expect("installation.json");
+        let text = std::fs::read_to_string(self.data().join("installation.json"))
+            .expect("installation.json");
         let settings: Value = serde_json::from_str(&text).expect("installation.json is JSON");
-        settings["installation"].as_str().expect("a name").to_owned()
+        settings["installation"]
+            .as_str()
+            .expect("a name")
+            .to_owned()
     }
 }

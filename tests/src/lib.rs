@@ -10,6 +10,7 @@
 )]
 
 pub mod binary;
+pub mod history;
 pub mod installation;
 pub mod people;
 pub mod process;

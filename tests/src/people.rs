@@ -13,7 +13,7 @@ use crate::installation::Installation;
 use crate::wait;
 
 /// How long a whole run may take.
-const RUN: Duration = Duration::from_secs(180);
+const RUN: Duration = Duration::from_mins(3);
 
 /// One person a role; nobody stands in two places of the same quorum.
 const WHO: [(&str, &str); 6] = [
@@ -27,18 +27,34 @@ const WHO: [(&str, &str); 6] = [
 
 /// Somebody with the role.
 pub fn with_role(role: &str) -> &'static str {
-    WHO.iter().find(|(known, _)| *known == role).map(|(_, person)| *person).expect("a role of the trial roster")
+    WHO.iter()
+        .find(|(known, _)| *known == role)
+        .map(|(_, person)| *person)
+        .expect("a role of the trial roster")
 }
 
 /// The roles of a quorum as answers write it: `security-lead: 1, on-call-sre: 1`.
 pub fn roles(quorum: &str) -> Vec<String> {
     let role = |part: &str| part.split(':').next().unwrap_or_default().trim().to_owned();
-    quorum.split(',').map(role).filter(|role| !role.is_empty()).collect()
+    quorum
+        .split(',')
+        .map(role)
+        .filter(|role| !role.is_empty())
+        .collect()
 }
 
 /// `approve` as a person, without being asked.
 pub fn approve(at: &Installation, run: &str, step: &str, person: &str) -> Answer {
-    at.call(&["approve", run, step, "--as", person, "--yes", "--note", "told on the phone"])
+    at.call(&[
+        "approve",
+        run,
+        step,
+        "--as",
+        person,
+        "--yes",
+        "--note",
+        "told on the phone",
+    ])
 }
 
 /// A run, as `run show` tells it.
@@ -49,7 +65,11 @@ pub fn run(at: &Installation, run: &str) -> Value {
 /// One step of a run.
 pub fn step(run: &Value, id: &str) -> Value {
     let steps = run["steps"].as_array().expect("steps");
-    steps.iter().find(|step| step["step"] == id).unwrap_or_else(|| panic!("no step {id} in {run}")).clone()
+    steps
+        .iter()
+        .find(|step| step["step"] == id)
+        .unwrap_or_else(|| panic!("no step {id} in {run}"))
+        .clone()
 }
 
 /// Whether a step waits for people.
@@ -61,7 +81,9 @@ pub fn waits_for_people(step: &Value) -> bool {
 pub fn reaches(at: &Installation, id: &str, step_id: &str, state: &str) -> Value {
     wait::eventually(&format!("step {step_id} becomes {state}"), || {
         let answer = at.call(&["run", "show", id]);
-        (answer.code == 0).then(|| step(&answer.json(), step_id)).filter(|step| step["state"] == state)
+        (answer.code == 0)
+            .then(|| step(&answer.json(), step_id))
+            .filter(|step| step["state"] == state)
     })
 }
 
@@ -81,7 +103,12 @@ pub fn approve_what_waits(at: &Installation, id: &str, but: &[&str]) {
         return; // the executor is being restarted
     }
     let shown = answer.json();
-    for step in shown["steps"].as_array().into_iter().flatten().filter(|step| waits_for_people(step)) {
+    for step in shown["steps"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|step| waits_for_people(step))
+    {
         let name = step["step"].as_str().unwrap_or_default();
         if but.contains(&name) {
             continue;
@@ -110,12 +137,17 @@ pub fn key_file(at: &Installation, person: &str) -> PathBuf {
 
 /// A person's trial key.
 pub fn key(at: &Installation, person: &str) -> PrivateKey {
-    PrivateKey::read_openssh_file(&key_file(at, person)).unwrap_or_else(|e| panic!("the key of {person}: {e}"))
+    PrivateKey::read_openssh_file(&key_file(at, person))
+        .unwrap_or_else(|e| panic!("the key of {person}: {e}"))
 }
 
 /// A statement over what `Prepare` answered, valid for ten minutes.
 pub fn statement(prepared: &PrepareResponse, person: &str) -> Statement {
-    let decision = if prepared.manual { Decision::Confirm } else { Decision::Approve };
+    let decision = if prepared.manual {
+        Decision::Confirm
+    } else {
+        Decision::Approve
+    };
     Statement {
         installation: prepared.installation.clone(),
         environment: Environment::parse(&prepared.environment).expect("an environment"),
@@ -137,7 +169,8 @@ pub fn statement(prepared: &PrepareResponse, person: &str) -> Statement {
 /// 32 hex digits that were never used.
 pub fn nonce() -> String {
     let mut bytes = [0; 16];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).expect("random bytes");
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .expect("random bytes");
     hex::encode(bytes)
 }
 

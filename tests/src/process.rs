@@ -31,11 +31,16 @@ pub struct Process {
 impl Process {
     /// Starts it and waits until it serves; panics with its log when it does not.
     pub fn start<S: AsRef<OsStr>>(home: &Path, name: &str, arguments: &[S]) -> Self {
-        Self::try_start(home, name, arguments).unwrap_or_else(|log| panic!("{name} did not get ready:\n{log}"))
+        Self::try_start(home, name, arguments)
+            .unwrap_or_else(|log| panic!("{name} did not get ready:\n{log}"))
     }
 
     /// Starts it and waits until it serves; its log when it does not.
-    pub fn try_start<S: AsRef<OsStr>>(home: &Path, name: &str, arguments: &[S]) -> Result<Self, String> {
+    pub fn try_start<S: AsRef<OsStr>>(
+        home: &Path,
+        name: &str,
+        arguments: &[S],
+    ) -> Result<Self, String> {
         let mut process = Self::spawn(home, name, arguments);
         let (sender, receiver) = sync_channel(1);
         let stdout = process.child.stdout.take().expect("a pipe");
@@ -45,7 +50,9 @@ impl Process {
                 process.ready = line;
                 Ok(process)
             }
-            Err(RecvTimeoutError::Timeout) => Err(format!("nothing in {START:?}\n{}", process.log_tail())),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(format!("nothing in {START:?}\n{}", process.log_tail()))
+            }
             Err(RecvTimeoutError::Disconnected) => Err(format!("it ended\n{}", process.log_tail())),
         }
     }
@@ -53,14 +60,22 @@ impl Process {
     /// Starts it without waiting, for tests that kill it while it starts.
     pub fn spawn<S: AsRef<OsStr>>(home: &Path, name: &str, arguments: &[S]) -> Self {
         let log = home.join(format!("{name}.log"));
-        let file = File::options().create(true).append(true).open(&log).expect("a log file");
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log file");
         let child = binary::command(home, arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(file)
             .spawn()
             .unwrap_or_else(|e| panic!("{}: {e}", binary::path().display()));
-        Self { child, log, ready: String::new() }
+        Self {
+            child,
+            log,
+            ready: String::new(),
+        }
     }
 
     /// The line `ready …`.
@@ -72,7 +87,10 @@ impl Process {
     pub fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(SHOWN_LINES)..).unwrap_or_default().join("\n")
+        lines
+            .get(lines.len().saturating_sub(SHOWN_LINES)..)
+            .unwrap_or_default()
+            .join("\n")
     }
 
     /// All of its standard error.
@@ -88,7 +106,9 @@ impl Process {
     /// Asks it to end (SIGTERM) and waits for that.
     pub fn terminate(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        wait::within(END, "the process ends after SIGTERM", || self.child.try_wait().expect("a child's state"))
+        wait::within(END, "the process ends after SIGTERM", || {
+            self.child.try_wait().expect("a child's state")
+        })
     }
 
     /// Stops it where it stands (SIGSTOP).
@@ -107,7 +127,10 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a process id");
         kill_process(pid, signal).expect("a signal to our own child");
     }
 

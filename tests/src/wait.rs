@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How long a step of a scenario may take on a busy machine with two cores.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -19,7 +19,10 @@ pub fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Optio
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited {patience:?} in vain: {what}"
+        );
         // bounded poll: another process's state can only be asked for.
         std::thread::sleep(PAUSE);
     }

@@ -16,7 +16,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("runbook", &[]),
     ("domain", &["wire", "seal", "runbook"]),
     ("seallog", &["seal"]),
-    ("engine", &["wire", "seal", "runbook", "domain", "eventlog", "keys", "telemetry", "pki"]),
+    (
+        "engine",
+        &[
+            "wire",
+            "seal",
+            "runbook",
+            "domain",
+            "eventlog",
+            "keys",
+            "telemetry",
+            "pki",
+        ],
+    ),
     ("sealing", SERVICE),
     ("verification", SERVICE),
     ("detection", SERVICE),
@@ -26,20 +38,54 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// A service knows everything below it and no other service.
-const SERVICE: &[&str] =
-    &["wire", "seal", "runbook", "domain", "seallog", "engine", "eventlog", "keys", "telemetry", "pki"];
+const SERVICE: &[&str] = &[
+    "wire",
+    "seal",
+    "runbook",
+    "domain",
+    "seallog",
+    "engine",
+    "eventlog",
+    "keys",
+    "telemetry",
+    "pki",
+];
 
 const BINARY: &[&str] = &[
-    "wire", "seal", "runbook", "domain", "seallog", "engine", "eventlog", "keys", "telemetry", "pki", "sealing",
-    "verification", "detection", "runbook-executor",
+    "wire",
+    "seal",
+    "runbook",
+    "domain",
+    "seallog",
+    "engine",
+    "eventlog",
+    "keys",
+    "telemetry",
+    "pki",
+    "sealing",
+    "verification",
+    "detection",
+    "runbook-executor",
 ];
 
 /// Tests look at the product from outside: through the binary, the wire and the formats.
-const TESTS: &[&str] = &["wire", "seal", "domain", "eventlog", "keys", "pki", "seallog"];
+const TESTS: &[&str] = &[
+    "wire", "seal", "domain", "eventlog", "keys", "pki", "seallog",
+];
 
 /// What would let a clock, a file, the network or chance into the pure core.
 const IMPURE: &[&str] = &[
-    "async-nats", "axum", "fastrand", "getrandom", "rand", "reqwest", "rustix", "sled", "tempfile", "tokio", "tonic",
+    "async-nats",
+    "axum",
+    "fastrand",
+    "getrandom",
+    "rand",
+    "reqwest",
+    "rustix",
+    "sled",
+    "tempfile",
+    "tokio",
+    "tonic",
     "uuid",
 ];
 
@@ -52,14 +98,21 @@ struct Package {
 fn packages() -> BTreeMap<String, Package> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["metadata", "--format-version=1", "--no-deps", "--offline", "--locked"])
+        .args([
+            "metadata",
+            "--format-version=1",
+            "--no-deps",
+            "--offline",
+            "--locked",
+        ])
         .current_dir(super::source::root())
         .output();
     let output = match output {
         Ok(output) if output.status.success() => output.stdout,
         other => panic!("cargo metadata does not work: {other:?}"),
     };
-    let metadata: Value = serde_json::from_slice(&output).unwrap_or_else(|e| panic!("cargo metadata: {e}"));
+    let metadata: Value =
+        serde_json::from_slice(&output).unwrap_or_else(|e| panic!("cargo metadata: {e}"));
     let list = metadata["packages"].as_array().cloned().unwrap_or_default();
     list.iter().map(package).collect()
 }
@@ -73,10 +126,21 @@ fn package(package: &Value) -> (String, Package) {
         if other == name {
             continue; // its own tests turn a feature of it on
         }
-        if dependency["kind"].as_str() == Some("dev") { uses_in_tests.insert(other) } else { uses.insert(other) };
+        if dependency["kind"].as_str() == Some("dev") {
+            uses_in_tests.insert(other)
+        } else {
+            uses.insert(other)
+        };
     }
     let folder = text(&package["manifest_path"]).replace("/Cargo.toml", "");
-    (name, Package { folder, uses, uses_in_tests })
+    (
+        name,
+        Package {
+            folder,
+            uses,
+            uses_in_tests,
+        },
+    )
 }
 
 fn short(name: &str) -> String {
@@ -95,7 +159,12 @@ fn crates_depend_one_way() {
         };
         // Only the tests crate is made of tests; what it uses it uses in any form.
         let in_tests = package.uses_in_tests.iter().filter(|_| name == "tests");
-        for other in package.uses.iter().chain(in_tests).filter(|other| packages.contains_key(*other)) {
+        for other in package
+            .uses
+            .iter()
+            .chain(in_tests)
+            .filter(|other| packages.contains_key(*other))
+        {
             if !allowed.contains(&other.as_str()) {
                 wrong.push(format!("{name} must not depend on {other}"));
             }
@@ -105,16 +174,30 @@ fn crates_depend_one_way() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(packages.len(), rules.len(), "a crate named in the rules does not exist");
+    assert_eq!(
+        packages.len(),
+        rules.len(),
+        "a crate named in the rules does not exist"
+    );
 }
 
 #[test]
 fn the_core_can_reach_no_clock_file_network_or_chance() {
     let packages = packages();
-    let core: Vec<_> = packages.iter().filter(|(_, p)| p.folder.contains("/crates/core/")).collect();
-    assert!(core.len() >= 3, "the core has at least seal, runbook and domain");
+    let core: Vec<_> = packages
+        .iter()
+        .filter(|(_, p)| p.folder.contains("/crates/core/"))
+        .collect();
+    assert!(
+        core.len() >= 3,
+        "the core has at least seal, runbook and domain"
+    );
     for (name, package) in core {
-        let impure: Vec<_> = package.uses.iter().filter(|u| IMPURE.contains(&u.as_str())).collect();
+        let impure: Vec<_> = package
+            .uses
+            .iter()
+            .filter(|u| IMPURE.contains(&u.as_str()))
+            .collect();
         assert!(impure.is_empty(), "{name} depends on {impure:?}");
     }
 }
@@ -122,9 +205,17 @@ fn the_core_can_reach_no_clock_file_network_or_chance() {
 #[test]
 fn crates_have_names_that_say_something() {
     for (name, package) in packages() {
-        let folder = package.folder.rsplit('/').next().unwrap_or_default().to_owned();
+        let folder = package
+            .folder
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         for word in [name, folder] {
-            assert!(!super::style::SAYS_NOTHING.contains(&word.as_str()), "a crate is called {word}");
+            assert!(
+                !super::style::SAYS_NOTHING.contains(&word.as_str()),
+                "a crate is called {word}"
+            );
         }
     }
 }

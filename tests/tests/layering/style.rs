@@ -3,8 +3,9 @@
 use super::source::{Source, files};
 
 /// Names that say nothing about what is inside.
-pub(crate) const SAYS_NOTHING: [&str; 8] =
-    ["common", "util", "utils", "helper", "helpers", "types", "misc", "shared"];
+pub(crate) const SAYS_NOTHING: [&str; 8] = [
+    "common", "util", "utils", "helper", "helpers", "types", "misc", "shared",
+];
 
 /// Longest source file, lines.
 const MAX_LINES: usize = 600;
@@ -22,8 +23,23 @@ const BANNED: &[(&str, &str)] = &[
 
 /// Never in the core: time, files, settings and chance come in as values.
 const IMPURE: &[&str] = &[
-    "std::fs", "std::net", "std::env", "std::process", "std::thread", "SystemTime", "Instant::now", "Timestamp::now",
-    "Zoned::now", "SystemRandom", "Uuid::new", "Uuid::now", "tokio::", "async fn", ".await", "println!", "eprintln!",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "SystemTime",
+    "Instant::now",
+    "Timestamp::now",
+    "Zoned::now",
+    "SystemRandom",
+    "Uuid::new",
+    "Uuid::now",
+    "tokio::",
+    "async fn",
+    ".await",
+    "println!",
+    "eprintln!",
 ];
 
 fn report(wrong: &[String]) {
@@ -49,14 +65,25 @@ fn the_product_has_no_unbounded_queue_no_unwrap_and_no_stub() {
 
 #[test]
 fn the_core_touches_nothing_outside() {
-    let core: Vec<Source> = files(&["rs"]).into_iter().filter(|s| s.path.starts_with("crates/core/")).collect();
-    let words: Vec<_> = IMPURE.iter().map(|word| (*word, "the core is pure")).collect();
+    let core: Vec<Source> = files(&["rs"])
+        .into_iter()
+        .filter(|s| s.path.starts_with("crates/core/"))
+        .collect();
+    let words: Vec<_> = IMPURE
+        .iter()
+        .map(|word| (*word, "the core is pure"))
+        .collect();
     report(&product_lines_with(&core, &words));
 }
 
 #[test]
 fn nothing_is_left_for_later_in_a_comment() {
-    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("HA", "CK:")];
+    let marks = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("X", "XX"),
+        concat!("HA", "CK:"),
+    ];
     let mut wrong = Vec::new();
     for source in files(&["rs", "proto", "yaml", "sh", "toml", "go", "md"]) {
         for (at, line) in source.text.lines().enumerate() {
@@ -72,14 +99,23 @@ fn nothing_is_left_for_later_in_a_comment() {
 /// and says so.
 #[test]
 fn no_test_waits_by_the_clock() {
-    let sleeps = [concat!("thread::", "sleep("), concat!("time::", "sleep("), concat!(" ", "sleep(")];
+    let sleeps = [
+        concat!("thread::", "sleep("),
+        concat!("time::", "sleep("),
+        concat!(" ", "sleep("),
+    ];
     let mut wrong = Vec::new();
     for source in files(&["rs"]) {
         for (number, line, before) in source.test_lines() {
             let sleeps = sleeps.iter().any(|sleep| line.contains(sleep));
-            let said = [line, before].iter().any(|l| l.contains("// bounded poll:"));
+            let said = [line, before]
+                .iter()
+                .any(|l| l.contains("// bounded poll:"));
             if sleeps && !said {
-                wrong.push(format!("{}:{number}: sleeps without a `// bounded poll:` that says for what", source.path));
+                wrong.push(format!(
+                    "{}:{number}: sleeps without a `// bounded poll:` that says for what",
+                    source.path
+                ));
             }
         }
     }
@@ -92,7 +128,12 @@ fn files_have_one_purpose_and_a_length_to_match() {
         .iter()
         .map(|source| (source, source.text.lines().count()))
         .filter(|(_, lines)| *lines > MAX_LINES)
-        .map(|(source, lines)| format!("{} has {lines} lines; {MAX_LINES} are the most", source.path))
+        .map(|(source, lines)| {
+            format!(
+                "{} has {lines} lines; {MAX_LINES} are the most",
+                source.path
+            )
+        })
         .collect();
     report(&long);
 }

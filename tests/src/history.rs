@@ -1,0 +1,123 @@
+//! The event log read from outside, and written to as a tampered service would.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use sealwarden_eventlog::{CommitId, Config, Environment, EventLog, NewCommit, StreamName};
+use sealwarden_wire::event::v1::{Actor, Commit, Envelope, Event, actor, event::Kind};
+
+/// An event log that a test has opened beside the services, or after them.
+pub struct History(Arc<dyn EventLog>);
+
+impl History {
+    /// The embedded log of a data folder; its services must have ended.
+    pub async fn embedded(data: &Path) -> Self {
+        Self::open(Config::Embedded {
+            dir: data.join("events"),
+        })
+        .await
+    }
+
+    /// The log of a production installation on a NATS server.
+    pub async fn nats(url: &str, installation: &str) -> Self {
+        Self::open(Config::JetStream {
+            url: url.to_owned(),
+            credentials: None,
+            prefix: installation.to_owned(),
+            environment: Environment::Production,
+        })
+        .await
+    }
+
+    async fn open(config: Config) -> Self {
+        Self(
+            sealwarden_eventlog::open(config)
+                .await
+                .expect("the event log opens"),
+        )
+    }
+
+    /// All commits of a stream such as `log/main`, with their positions.
+    pub async fn commits(&self, stream: &str) -> Vec<Commit> {
+        let stream = name(stream);
+        let (mut commits, mut after) = (Vec::new(), 0);
+        loop {
+            let page = self
+                .0
+                .read(&stream, after, 1000)
+                .await
+                .expect("a page of the stream");
+            let Some(last) = page.last() else {
+                return commits;
+            };
+            after = last.position;
+            for recorded in page {
+                let mut commit = Commit::decode(recorded.payload).expect("a commit");
+                commit.envelope.get_or_insert_default().position = recorded.position;
+                commits.push(commit);
+            }
+        }
+    }
+
+    /// All events of a stream, in order.
+    pub async fn events(&self, stream: &str) -> Vec<Kind> {
+        let commits = self.commits(stream).await;
+        commits
+            .into_iter()
+            .flat_map(|commit| commit.events)
+            .filter_map(|event| event.kind)
+            .collect()
+    }
+
+    /// Appends events to a stream in the name of a node, past every decider.
+    pub async fn writes(&self, stream: &str, node: &str, kinds: Vec<Kind>) {
+        let stream = name(stream);
+        let id = CommitId::new();
+        let actor = Actor {
+            kind: actor::Kind::Node.into(),
+            name: node.to_owned(),
+        };
+        let envelope = Envelope {
+            id: id.to_string(),
+            stream: stream.to_string(),
+            actor: Some(actor),
+            ..Envelope::default()
+        };
+        let events = kinds
+            .into_iter()
+            .map(|kind| Event { kind: Some(kind) })
+            .collect();
+        let payload: Bytes = Commit {
+            envelope: Some(envelope),
+            events,
+        }
+        .encode_to_vec()
+        .into();
+        loop {
+            let head = self.0.head(&stream).await.expect("the stream's head");
+            match self
+                .0
+                .append(
+                    &stream,
+                    head,
+                    NewCommit {
+                        id,
+                        payload: payload.clone(),
+                    },
+                )
+                .await
+            {
+                Ok(_) => return,
+                Err(sealwarden_eventlog::AppendError::Conflict { .. }) => {} // a service was first
+                Err(error) => panic!("the commit is not stored: {error}"),
+            }
+        }
+    }
+}
+
+fn name(stream: &str) -> StreamName {
+    let (category, id) = stream.split_once('/').expect("<category>/<id>");
+    StreamName::new(category, id).expect("a stream's name")
+}

@@ -1,0 +1,17 @@
+//! What a user, a stranger, a thief and a crash see of the real binary.
+#![expect(
+    clippy::expect_used,
+    reason = "a scenario that cannot go on fails, and says where"
+)]
+
+mod scenarios {
+    mod approvals;
+    mod crash;
+    mod damage;
+    mod drill;
+    mod partition;
+    mod sealing;
+    mod strangers;
+    mod tampered;
+    mod theft;
+}
