@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use sealwarden_domain::log_control::{Command, DirectiveState, GrantClock, directive_input};
+use sealwarden_domain::log_control::{
+    Command, DirectiveState, FenceHow, GrantClock, directive_input, fence_status,
+};
 use sealwarden_wire::event::v1::{DirectiveKind, Event, IntentRecorded, event::Kind};
 
+use crate::moves::{Move, steps};
 use crate::support::{
     DRIFT_MS, FIRST, KEY_DEADLINE_MS, Line, OTHER, WRITER, acknowledgement, fence, grant, hold,
     order, origin, proof, published, release, request,
@@ -18,66 +21,6 @@ const NODES: [&str; 2] = [WRITER, OTHER];
 const SLOW_MS: [u64; 2] = [DRIFT_MS, DRIFT_MS - 1];
 /// What each grantor's clock shows at true time 0, milliseconds.
 const GRANTOR_BOOT_MS: [u64; 2] = [70_000, 3];
-
-#[derive(Clone, Debug)]
-enum Move {
-    Pass(u64),
-    Request(usize),
-    Renew(usize, usize, u64),
-    Grant(usize, usize),
-    RestartNode(usize),
-    RestartGrantor(usize),
-    Release(usize),
-    Intend {
-        node: usize,
-        grow: u64,
-        root: u8,
-        stale: bool,
-        reseal: Option<u64>,
-    },
-    Publish(u8),
-    Hold(u8, i64),
-    Issue(DirectiveKind, usize),
-    Answer {
-        node: usize,
-        epoch: u64,
-        refuse: bool,
-        open: bool,
-    },
-    Fence(usize, u64),
-    Isolate(u64),
-}
-
-fn moves() -> impl Strategy<Value = Move> {
-    let node = 0..2_usize;
-    // Counted back from the newest.
-    let epoch = prop_oneof![6 => Just(0_u64), 2 => 1..3_u64, 1 => Just(9)];
-    let kind = prop_oneof![
-        Just(DirectiveKind::IsolateKey),
-        Just(DirectiveKind::ReadOnly),
-        Just(DirectiveKind::RotateOrigin),
-        Just(DirectiveKind::Reseal),
-        Just(DirectiveKind::Open),
-    ];
-    prop_oneof![
-        3 => prop_oneof![0..700_u64, Just(5_000), Just(5_399), Just(5_500)].prop_map(Move::Pass),
-        1 => node.clone().prop_map(Move::Request),
-        6 => (node.clone(), node.clone(), 0..100_u64).prop_map(|(n, g, ms)| Move::Renew(n, g, ms)),
-        1 => (node.clone(), node.clone()).prop_map(|(n, g)| Move::Grant(n, g)),
-        1 => node.clone().prop_map(Move::RestartNode),
-        1 => node.clone().prop_map(Move::RestartGrantor),
-        1 => node.clone().prop_map(Move::Release),
-        4 => (node.clone(), 0..3_u64, 0..2_u8, any::<bool>(), proptest::option::of(epoch.clone()))
-            .prop_map(|(node, grow, root, stale, reseal)| Move::Intend { node, grow, root, stale, reseal }),
-        1 => (0..2_u8).prop_map(Move::Publish),
-        1 => (0..3_u8, -10..3_000_i64).prop_map(|(signal, ms)| Move::Hold(signal, ms)),
-        2 => (kind, 0..3_usize).prop_map(|(kind, origin)| Move::Issue(kind, origin)),
-        4 => (node.clone(), epoch.clone(), proptest::bool::weighted(0.1), any::<bool>())
-            .prop_map(|(node, epoch, refuse, open)| Move::Answer { node, epoch, refuse, open }),
-        6 => (node, epoch.clone()).prop_map(|(grantor, epoch)| Move::Fence(grantor, epoch)),
-        1 => epoch.prop_map(Move::Isolate),
-    ]
-}
 
 /// What a node's process remembers.
 #[derive(Default)]
@@ -221,43 +164,28 @@ impl World {
                     .command(Command::PublishCheckpoint(checkpoint))
                     .unwrap_or_default()
             }
-            Move::Hold(signal, ms) => {
-                let mut placed = hold(&format!("S-{signal}"), self.line.wall_ms + ms);
-                placed.origin = self.current();
-                self.line
-                    .command(Command::PlaceHold(placed))
-                    .unwrap_or_default()
-            }
-            Move::Issue(kind, index) => {
-                let name = self.origin_back(*index);
-                let inputs = format!("into: {name}\norigin: {name}\n");
-                let name = format!("s{}", self.line.state.epoch());
-                self.line
-                    .command(Command::Issue(order(*kind, &name, &inputs)))
-                    .unwrap_or_default()
-            }
-            Move::Answer {
-                node,
-                epoch,
-                refuse,
-                open,
-            } => self.answer(*node, self.epoch(*epoch), *refuse, *open),
-            Move::Fence(grantor, back) => {
-                let epoch = self.epoch(*back);
-                self.as_grantor(*grantor, |clock| fence(epoch, clock))
-            }
-            Move::Isolate(back) => {
-                let command = Command::ConcludeIsolation {
-                    epoch: self.epoch(*back),
-                    proof: proof(),
-                };
-                self.line.command(command).unwrap_or_default()
-            }
+            Move::Hold(..)
+            | Move::Issue(..)
+            | Move::Answer { .. }
+            | Move::Fence(..)
+            | Move::Isolate(_) => self.play_order(step),
         };
         for event in &events {
             self.judge(event.kind.as_ref().unwrap());
         }
         self.check();
+    }
+
+    /// How long the slowest node keeps this grantor waiting.
+    fn fence_in_ms(&mut self, grantor: usize, epoch: u64) -> u64 {
+        let boot_ms = self.boot(grantor);
+        self.grantors[grantor].observe(&self.line.state, boot_ms);
+        let nodes = fence_status(&self.line.state, epoch, &self.grantors[grantor], boot_ms);
+        let left = nodes.iter().map(|node| match node.how {
+            FenceHow::Waiting { remaining_ms } => remaining_ms,
+            FenceHow::Acknowledged | FenceHow::Released | FenceHow::RanOut => 0,
+        });
+        left.max().unwrap_or(0)
     }
 
     fn release(&mut self, node: usize) -> Vec<Event> {
@@ -359,6 +287,12 @@ impl World {
                 let state = &self.line.state;
                 assert!(state.active_hold(&e.origin, self.line.wall_ms).is_none());
                 assert!(state.isolated_by(&e.node, &e.origin).is_none());
+                let stops = [DirectiveKind::IsolateKey, DirectiveKind::ReadOnly];
+                assert!(
+                    state
+                        .unanswered(&e.node)
+                        .all(|d| !stops.contains(&d.kind()))
+                );
                 assert_eq!(state.current().unwrap().node, e.node);
             }
             Kind::DirectiveAcknowledged(e) => {
@@ -383,6 +317,58 @@ impl World {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other moves are `play`'s own"
+    )]
+    fn play_order(&mut self, step: &Move) -> Vec<Event> {
+        match step {
+            Move::Hold(signal, ms) => {
+                let mut placed = hold(&format!("S-{signal}"), self.line.wall_ms + ms);
+                placed.origin = self.current();
+                self.line
+                    .command(Command::PlaceHold(placed))
+                    .unwrap_or_default()
+            }
+            Move::Issue(kind, index) => {
+                let name = self.origin_back(*index);
+                let inputs = format!("into: {name}\norigin: {name}\n");
+                let name = format!("s{}", self.line.state.epoch());
+                self.line
+                    .command(Command::Issue(order(*kind, &name, &inputs)))
+                    .unwrap_or_default()
+            }
+            Move::Answer {
+                node,
+                epoch,
+                refuse,
+                open,
+            } => self.answer(*node, self.epoch(*epoch), *refuse, *open),
+            Move::Fence(grantor, back) => {
+                let epoch = self.epoch(*back);
+                let left_ms = self.fence_in_ms(*grantor, epoch);
+                if left_ms > 0 {
+                    // Concluded at the first moment that it can be, and not before.
+                    self.play(&Move::Pass(left_ms - 1));
+                    assert!(
+                        self.as_grantor(*grantor, |clock| fence(epoch, clock))
+                            .is_empty()
+                    );
+                    self.play(&Move::Pass(1));
+                }
+                self.as_grantor(*grantor, |clock| fence(epoch, clock))
+            }
+            Move::Isolate(back) => {
+                let command = Command::ConcludeIsolation {
+                    epoch: self.epoch(*back),
+                    proof: proof(),
+                };
+                self.line.command(command).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn check(&self) {
         let state = &self.line.state;
         assert_eq!(self.line.refolded(), *state, "the log and the state differ");
@@ -404,10 +390,6 @@ impl World {
             );
         }
     }
-}
-
-fn steps() -> impl Strategy<Value = Vec<Move>> {
-    proptest::collection::vec(moves(), 1..100)
 }
 
 proptest! {

@@ -9,6 +9,8 @@ mod installation;
 #[cfg(test)]
 mod machine;
 #[cfg(test)]
+mod moves;
+#[cfg(test)]
 mod orders;
 #[cfg(test)]
 mod permits;
