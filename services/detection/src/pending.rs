@@ -16,6 +16,8 @@ pub(crate) enum Effect {
         log: String,
         /// The hold.
         hold: HoldPlaced,
+        /// Trace context of the signal's record.
+        traceparent: String,
     },
     /// Write a finding down as a signal.
     RecordSignal {
@@ -30,6 +32,8 @@ pub(crate) enum Effect {
     JoinIncident {
         /// The signal.
         signal: Box<SignalReported>,
+        /// Trace context of its record.
+        traceparent: String,
     },
     /// Classify an incident from the plan, or move its earliest possible compromise to earlier.
     Classify {
@@ -37,19 +41,32 @@ pub(crate) enum Effect {
         incident: String,
         /// The classification.
         classified: Box<IncidentClassified>,
+        /// Trace context of the signal that it rests on.
+        traceparent: String,
     },
 }
 
 impl Effect {
+    /// Trace context of what led to it; empty where there was none.
+    pub(crate) fn traceparent(&self) -> &str {
+        match self {
+            Self::PlaceHold { traceparent, .. }
+            | Self::RecordSignal { traceparent, .. }
+            | Self::JoinIncident { traceparent, .. }
+            | Self::Classify { traceparent, .. } => traceparent,
+        }
+    }
+
     /// What makes two effects the same.
     pub(crate) fn key(&self) -> String {
         match self {
             Self::PlaceHold { hold, .. } => format!("hold {}", hold.signal),
             Self::RecordSignal { signal, .. } => format!("record {}", signal.signal),
-            Self::JoinIncident { signal } => format!("join {}", signal.signal),
+            Self::JoinIncident { signal, .. } => format!("join {}", signal.signal),
             Self::Classify {
                 incident,
                 classified,
+                ..
             } => {
                 format!(
                     "classify {incident} {} {}",
@@ -75,11 +92,9 @@ pub(crate) fn pending(state: &State, plan: &Plan, now_ms: i64) -> Vec<Effect> {
     joining.sort_by_key(|signal| signal.position);
     effects.extend(joining.into_iter().map(|signal| Effect::JoinIncident {
         signal: Box::new(signal.reported.clone()),
+        traceparent: signal.traceparent.clone(),
     }));
-    let open = state
-        .incidents
-        .iter()
-        .filter(|(_, incident)| incident.is_open());
+    let open = state.open_incidents();
     effects.extend(open.filter_map(|(id, incident)| classification(state, plan, id, incident)));
     effects
 }
@@ -89,11 +104,9 @@ fn unjoined(state: &State) -> impl Iterator<Item = &KnownSignal> {
 }
 
 fn holds(state: &State, plan: &Plan, now_ms: i64) -> Vec<Effect> {
-    let open = state
-        .incidents
-        .values()
-        .filter(|incident| incident.is_open());
-    let joined = open.flat_map(|incident| state.signals_of(incident));
+    let joined = state
+        .open_incidents()
+        .flat_map(|(_, incident)| state.signals_of(incident));
     let hold_ms = millis(plan.hold());
     let mut effects: Vec<Effect> = Vec::new();
     for signal in unjoined(state)
@@ -123,6 +136,7 @@ fn holds(state: &State, plan: &Plan, now_ms: i64) -> Vec<Effect> {
         effects.push(Effect::PlaceHold {
             log: reported.log.clone(),
             hold,
+            traceparent: signal.traceparent.clone(),
         });
     }
     effects
@@ -189,6 +203,7 @@ fn classification(state: &State, plan: &Plan, id: &str, incident: &Incident) -> 
     Some(Effect::Classify {
         incident: id.to_owned(),
         classified,
+        traceparent: first.traceparent.clone(),
     })
 }
 

@@ -28,35 +28,30 @@ impl Fold for SignalStream {
     }
 }
 
-/// Carries one effect out.
+/// Carries one effect out, in the trace of what led to it.
 pub(crate) async fn perform(
     node: &Node,
     watch: &Watch,
     effect: Effect,
 ) -> Result<(), ExecuteError> {
+    let span = tracing::info_span!("detection", effect = %effect.key());
+    let span = sealwarden_telemetry::with_parent(Some(effect.traceparent()), span);
+    carry_out(node, watch, effect).instrument(span).await
+}
+
+async fn carry_out(node: &Node, watch: &Watch, effect: Effect) -> Result<(), ExecuteError> {
     match effect {
-        Effect::PlaceHold { log, hold } => place_hold(node, watch, &log, hold).await,
-        Effect::RecordSignal {
-            signal,
-            cause,
-            traceparent,
-        } => {
-            let span = sealwarden_telemetry::with_parent(
-                Some(&traceparent),
-                tracing::info_span!("signal", signal = %signal.signal, detector = %signal.detector),
-            );
-            let meta = Meta::detector(&signal.detector)
-                .caused_by(cause)
-                .correlated(signal.signal.clone());
-            record_signal(node, meta, *signal)
-                .instrument(span)
-                .await
-                .map(drop)
+        Effect::PlaceHold { log, hold, .. } => place_hold(node, watch, &log, hold).await,
+        Effect::RecordSignal { signal, cause, .. } => {
+            let meta = Meta::detector(&signal.detector);
+            let meta = meta.caused_by(cause).correlated(signal.signal.clone());
+            record_signal(node, meta, *signal).await.map(drop)
         }
-        Effect::JoinIncident { signal } => join_incident(node, watch, *signal).await,
+        Effect::JoinIncident { signal, .. } => join_incident(node, watch, *signal).await,
         Effect::Classify {
             incident,
             classified,
+            ..
         } => {
             let meta = node.meta().correlated(incident.clone());
             let executed = classify(node, meta, &incident, *classified).await?;

@@ -31,6 +31,8 @@ pub(crate) struct KnownSignal {
     pub(crate) at_ms: i64,
     /// The incident that it joined.
     pub(crate) incident: Option<String>,
+    /// Trace context of its record.
+    pub(crate) traceparent: String,
 }
 
 /// What a detector concluded and nobody has recorded yet.
@@ -56,6 +58,8 @@ pub(crate) struct State {
     /// Where each log's stream was folded to.
     pub(crate) heads: BTreeMap<String, Head>,
     pub(crate) incidents: BTreeMap<String, Incident>,
+    /// Those that are open.
+    pub(crate) open: BTreeSet<String>,
     pub(crate) signals: BTreeMap<String, KnownSignal>,
     /// Signals that have not joined an incident.
     pub(crate) unjoined: BTreeSet<String>,
@@ -138,6 +142,7 @@ impl State {
             position: envelope.position,
             at_ms: envelope.recorded_at_ms,
             incident: None,
+            traceparent: envelope.traceparent.clone(),
         };
         self.signals.insert(reported.signal.clone(), known);
         self.unjoined.insert(reported.signal.clone());
@@ -145,6 +150,9 @@ impl State {
 
     fn follow_incident(&mut self, id: &str, event: &Event) {
         match &event.kind {
+            Some(Kind::IncidentOpened(_)) => {
+                self.open.insert(id.to_owned());
+            }
             Some(Kind::SignalJoined(joined)) => {
                 self.unjoined.remove(&joined.signal);
                 if let Some(signal) = self.signals.get_mut(&joined.signal) {
@@ -154,6 +162,7 @@ impl State {
             Some(Kind::IncidentStageReached(reached))
                 if reached.stage() == IncidentStage::Closed =>
             {
+                self.open.remove(id);
                 let subject = self
                     .incidents
                     .get(id)
@@ -227,9 +236,15 @@ impl State {
 
     /// The subject's open incident.
     pub(crate) fn open_incident(&self, subject: &str) -> Option<&str> {
-        self.of_subject(subject)
-            .find(|(_, incident)| incident.is_open())
-            .map(|(id, _)| id)
+        let of_subject = |incident: &Incident| {
+            incident
+                .opened
+                .as_ref()
+                .is_some_and(|o| o.subject == subject)
+        };
+        self.open_incidents()
+            .find(|(_, incident)| of_subject(incident))
+            .map(|(id, _)| id.as_str())
     }
 
     /// The subject's open incident, or the id of the next one.
@@ -252,6 +267,13 @@ impl State {
             .iter()
             .filter(move |(_, i)| i.opened.as_ref().is_some_and(|o| o.subject == subject))
             .map(|(id, incident)| (id.as_str(), incident))
+    }
+
+    /// The open incidents.
+    pub(crate) fn open_incidents(&self) -> impl Iterator<Item = (&String, &Incident)> {
+        self.open
+            .iter()
+            .filter_map(|id| self.incidents.get_key_value(id))
     }
 
     /// The signals of an incident that are recorded.

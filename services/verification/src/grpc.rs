@@ -31,7 +31,7 @@ impl VerificationService {
     }
 }
 
-fn status(refused: Refused) -> Status {
+fn status(refused: &Refused) -> Status {
     match refused {
         Refused::Digest(_) => Status::invalid_argument(refused.to_string()),
         Refused::NoTrust => Status::unavailable(refused.to_string()),
@@ -54,7 +54,7 @@ impl Verification for VerificationService {
             .verify(request.get_ref())
             .await
             .map(Response::new)
-            .map_err(status)
+            .map_err(|refused| status(&refused))
     }
 
     type VerifyStreamStream = Pin<Box<dyn Stream<Item = Result<VerifyResponse, Status>> + Send>>;
@@ -67,7 +67,12 @@ impl Verification for VerificationService {
         let verifying = Arc::clone(&self.verifying);
         let answers = request.into_inner().map(move |request| {
             let verifying = Arc::clone(&verifying);
-            async move { verifying.verify(&request?).await.map_err(status) }
+            async move {
+                verifying
+                    .verify(&request?)
+                    .await
+                    .map_err(|refused| status(&refused))
+            }
         });
         Ok(Response::new(Box::pin(answers.buffered(IN_STREAM))))
     }
@@ -82,7 +87,7 @@ impl Verification for VerificationService {
             .trust
             .current()
             .await
-            .ok_or_else(|| status(Refused::NoTrust))?;
+            .ok_or_else(|| status(&Refused::NoTrust))?;
         Ok(Response::new(GetTrustResponse {
             bundle: current.file.clone(),
             version: current.version(),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use sealwarden_seal::witness::MAX_REQUEST_BYTES;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use crate::witness::{Answer, Witness};
 
@@ -28,7 +29,20 @@ pub(crate) fn routes(witness: Arc<Witness>, concurrency: usize) -> Router {
         .with_state(Context { witness, places })
 }
 
-async fn add_checkpoint(State(context): State<Context>, body: Body) -> Response {
+async fn add_checkpoint(
+    State(context): State<Context>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let traceparent = headers
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok());
+    let span = tracing::info_span!("witness.add-checkpoint", otel.kind = "server");
+    let span = sealwarden_telemetry::with_parent(traceparent, span);
+    answer(context, body).instrument(span).await
+}
+
+async fn answer(context: Context, body: Body) -> Response {
     let Ok(_place) = context.places.try_acquire() else {
         return respond(Answer::text(429, "the witness is busy; try again later"));
     };

@@ -17,6 +17,7 @@ use sealwarden_seal::note::Note;
 use sealwarden_wire::event::v1::{CheckpointSighted, Envelope, Event, event::Kind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
+use tracing::Instrument as _;
 
 /// The folder of refused checkpoints.
 const FOLDER: &str = "refused";
@@ -33,6 +34,8 @@ pub(crate) struct Sighting {
     id: String,
     note: String,
     details: Details,
+    /// Trace of the request that showed it; a restart forgets it.
+    traceparent: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +67,7 @@ impl Sighting {
             id: Hash::of(note.as_bytes()).to_string(),
             note,
             details,
+            traceparent: sealwarden_telemetry::current_traceparent(),
         }
     }
 
@@ -89,6 +93,7 @@ impl Sighting {
             id: id.to_owned(),
             note,
             details,
+            traceparent: None,
         })
     }
 }
@@ -178,14 +183,11 @@ impl Sightings {
         let dir = self.dir.clone();
         let written = tokio::task::spawn_blocking(move || sighting.write(&dir)).await;
         drop(known);
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a refused checkpoint could not be kept as a file")
-            }
-            Err(error) => {
-                tracing::error!(%error, "a refused checkpoint could not be kept as a file")
-            }
+        if let Err(error) = written
+            .map_err(anyhow::Error::from)
+            .and_then(|written| Ok(written?))
+        {
+            tracing::error!(%error, "a refused checkpoint could not be kept as a file; the event log is told all the same");
         }
         self.wake.notify_one();
     }
@@ -212,14 +214,18 @@ impl Sightings {
     async fn tell_untold(&self) -> bool {
         let untold: Vec<Sighting> = self.known.lock().await.untold.values().cloned().collect();
         for sighting in untold {
-            match self.tell_one(&sighting).await {
+            let span = sealwarden_telemetry::with_parent(
+                sighting.traceparent.as_deref(),
+                tracing::info_span!("sighting", sighting = %sighting.id),
+            );
+            match self.tell_one(&sighting).instrument(span).await {
                 Ok(()) => {}
                 Err(error @ (ExecuteError::Unavailable(_) | ExecuteError::Unknown(_))) => {
                     tracing::warn!(%error, "a sighted checkpoint waits to be told");
                     return false;
                 }
                 Err(error) => {
-                    tracing::error!(%error, sighting = %sighting.id, "a sighted checkpoint cannot be told")
+                    tracing::error!(%error, sighting = %sighting.id, "a sighted checkpoint cannot be told");
                 }
             }
             self.known.lock().await.untold.remove(&sighting.id);
@@ -255,9 +261,10 @@ fn scan(dir: &Path) -> anyhow::Result<Vec<Sighting>> {
         let Some(id) = name.to_str().filter(|name| name.len() == 64) else {
             continue;
         };
-        match Sighting::read(dir, id) {
-            Some(sighting) => found.push(sighting),
-            None => tracing::error!(%id, "a kept checkpoint is damaged and left alone"),
+        if let Some(sighting) = Sighting::read(dir, id) {
+            found.push(sighting);
+        } else {
+            tracing::error!(%id, "a kept checkpoint is damaged and left alone");
         }
     }
     Ok(found)

@@ -13,28 +13,28 @@ fn checkpoint() -> (Checkpoint, Note) {
     (checkpoint, Note::parse(text.as_bytes()).unwrap())
 }
 
-fn accept() -> Result<Accept, Refusal> {
+fn accept() -> Accept {
     let (checkpoint, note) = checkpoint();
-    Ok(Accept {
+    Accept {
         checkpoint,
         note,
         previous: OriginState::default(),
         log_signatures: Vec::new(),
-    })
+    }
 }
 
-fn refusal(kind: RefusalKind, signed: bool, contradicts: bool) -> Result<Accept, Refusal> {
+fn refusal(kind: RefusalKind, signed: bool, contradicts: bool) -> Refusal {
     let signed = signed.then(|| Box::new(checkpoint()));
-    Err(Refusal {
+    Refusal {
         kind,
         reason: "why".to_owned(),
         signed,
         contradicts,
-    })
+    }
 }
 
-fn unavailable() -> Result<Standing, Unavailable> {
-    Err(Unavailable("down".to_owned()))
+fn unavailable() -> Unavailable {
+    Unavailable("down".to_owned())
 }
 
 /// Status, content type, and whether evidence is kept; 200 stands for cosigning.
@@ -53,14 +53,17 @@ fn concluded(
 #[test]
 fn only_an_intended_extension_is_cosigned() {
     assert_eq!(
-        concluded(accept(), &Ok(Standing::Intended)),
+        concluded(Ok(accept()), &Ok(Standing::Intended)),
         (200, TEXT, false)
     );
     assert_eq!(
-        concluded(accept(), &Ok(Standing::Foreign)),
+        concluded(Ok(accept()), &Ok(Standing::Foreign)),
         (403, TEXT, true)
     );
-    assert_eq!(concluded(accept(), &unavailable()), (503, TEXT, false));
+    assert_eq!(
+        concluded(Ok(accept()), &Err(unavailable())),
+        (503, TEXT, false)
+    );
 }
 
 #[test]
@@ -68,19 +71,22 @@ fn a_signed_checkpoint_that_was_never_intended_is_evidence_whatever_else_is_wron
     let foreign = Ok(Standing::Foreign);
     let stale = RefusalKind::Stale { cosigned_size: 9 };
     assert_eq!(
-        concluded(refusal(stale, true, false), &foreign),
+        concluded(Err(refusal(stale, true, false)), &foreign),
         (409, SIZE_CONTENT_TYPE, true)
     );
     assert_eq!(
-        concluded(refusal(RefusalKind::Inconsistent, true, false), &foreign),
+        concluded(
+            Err(refusal(RefusalKind::Inconsistent, true, false)),
+            &foreign
+        ),
         (422, TEXT, true)
     );
     assert_eq!(
-        concluded(refusal(RefusalKind::Frozen, true, false), &foreign),
+        concluded(Err(refusal(RefusalKind::Frozen, true, false)), &foreign),
         (403, TEXT, true)
     );
     assert_eq!(
-        concluded(refusal(RefusalKind::Malformed, true, false), &foreign),
+        concluded(Err(refusal(RefusalKind::Malformed, true, false)), &foreign),
         (400, TEXT, true)
     );
 }
@@ -89,11 +95,14 @@ fn a_signed_checkpoint_that_was_never_intended_is_evidence_whatever_else_is_wron
 fn a_mistake_beside_an_intended_root_is_no_evidence() {
     let intended = Ok(Standing::Intended);
     assert_eq!(
-        concluded(refusal(RefusalKind::Inconsistent, true, false), &intended),
+        concluded(
+            Err(refusal(RefusalKind::Inconsistent, true, false)),
+            &intended
+        ),
         (422, TEXT, false)
     );
     assert_eq!(
-        concluded(refusal(RefusalKind::Frozen, true, false), &intended),
+        concluded(Err(refusal(RefusalKind::Frozen, true, false)), &intended),
         (403, TEXT, false)
     );
 }
@@ -102,15 +111,24 @@ fn a_mistake_beside_an_intended_root_is_no_evidence() {
 fn what_the_log_did_not_sign_is_no_evidence() {
     let standing = Ok(Standing::UnknownOrigin);
     assert_eq!(
-        concluded(refusal(RefusalKind::BadSignature, false, false), &standing),
+        concluded(
+            Err(refusal(RefusalKind::BadSignature, false, false)),
+            &standing
+        ),
         (403, TEXT, false)
     );
     assert_eq!(
-        concluded(refusal(RefusalKind::UnknownOrigin, false, false), &standing),
+        concluded(
+            Err(refusal(RefusalKind::UnknownOrigin, false, false)),
+            &standing
+        ),
         (404, TEXT, false)
     );
     assert_eq!(
-        concluded(refusal(RefusalKind::Malformed, false, false), &standing),
+        concluded(
+            Err(refusal(RefusalKind::Malformed, false, false)),
+            &standing
+        ),
         (400, TEXT, false)
     );
 }
@@ -119,21 +137,21 @@ fn what_the_log_did_not_sign_is_no_evidence() {
 fn without_the_event_log_nothing_is_denied_for_good_and_contradictions_are_kept() {
     assert_eq!(
         concluded(
-            refusal(RefusalKind::UnknownOrigin, false, false),
-            &unavailable()
+            Err(refusal(RefusalKind::UnknownOrigin, false, false)),
+            &Err(unavailable())
         ),
         (503, TEXT, false)
     );
     assert_eq!(
         concluded(
-            refusal(RefusalKind::Inconsistent, true, true),
-            &unavailable()
+            Err(refusal(RefusalKind::Inconsistent, true, true)),
+            &Err(unavailable())
         ),
         (422, TEXT, true)
     );
     let stale = RefusalKind::Stale { cosigned_size: 9 };
     assert_eq!(
-        concluded(refusal(stale, true, false), &unavailable()),
+        concluded(Err(refusal(stale, true, false)), &Err(unavailable())),
         (409, SIZE_CONTENT_TYPE, false)
     );
 }
