@@ -94,7 +94,7 @@ impl State {
                 return;
             }
             self.timelines.take_in(envelope, event, &self.logs);
-            self.detect(envelope, event);
+            self.detect(category, envelope, event);
         }
     }
 
@@ -118,21 +118,26 @@ impl State {
                 self.follow_incident(id, event);
                 Ok(())
             }
-            "signal" => {
-                self.take_in_signal(envelope, event);
-                Ok(())
-            }
+            "signal" => self.take_in_signal(id, envelope, event),
             _ => Ok(()),
         }
     }
 
-    fn take_in_signal(&mut self, envelope: &Envelope, event: &Event) {
+    fn take_in_signal(
+        &mut self,
+        id: &str,
+        envelope: &Envelope,
+        event: &Event,
+    ) -> Result<(), String> {
         let Some(Kind::SignalReported(reported)) = &event.kind else {
-            return;
+            return Err("an event of another stream in a signal's stream".to_owned());
         };
+        if reported.signal != id {
+            return Err(format!("it holds the signal {}", reported.signal));
+        }
         self.findings.remove(&reported.signal);
         if self.signals.contains_key(&reported.signal) {
-            return;
+            return Ok(());
         }
         let known = KnownSignal {
             reported: SignalReported {
@@ -146,6 +151,7 @@ impl State {
         };
         self.signals.insert(reported.signal.clone(), known);
         self.unjoined.insert(reported.signal.clone());
+        Ok(())
     }
 
     fn follow_incident(&mut self, id: &str, event: &Event) {
@@ -184,12 +190,17 @@ impl State {
         }
     }
 
-    fn detect(&mut self, envelope: &Envelope, event: &Event) {
+    /// Each category has its own events: who may write one kind of stream writes nothing that counts in another.
+    fn detect(&mut self, category: &str, envelope: &Envelope, event: &Event) {
         let logs = self.known_logs();
-        let signal = match &event.kind {
-            Some(Kind::CheckpointSighted(sighted)) => foreign_checkpoint(logs, envelope, sighted),
-            Some(Kind::KeyUseObserved(used)) => unexplained_key_use(logs, envelope, used),
-            Some(_) | None => None,
+        let signal = match (category, &event.kind) {
+            ("sighting", Some(Kind::CheckpointSighted(sighted))) => {
+                foreign_checkpoint(logs, envelope, sighted)
+            }
+            ("keyuse", Some(Kind::KeyUseObserved(used))) => {
+                unexplained_key_use(logs, envelope, used)
+            }
+            _ => None,
         };
         let Some(signal) = signal else { return };
         if self.signals.contains_key(&signal.signal) || self.findings.contains_key(&signal.signal) {

@@ -5,7 +5,7 @@ use sealwarden_eventlog::Head;
 use sealwarden_runbook::PlanSet;
 use sealwarden_wire::event::v1::{
     Commit, Directive, DirectiveAcknowledged, DirectiveIssued, Envelope, IncidentOpened,
-    IncidentStage, IncidentStageReached, OriginOpened, Reporter, event::Kind,
+    IncidentStage, IncidentStageReached, KeyUseObserved, OriginOpened, Reporter, event::Kind,
 };
 
 use super::*;
@@ -208,4 +208,23 @@ fn incidents_of_a_subject_are_numbered() {
         Kind::IncidentStageReached(closed),
     );
     assert!(world.state.incident_for(&subject).ends_with("-2"));
+}
+
+#[test]
+fn events_count_in_their_own_streams_only() {
+    let mut world = World::new();
+    let used = KeyUseObserved {
+        log: "main".to_owned(),
+        ..KeyUseObserved::default()
+    };
+    world.write("sighting/aa", Kind::KeyUseObserved(used.clone()));
+    assert!(world.state.findings.is_empty());
+    world.write("keyuse/sealing-1", Kind::KeyUseObserved(used));
+    assert_eq!(world.state.findings.len(), 1);
+    let borrowed = SignalReported {
+        signal: "S-2".to_owned(),
+        ..SignalReported::default()
+    };
+    world.write("signal/S-1", Kind::SignalReported(borrowed));
+    assert!(world.state.signals.is_empty());
 }
