@@ -41,7 +41,11 @@ async fn refused_by_tls(at: &Installation, tls: Option<ClientTlsConfig>, scheme:
     assert!(
         matches!(
             status.code(),
-            Code::Unavailable | Code::Unknown | Code::Internal | Code::Unauthenticated
+            Code::Unavailable
+                | Code::Unknown
+                | Code::Internal
+                | Code::Unauthenticated
+                | Code::Cancelled
         ),
         "{status}"
     );

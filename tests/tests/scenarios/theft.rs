@@ -146,7 +146,14 @@ fn nobody_goes_back(here: &Installation, old_trust: &Path) {
     let new_trust = here.trust("new-trust.json");
     let show = |file: &Path| here.call(&["trust", "show", file.to_str().expect("a path")]);
     let bundle = show(&new_trust).good();
-    assert_eq!(bundle["suspensions"][0]["origin"], ORIGIN, "{bundle:#}");
+    let old = &bundle["payload"]["logs"][0];
+    assert_eq!(
+        (&old["origin"], &old["state"]),
+        (&ORIGIN.into(), &"frozen".into()),
+        "{bundle:#}"
+    );
+    assert_eq!(old["successor"], SUCCESSOR, "{bundle:#}");
+    assert!(old["compromised_since"].is_string(), "{bundle:#}");
     let refused = show(old_trust).ends_with(4);
     assert!(refused.to_string().contains("refused"), "{refused}");
 }
