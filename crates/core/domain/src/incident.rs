@@ -234,7 +234,10 @@ fn classify(state: &Incident, mut c: IncidentClassified) -> Result<Vec<Event>, R
     }
     let reason = format!("{} ({}), by {}", c.class, c.severity, c.by);
     let mut events = vec![event(Kind::IncidentClassified(c))];
-    if state.stage().is_none_or(|now| i32::from(now) < i32::from(IncidentStage::Classified)) {
+    if state
+        .stage()
+        .is_none_or(|now| i32::from(now) < i32::from(IncidentStage::Classified))
+    {
         let stage = IncidentStageReached {
             stage: IncidentStage::Classified.into(),
             reason,

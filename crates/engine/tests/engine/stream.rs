@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use sealwarden_domain::{Rejection, RejectionCode};
 use sealwarden_engine::{ExecuteError, Meta, Stream};
-use sealwarden_eventlog::faults::{AppendFault, ReadFault};
 use sealwarden_eventlog::Head;
+use sealwarden_eventlog::faults::{AppendFault, ReadFault};
 use sealwarden_wire::event::v1::{Actor, actor};
 
 use crate::support::{ILLEGAL, Seen, faulty, load, name, port, put, soon, stored, word};
