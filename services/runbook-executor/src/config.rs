@@ -59,18 +59,61 @@ pub struct ConfigError {
 impl Config {
     /// Checks every limit.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        check("permit_lifetime_ms", self.permit_lifetime_ms, (100..=600_000).contains(&self.permit_lifetime_ms), "use 100 to 600000")?;
-        check("key_deadline_ms", self.key_deadline_ms, (10..=600_000).contains(&self.key_deadline_ms), "use 10 to 600000")?;
-        check("drift_ms", self.drift_ms, self.drift_ms <= 60_000, "use at most 60000")?;
-        check("trust_valid_days", self.trust_valid_days.into(), (1..=3650).contains(&self.trust_valid_days), "use 1 to 3650")?;
-        check("clock_skew_s", self.clock_skew_s, self.clock_skew_s <= 86_400, "use at most 86400")?;
+        check(
+            "permit_lifetime_ms",
+            self.permit_lifetime_ms,
+            (100..=600_000).contains(&self.permit_lifetime_ms),
+            "use 100 to 600000",
+        )?;
+        check(
+            "key_deadline_ms",
+            self.key_deadline_ms,
+            (10..=600_000).contains(&self.key_deadline_ms),
+            "use 10 to 600000",
+        )?;
+        check(
+            "drift_ms",
+            self.drift_ms,
+            self.drift_ms <= 60_000,
+            "use at most 60000",
+        )?;
+        check(
+            "trust_valid_days",
+            self.trust_valid_days.into(),
+            (1..=3650).contains(&self.trust_valid_days),
+            "use 1 to 3650",
+        )?;
+        check(
+            "clock_skew_s",
+            self.clock_skew_s,
+            self.clock_skew_s <= 86_400,
+            "use at most 86400",
+        )?;
         let places = u64::try_from(self.max_running_steps).unwrap_or(u64::MAX);
-        check("max_running_steps", places, (1..=10_000).contains(&places), "use 1 to 10000")
+        check(
+            "max_running_steps",
+            places,
+            (1..=10_000).contains(&places),
+            "use 1 to 10000",
+        )
     }
 }
 
-fn check(name: &'static str, value: u64, fits: bool, remedy: &'static str) -> Result<(), ConfigError> {
-    if fits { Ok(()) } else { Err(ConfigError { name, value: value.to_string(), remedy }) }
+fn check(
+    name: &'static str,
+    value: u64,
+    fits: bool,
+    remedy: &'static str,
+) -> Result<(), ConfigError> {
+    if fits {
+        Ok(())
+    } else {
+        Err(ConfigError {
+            name,
+            value: value.to_string(),
+            remedy,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -80,8 +123,16 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_wrong_settings_are_named() {
         assert_eq!(Config::default().validate(), Ok(()));
-        let error = Config { permit_lifetime_ms: 1, ..Config::default() }.validate().unwrap_err();
-        assert_eq!(error.to_string(), "the setting permit_lifetime_ms is 1; use 100 to 600000");
+        let error = Config {
+            permit_lifetime_ms: 1,
+            ..Config::default()
+        }
+        .validate()
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the setting permit_lifetime_ms is 1; use 100 to 600000"
+        );
         assert!(serde_json::from_str::<Config>(r#"{"permit_lifetime": 5}"#).is_err());
     }
 }

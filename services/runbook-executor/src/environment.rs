@@ -23,5 +23,7 @@ pub(crate) fn of_approvals(node: &Node) -> approval::Environment {
 
 /// Unix milliseconds as RFC 3339 in UTC; empty for a time outside the calendar.
 pub(crate) fn rfc3339(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map(|at| at.to_string()).unwrap_or_default()
+    jiff::Timestamp::from_millisecond(ms)
+        .map(|at| at.to_string())
+        .unwrap_or_default()
 }

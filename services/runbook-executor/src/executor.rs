@@ -34,17 +34,22 @@ pub(crate) struct Executor {
     /// Streams of logs, each folded once.
     pub(crate) logs: Mutex<BTreeMap<String, Arc<Mutex<Stream<LogControl>>>>>,
     /// While it is held, every earlier life of this node is known to be dead: its attempts may be observed at once.
-    pub(crate) _life: FileLock,
+    pub(crate) _life: Arc<FileLock>,
 }
 
 impl Executor {
     /// The control stream of a log. It is as new as its last user left it; commands bring it up to date.
-    pub(crate) async fn log(&self, name: &str) -> Result<Arc<Mutex<Stream<LogControl>>>, ExecuteError> {
+    pub(crate) async fn log(
+        &self,
+        name: &str,
+    ) -> Result<Arc<Mutex<Stream<LogControl>>>, ExecuteError> {
         let mut logs = self.logs.lock().await;
         if let Some(stream) = logs.get(name) {
             return Ok(Arc::clone(stream));
         }
-        let stream = Arc::new(Mutex::new(self.node.stream::<LogControl>("log", name).await?));
+        let stream = Arc::new(Mutex::new(
+            self.node.stream::<LogControl>("log", name).await?,
+        ));
         logs.insert(name.to_owned(), Arc::clone(&stream));
         Ok(stream)
     }
@@ -60,14 +65,22 @@ impl Executor {
         let mut stream = stream.lock().await;
         stream.refresh().await?;
         stream
-            .execute(meta, |state| log_control::decide(state, command.clone(), self.node.clock.now()))
+            .execute(meta, |state| {
+                log_control::decide(state, command.clone(), self.node.clock.now())
+            })
             .await
     }
 
     /// Decides a command to an incident.
-    pub(crate) async fn incident(&self, id: &str, command: incident::Command) -> Result<Executed, ExecuteError> {
+    pub(crate) async fn incident(
+        &self,
+        id: &str,
+        command: incident::Command,
+    ) -> Result<Executed, ExecuteError> {
         let mut stream = self.node.stream::<Incident>("incident", id).await?;
         let meta = self.node.meta().correlated(id);
-        stream.execute(meta, |state| incident::decide(state, command.clone())).await
+        stream
+            .execute(meta, |state| incident::decide(state, command.clone()))
+            .await
     }
 }

@@ -23,7 +23,10 @@ pub(crate) struct Grants {
 impl Grants {
     /// Remembers nothing yet: every earlier grant counts from `boot_ms`.
     pub(crate) fn starting_at(boot_ms: u64) -> Self {
-        Self { started_boot_ms: boot_ms, by_log: Mutex::new(BTreeMap::new()) }
+        Self {
+            started_boot_ms: boot_ms,
+            by_log: Mutex::new(BTreeMap::new()),
+        }
     }
 
     /// The memory of one log, after its newest permits were taken in: one that is not remembered yet counts from now. Call it while the log's stream is locked and
@@ -37,14 +40,20 @@ impl Grants {
             first
         });
         clock.observe(log, boot_ms);
-        let current: BTreeSet<&str> = permits(log).map(|grant| grant.request_id.as_str()).collect();
-        clock.granted_boot_ms.retain(|request, _| current.contains(request.as_str()));
+        let current: BTreeSet<&str> = permits(log)
+            .map(|grant| grant.request_id.as_str())
+            .collect();
+        clock
+            .granted_boot_ms
+            .retain(|request, _| current.contains(request.as_str()));
         clock.clone()
     }
 }
 
 fn permits(log: &LogControl) -> impl Iterator<Item = &Grant> {
-    log.grants.values().flat_map(|latest| std::iter::once(latest).chain(&latest.earlier))
+    log.grants
+        .values()
+        .flat_map(|latest| std::iter::once(latest).chain(&latest.earlier))
 }
 
 impl Executor {
@@ -53,7 +62,9 @@ impl Executor {
         let stream = self.log(log).await?;
         let mut stream = stream.lock().await;
         stream.refresh().await?;
-        Ok(self.grants.observe(log, stream.state(), self.node.clock.now().boot_ms))
+        Ok(self
+            .grants
+            .observe(log, stream.state(), self.node.clock.now().boot_ms))
     }
 }
 
@@ -64,7 +75,10 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
     let mut served = BTreeSet::new();
     loop {
         changes.mark_unchanged();
-        let logs: Vec<String> = executor.node.board.read(|i| i.logs.keys().cloned().collect());
+        let logs: Vec<String> = executor
+            .node
+            .board
+            .read(|i| i.logs.keys().cloned().collect());
         for log in logs {
             if served.insert(log.clone()) {
                 tasks.spawn(serve(Arc::clone(&executor), log));
@@ -87,7 +101,11 @@ async fn serve(executor: Arc<Executor>, log: String) {
                 tracing::warn!(log, reason, "permits cannot be granted now");
                 Some(RETRY)
             }
-            Err(error @ (ExecuteError::Illegal(_) | ExecuteError::Decode(_) | ExecuteError::Broken(_))) => {
+            Err(
+                error @ (ExecuteError::Illegal(_)
+                | ExecuteError::Decode(_)
+                | ExecuteError::Broken(_)),
+            ) => {
                 tracing::error!(log, %error, "the log's control stream is set aside: no permits are granted for it");
                 return;
             }
@@ -103,7 +121,11 @@ async fn serve(executor: Arc<Executor>, log: String) {
 }
 
 /// Waits for a change or the time; `false` on shutdown.
-async fn wait(executor: &Executor, changes: &mut watch::Receiver<u64>, again: Option<Duration>) -> bool {
+async fn wait(
+    executor: &Executor,
+    changes: &mut watch::Receiver<u64>,
+    again: Option<Duration>,
+) -> bool {
     let timer = async {
         match again {
             Some(pause) => tokio::time::sleep(pause).await,
@@ -119,7 +141,10 @@ async fn wait(executor: &Executor, changes: &mut watch::Receiver<u64>, again: Op
 
 /// Answers the log's open requests; says when a refused one should be looked at again without a new event.
 async fn answer(executor: &Executor, log: &str) -> Result<Option<Duration>, ExecuteError> {
-    let open = executor.node.board.read(|i| i.logs.get(log).is_some_and(|l| !l.requests.is_empty()));
+    let open = executor
+        .node
+        .board
+        .read(|i| i.logs.get(log).is_some_and(|l| !l.requests.is_empty()));
     if !open {
         return Ok(None);
     }
@@ -129,7 +154,9 @@ async fn answer(executor: &Executor, log: &str) -> Result<Option<Duration>, Exec
     let nodes: Vec<String> = stream.state().requests.keys().cloned().collect();
     let mut again: Option<Duration> = None;
     for node in nodes {
-        let clock = executor.grants.observe(log, stream.state(), executor.node.clock.now().boot_ms);
+        let clock = executor
+            .grants
+            .observe(log, stream.state(), executor.node.clock.now().boot_ms);
         let command = Command::GrantPermit {
             node: node.clone(),
             lifetime_ms: executor.config.permit_lifetime_ms,
@@ -138,7 +165,9 @@ async fn answer(executor: &Executor, log: &str) -> Result<Option<Duration>, Exec
             clock: clock.clone(),
         };
         let outcome = stream
-            .execute(executor.node.meta(), |state| decide(state, command.clone(), executor.node.clock.now()))
+            .execute(executor.node.meta(), |state| {
+                decide(state, command.clone(), executor.node.clock.now())
+            })
             .await;
         // After the append, and before anybody else can look: a grant whose append had no answer is taken in when it shows.
         let now = executor.node.clock.now().boot_ms;
@@ -196,9 +225,20 @@ mod tests {
         assert_eq!(clock.end_of(&log.grants["a"]), 1_111);
 
         log.grants.insert("a".to_owned(), grant("new"));
-        assert_eq!(grants.observe("main", &log, 6_000).end_of(&log.grants["a"]), 6_111);
+        assert_eq!(
+            grants.observe("main", &log, 6_000).end_of(&log.grants["a"]),
+            6_111
+        );
         let later = grants.observe("main", &log, 7_000);
-        assert_eq!(later.end_of(&log.grants["a"]), 6_111, "looking again changes nothing");
-        assert_eq!(later.granted_boot_ms.len(), 1, "replaced permits are forgotten");
+        assert_eq!(
+            later.end_of(&log.grants["a"]),
+            6_111,
+            "looking again changes nothing"
+        );
+        assert_eq!(
+            later.granted_boot_ms.len(),
+            1,
+            "replaced permits are forgotten"
+        );
     }
 }

@@ -37,7 +37,10 @@ pub(crate) struct Signer {
 
 impl Signer {
     /// Finds the key, or makes it on first use.
-    pub(crate) async fn open(keys: Arc<dyn KeyProvider>, installation: &str) -> Result<Self, SignerError> {
+    pub(crate) async fn open(
+        keys: Arc<dyn KeyProvider>,
+        installation: &str,
+    ) -> Result<Self, SignerError> {
         let key = KeyId::new(KEY)?;
         let info = match keys.info(&key).await {
             Err(KeyError::NotFound { .. }) => match keys.create(&key, Purpose::Signing).await {
@@ -68,7 +71,10 @@ impl Signer {
     /// Signs a text under another name of the key.
     pub(crate) async fn sign_as(&self, vkey: &Vkey, text: &str) -> Result<Note, SignError> {
         let note = UnsignedNote::new(text)?;
-        let signature = self.keys.sign(&self.key, Purpose::Signing, note.text().as_bytes()).await?;
+        let signature = self
+            .keys
+            .sign(&self.key, Purpose::Signing, note.text().as_bytes())
+            .await?;
         Ok(note.attach(vkey.name(), vkey.key_id(), &signature)?)
     }
 }

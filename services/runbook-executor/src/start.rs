@@ -43,21 +43,28 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
     tasks.spawn(grantor::run(Arc::clone(&executor)));
     tasks.spawn(trust::run(Arc::clone(&executor)));
     tasks.spawn(runs::run(Arc::clone(&executor)));
-    Ok(Mounts { grpc: grpc::routes(&executor), http: axum::Router::new(), tasks })
+    Ok(Mounts {
+        grpc: grpc::routes(&executor),
+        http: axum::Router::new(),
+        tasks,
+    })
 }
 
 async fn open(config: Config, node: Arc<Node>, grants: Grants) -> anyhow::Result<Executor> {
     let path = node.data.join("executor.lock");
     let life = tokio::task::spawn_blocking(move || FileLock::take(&path, LOCK_PATIENCE))
         .await?
-        .context("another process runs this executor; stop it, or give this one another data folder")?;
+        .context(
+            "another process runs this executor; stop it, or give this one another data folder",
+        )?;
+    let life = Arc::new(life);
     let signer = Arc::new(Signer::open(Arc::clone(&node.keys), &node.installation).await?);
     let root = match config.root_key.clone() {
         Some(path) => Some(tokio::task::spawn_blocking(move || RootKey::read(&path)).await??),
         None => None,
     };
     let trust = Authority::new(Arc::clone(&node), &config, Arc::clone(&signer), root)?;
-    let evidence = EvidenceStore::new(&node, &config, Arc::clone(&signer))?;
+    let evidence = EvidenceStore::new(&node, &config, Arc::clone(&signer), Arc::clone(&life))?;
     Ok(Executor {
         grants,
         signer,

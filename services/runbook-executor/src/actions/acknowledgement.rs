@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use sealwarden_domain::installation::Installation;
-use sealwarden_domain::log_control::{DirectiveState, acknowledgement_results, acknowledgement_text};
+use sealwarden_domain::log_control::{
+    DirectiveState, acknowledgement_results, acknowledgement_text,
+};
 use sealwarden_engine::{Role, enrolment_text};
 use sealwarden_seal::note::{Note, Vkey};
 use sealwarden_wire::event::v1::{Directive, NodeEnrolled};
@@ -17,10 +19,18 @@ pub(super) fn of_node(
     directive: &DirectiveState,
     node: &str,
 ) -> Result<Option<BTreeMap<String, String>>, String> {
-    let Some(ack) = directive.acks.get(node) else { return Ok(None) };
-    verified(executor, installation, &directive.directive, node, &ack.note)
-        .map(Some)
-        .map_err(|reason| format!("the acknowledgement of {node} does not count: {reason}"))
+    let Some(ack) = directive.acks.get(node) else {
+        return Ok(None);
+    };
+    verified(
+        executor,
+        installation,
+        &directive.directive,
+        node,
+        &ack.note,
+    )
+    .map(Some)
+    .map_err(|reason| format!("the acknowledgement of {node} does not count: {reason}"))
 }
 
 fn verified(
@@ -38,7 +48,8 @@ fn verified(
         .ok_or_else(|| format!("{node} was never enrolled"))?;
     let vkey = enrolled_key(name, executor.signer.vkey(), enrolled)?;
     let note = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
-    note.verify(std::slice::from_ref(&vkey)).map_err(|error| error.to_string())?;
+    note.verify(std::slice::from_ref(&vkey))
+        .map_err(|error| error.to_string())?;
     // Everything before the node's last head is known to us.
     let expected = acknowledgement_text(name, node, directive, (0, &[0; 32]), &BTreeMap::new());
     let fixed = expected.split("head: ").next().unwrap_or_default();
@@ -49,16 +60,33 @@ fn verified(
 }
 
 /// The node's key, if the installation's signing key vouches for it.
-fn enrolled_key(installation: &str, signing: &Vkey, enrolled: &NodeEnrolled) -> Result<Vkey, String> {
-    let vkey: Vkey = enrolled.vkey.parse().map_err(|error| format!("the key of {} cannot be read: {error}", enrolled.node))?;
+fn enrolled_key(
+    installation: &str,
+    signing: &Vkey,
+    enrolled: &NodeEnrolled,
+) -> Result<Vkey, String> {
+    let vkey: Vkey = enrolled
+        .vkey
+        .parse()
+        .map_err(|error| format!("the key of {} cannot be read: {error}", enrolled.node))?;
     let role = Role::ALL
         .into_iter()
         .find(|role| role.as_str() == enrolled.role)
-        .ok_or_else(|| format!("{} was enrolled with the unknown role {:?}", enrolled.node, enrolled.role))?;
-    let note = Note::parse(enrolled.enrolment.as_bytes()).map_err(|error| format!("the enrolment of {}: {error}", enrolled.node))?;
-    note.verify(std::slice::from_ref(signing)).map_err(|error| format!("the enrolment of {}: {error}", enrolled.node))?;
+        .ok_or_else(|| {
+            format!(
+                "{} was enrolled with the unknown role {:?}",
+                enrolled.node, enrolled.role
+            )
+        })?;
+    let note = Note::parse(enrolled.enrolment.as_bytes())
+        .map_err(|error| format!("the enrolment of {}: {error}", enrolled.node))?;
+    note.verify(std::slice::from_ref(signing))
+        .map_err(|error| format!("the enrolment of {}: {error}", enrolled.node))?;
     if note.text() != enrolment_text(installation, &enrolled.node, role, &vkey) {
-        return Err(format!("the enrolment of {} is over another key", enrolled.node));
+        return Err(format!(
+            "the enrolment of {} is over another key",
+            enrolled.node
+        ));
     }
     Ok(vkey)
 }

@@ -46,17 +46,26 @@ impl Attempt {
         let text = self.input(name)?;
         text.parse::<jiff::Timestamp>()
             .map(jiff::Timestamp::as_millisecond)
-            .map_err(|error| Trouble::NotDone(format!("input {name} {text:?} is not a time: {error}")))
+            .map_err(|error| {
+                Trouble::NotDone(format!("input {name} {text:?} is not a time: {error}"))
+            })
     }
 
     /// The envelope of what this attempt decides.
     pub(crate) fn meta(&self, executor: &Executor) -> Meta {
-        executor.node.meta().correlated(&self.incident).caused_by(&self.key)
+        executor
+            .node
+            .meta()
+            .correlated(&self.incident)
+            .caused_by(&self.key)
     }
 
     /// The words that stand for this step wherever its effect is looked for.
     pub(crate) fn place_words(&self) -> String {
-        format!("run {}, step {}, iteration {}", self.run, self.id.step, self.id.iteration)
+        format!(
+            "run {}, step {}, iteration {}",
+            self.run, self.id.step, self.id.iteration
+        )
     }
 }
 
@@ -116,7 +125,11 @@ pub(crate) struct Progress {
 impl Progress {
     /// Reports of one attempt.
     pub(crate) fn new(id: AttemptId, sender: mpsc::Sender<Said>) -> Self {
-        Self { id, sender, last: Mutex::new(Vec::new()) }
+        Self {
+            id,
+            sender,
+            last: Mutex::new(Vec::new()),
+        }
     }
 
     /// Reports, if `kept` differs from the last report's: the words that matter, without those that change every millisecond.
@@ -129,6 +142,14 @@ impl Progress {
             *last = kept;
         }
         // The driver is gone only when this attempt is about to be.
-        drop(self.sender.send(Said { id: self.id.clone(), text, missing }).await);
+        drop(
+            self.sender
+                .send(Said {
+                    id: self.id.clone(),
+                    text,
+                    missing,
+                })
+                .await,
+        );
     }
 }

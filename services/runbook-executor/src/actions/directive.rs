@@ -20,16 +20,23 @@ pub(super) struct Issued {
 }
 
 /// Turns what the node answered into the step's outputs.
-pub(super) type ToOutputs = fn(&LogControl, &DirectiveState, &BTreeMap<String, String>) -> Result<Outputs, String>;
+pub(super) type ToOutputs =
+    fn(&LogControl, &DirectiveState, &BTreeMap<String, String>) -> Result<Outputs, String>;
 
 /// The epoch is all that the step leaves.
-#[expect(clippy::unnecessary_wraps, reason = "it is a `ToOutputs`, and others can fail")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it is a `ToOutputs`, and others can fail"
+)]
 pub(super) fn only_epoch(
     _log: &LogControl,
     directive: &DirectiveState,
     _results: &BTreeMap<String, String>,
 ) -> Result<Outputs, String> {
-    Ok(Outputs::from([("epoch".to_owned(), directive.directive.epoch.to_string())]))
+    Ok(Outputs::from([(
+        "epoch".to_owned(),
+        directive.directive.epoch.to_string(),
+    )]))
 }
 
 /// Issues the step's directive with the approvals that stand, unless it stands in the log already.
@@ -39,21 +46,35 @@ pub(super) async fn issue(executor: &Executor, attempt: &Attempt) -> Result<Issu
         return Ok(Issued { log, epoch });
     }
     let order = draft(executor, attempt)?;
-    let done = executor.control(&log, attempt.meta(executor), Command::Issue(order)).await?;
+    let done = executor
+        .control(&log, attempt.meta(executor), Command::Issue(order))
+        .await?;
     executor.node.board.reached(done.position).await;
-    let epoch = ordered(executor, attempt, &log)
-        .await?
-        .ok_or_else(|| Trouble::Unknown("the directive was issued and is not in the log's stream".to_owned()))?;
-    tracing::info!(run = attempt.run, step = attempt.id.step, log, epoch, "a directive is issued");
+    let epoch = ordered(executor, attempt, &log).await?.ok_or_else(|| {
+        Trouble::Unknown("the directive was issued and is not in the log's stream".to_owned())
+    })?;
+    tracing::info!(
+        run = attempt.run,
+        step = attempt.id.step,
+        log,
+        epoch,
+        "a directive is issued"
+    );
     Ok(Issued { log, epoch })
 }
 
 /// The epoch of the step's directive, on the log's newest state.
-async fn ordered(executor: &Executor, attempt: &Attempt, log: &str) -> Result<Option<u64>, ExecuteError> {
+async fn ordered(
+    executor: &Executor,
+    attempt: &Attempt,
+    log: &str,
+) -> Result<Option<u64>, ExecuteError> {
     let stream = executor.log(log).await?;
     let mut stream = stream.lock().await;
     stream.refresh().await?;
-    let epoch = stream.state().ordered(&attempt.run, &attempt.id.step, attempt.id.iteration);
+    let epoch = stream
+        .state()
+        .ordered(&attempt.run, &attempt.id.step, attempt.id.iteration);
     let position = stream.head().position;
     drop(stream);
     if epoch.is_some() {
@@ -65,7 +86,10 @@ async fn ordered(executor: &Executor, attempt: &Attempt, log: &str) -> Result<Op
 fn draft(executor: &Executor, attempt: &Attempt) -> Result<Order, Trouble> {
     let now = executor.node.clock.now();
     let (id, state) = (&attempt.id.step, &attempt.state);
-    let standing = state.pinned().and_then(|pinned| pinned.quorum(id)).zip(state.step(id));
+    let standing = state
+        .pinned()
+        .and_then(|pinned| pinned.quorum(id))
+        .zip(state.step(id));
     if standing.is_some_and(|(quorum, step)| !step.assess(quorum, now.wall_ms).is_met()) {
         let reason = "its approvals expired before its directive was issued; approve it again";
         return Err(Trouble::NotDone(reason.to_owned()));
@@ -102,8 +126,13 @@ pub(super) async fn perform(
             Look::Done(outputs) => return Ok(outputs),
             Look::Refused(reason) => return Err(Trouble::NotDone(reason)),
             Look::Waiting(missing) => {
-                let text = format!("directive {} is issued; waiting for {missing}", issued.epoch);
-                progress.say(text, vec![missing.clone()], vec![missing]).await;
+                let text = format!(
+                    "directive {} is issued; waiting for {missing}",
+                    issued.epoch
+                );
+                progress
+                    .say(text, vec![missing.clone()], vec![missing])
+                    .await;
             }
         }
         // The board lives as long as this.
@@ -121,13 +150,20 @@ pub(super) async fn observe(
         return Ok(Observation::CannotTell("its inputs name no log".to_owned()));
     };
     let Some(epoch) = ordered(executor, attempt, log).await? else {
-        return Ok(Observation::NotDone("its directive was never issued".to_owned()));
+        return Ok(Observation::NotDone(
+            "its directive was never issued".to_owned(),
+        ));
     };
-    let issued = Issued { log: log.to_owned(), epoch };
+    let issued = Issued {
+        log: log.to_owned(),
+        epoch,
+    };
     Ok(match look(executor, &issued, outputs) {
         Look::Done(outputs) => Observation::Done(outputs),
         Look::Refused(reason) => Observation::NotDone(reason),
-        Look::Waiting(missing) => Observation::Underway(format!("directive {epoch} is issued; waiting for {missing}")),
+        Look::Waiting(missing) => Observation::Underway(format!(
+            "directive {epoch} is issued; waiting for {missing}"
+        )),
     })
 }
 
@@ -146,7 +182,10 @@ fn look(executor: &Executor, issued: &Issued, outputs: ToOutputs) -> Look {
             return Look::Waiting(format!("directive {}", issued.epoch));
         };
         if let Some(reason) = directive.refusals.get(&writer.node) {
-            return Look::Refused(format!("node {} refuses directive {}: {reason}", writer.node, issued.epoch));
+            return Look::Refused(format!(
+                "node {} refuses directive {}: {reason}",
+                writer.node, issued.epoch
+            ));
         }
         match acknowledgement::of_node(executor, installation, directive, &writer.node) {
             Err(reason) => Look::Waiting(reason),

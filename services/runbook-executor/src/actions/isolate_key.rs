@@ -5,7 +5,8 @@ use std::time::Duration;
 use sealwarden_domain::incident::{Command as IncidentCommand, Incident};
 use sealwarden_domain::installation::Installation;
 use sealwarden_domain::log_control::{
-    Command, DirectiveState, FenceHow, GrantClock, IsolationProof, LogControl, NodeFenceStatus, directive_input, fence_status,
+    Command, DirectiveState, FenceHow, GrantClock, IsolationProof, LogControl, NodeFenceStatus,
+    directive_input, fence_status,
 };
 use sealwarden_engine::{ExecuteError, Role};
 use sealwarden_wire::event::v1::IncidentStage;
@@ -19,7 +20,11 @@ use crate::executor::Executor;
 /// Added to a wait for a permit's end, so that the end has surely passed when looked at again.
 const SLACK: Duration = Duration::from_millis(5);
 
-pub(super) async fn execute(executor: &Executor, attempt: &Attempt, progress: &Progress) -> Result<Outputs, Trouble> {
+pub(super) async fn execute(
+    executor: &Executor,
+    attempt: &Attempt,
+    progress: &Progress,
+) -> Result<Outputs, Trouble> {
     let origin = attempt.input("origin")?;
     let since_ms = attempt.time_input("compromised-since")?;
     let issued = directive::issue(executor, attempt).await?;
@@ -29,30 +34,55 @@ pub(super) async fn execute(executor: &Executor, attempt: &Attempt, progress: &P
         .suspend(origin, since_ms, &attempt.incident)
         .await
         .map_err(publish_trust::trouble)?;
-    let trust = format!("suspended from {} on, by incident {}", rfc3339(suspended.from_ms), suspended.incident);
+    let trust = format!(
+        "suspended from {} on, by incident {}",
+        rfc3339(suspended.from_ms),
+        suspended.incident
+    );
     let proof = prove(executor, progress, &issued, trust).await?;
-    let concluded = Command::ConcludeIsolation { epoch: issued.epoch, proof };
-    executor.control(&issued.log, attempt.meta(executor), concluded).await?;
+    let concluded = Command::ConcludeIsolation {
+        epoch: issued.epoch,
+        proof,
+    };
+    executor
+        .control(&issued.log, attempt.meta(executor), concluded)
+        .await?;
     let reached = IncidentCommand::Reach {
         stage: IncidentStage::Contained,
-        reason: format!("the key of {origin} is isolated under directive {}", issued.epoch),
+        reason: format!(
+            "the key of {origin} is isolated under directive {}",
+            issued.epoch
+        ),
     };
     executor.incident(&attempt.incident, reached).await?;
     match isolated(executor, attempt).await? {
         Isolated::Yes(outputs) => Ok(outputs),
-        Isolated::Ordered(_) | Isolated::No => {
-            Err(Trouble::Unknown("the isolation was concluded and is not in the log's stream".to_owned()))
-        }
+        Isolated::Ordered(_) | Isolated::No => Err(Trouble::Unknown(
+            "the isolation was concluded and is not in the log's stream".to_owned(),
+        )),
     }
 }
 
-pub(super) async fn observe(executor: &Executor, attempt: &Attempt) -> Result<Observation, ExecuteError> {
+pub(super) async fn observe(
+    executor: &Executor,
+    attempt: &Attempt,
+) -> Result<Observation, ExecuteError> {
     Ok(match isolated(executor, attempt).await? {
         Isolated::No => Observation::NotDone("its directive was never issued".to_owned()),
-        Isolated::Ordered(epoch) => Observation::Underway(format!("directive {epoch} is issued and isolation is not proven yet")),
+        Isolated::Ordered(epoch) => Observation::Underway(format!(
+            "directive {epoch} is issued and isolation is not proven yet"
+        )),
         Isolated::Yes(outputs) => {
-            let incident = executor.node.stream::<Incident>("incident", &attempt.incident).await?;
-            if incident.state().reached_at(IncidentStage::Contained).is_some() || !incident.state().is_open() {
+            let incident = executor
+                .node
+                .stream::<Incident>("incident", &attempt.incident)
+                .await?;
+            if incident
+                .state()
+                .reached_at(IncidentStage::Contained)
+                .is_some()
+                || !incident.state().is_open()
+            {
                 Observation::Done(outputs)
             } else {
                 Observation::Underway("the incident is not marked as contained yet".to_owned())
@@ -69,41 +99,69 @@ enum Isolated {
 
 /// How far the isolation is, on the log's newest state.
 async fn isolated(executor: &Executor, attempt: &Attempt) -> Result<Isolated, ExecuteError> {
-    let Some(log) = attempt.inputs.get("log") else { return Ok(Isolated::No) };
+    let Some(log) = attempt.inputs.get("log") else {
+        return Ok(Isolated::No);
+    };
     let stream = executor.log(log).await?;
     let mut stream = stream.lock().await;
     stream.refresh().await?;
-    let Some(epoch) = stream.state().ordered(&attempt.run, &attempt.id.step, attempt.id.iteration) else {
+    let Some(epoch) = stream
+        .state()
+        .ordered(&attempt.run, &attempt.id.step, attempt.id.iteration)
+    else {
         return Ok(Isolated::No);
     };
     let directive = stream.state().directives.get(&epoch);
-    let times = directive.and_then(|directive| directive.fenced_at_ms.zip(directive.isolated_at_ms));
-    Ok(times.map_or(Isolated::Ordered(epoch), |(fenced, isolated)| {
-        Isolated::Yes(Outputs::from([
-            ("epoch".to_owned(), epoch.to_string()),
-            ("fenced-at".to_owned(), rfc3339(fenced)),
-            ("isolated-at".to_owned(), rfc3339(isolated)),
-        ]))
-    }))
+    let times =
+        directive.and_then(|directive| directive.fenced_at_ms.zip(directive.isolated_at_ms));
+    Ok(
+        times.map_or(Isolated::Ordered(epoch), |(fenced, isolated)| {
+            Isolated::Yes(Outputs::from([
+                ("epoch".to_owned(), epoch.to_string()),
+                ("fenced-at".to_owned(), rfc3339(fenced)),
+                ("isolated-at".to_owned(), rfc3339(isolated)),
+            ]))
+        }),
+    )
 }
 
 /// Waits until no node can sign with the key, and concludes it. Reports whenever the nodes that are missing change.
-async fn fence(executor: &Executor, attempt: &Attempt, progress: &Progress, issued: &Issued) -> Result<(), Trouble> {
+async fn fence(
+    executor: &Executor,
+    attempt: &Attempt,
+    progress: &Progress,
+    issued: &Issued,
+) -> Result<(), Trouble> {
     let mut changes = executor.node.board.changes();
     loop {
         changes.mark_unchanged();
         // Taken after the directive was issued: no later grant of this origin exists.
         let clock = executor.grant_clock(&issued.log).await?;
         let boot_ms = executor.node.clock.now().boot_ms;
-        let waiting = executor.node.board.read(|installation| waiting(executor, installation, issued, &clock, boot_ms));
+        let waiting = executor
+            .node
+            .board
+            .read(|installation| waiting(executor, installation, issued, &clock, boot_ms));
         let Some(shortest) = waiting.iter().map(|node| node.remaining_ms).min() else {
-            let concluded = Command::ConcludeFence { epoch: issued.epoch, clock };
-            executor.control(&issued.log, attempt.meta(executor), concluded).await?;
+            let concluded = Command::ConcludeFence {
+                epoch: issued.epoch,
+                clock,
+            };
+            executor
+                .control(&issued.log, attempt.meta(executor), concluded)
+                .await?;
             return Ok(());
         };
         let missing: Vec<String> = waiting.iter().map(Waiting::words).collect();
-        let kept = waiting.into_iter().map(|node| node.node + &node.why).collect();
-        let text = format!("directive {} is issued; not fenced yet: {}", issued.epoch, missing.join("; "));
+        let kept = waiting
+            .into_iter()
+            .map(|node| node.node + &node.why)
+            .collect();
+        let text = format!(
+            "directive {} is issued; not fenced yet: {}",
+            issued.epoch,
+            missing.join("; ")
+        );
         progress.say(text, missing, kept).await;
         tokio::select! {
             _ = changes.changed() => {}
@@ -121,7 +179,10 @@ struct Waiting {
 
 impl Waiting {
     fn words(&self) -> String {
-        format!("{}: {}; its permit runs out in {} ms", self.node, self.why, self.remaining_ms)
+        format!(
+            "{}: {}; its permit runs out in {} ms",
+            self.node, self.why, self.remaining_ms
+        )
     }
 }
 
@@ -134,19 +195,30 @@ fn waiting(
     boot_ms: u64,
 ) -> Vec<Waiting> {
     let Some((log, directive)) = directive_of(installation, issued) else {
-        return vec![Waiting { node: executor.node.name.clone(), why: "has not seen the directive yet".to_owned(), remaining_ms: 100 }];
+        return vec![Waiting {
+            node: executor.node.name.clone(),
+            why: "has not seen the directive yet".to_owned(),
+            remaining_ms: 100,
+        }];
     };
     fence_status(log, issued.epoch, clock, boot_ms)
         .into_iter()
         .filter_map(|NodeFenceStatus { node, how }| match how {
             FenceHow::Released | FenceHow::RanOut => None,
-            FenceHow::Waiting { remaining_ms } => {
-                Some(Waiting { node, why: "no acknowledgement yet".to_owned(), remaining_ms })
-            }
+            FenceHow::Waiting { remaining_ms } => Some(Waiting {
+                node,
+                why: "no acknowledgement yet".to_owned(),
+                remaining_ms,
+            }),
             FenceHow::Acknowledged => {
-                let why = acknowledgement::of_node(executor, installation, directive, &node).err()?;
+                let why =
+                    acknowledgement::of_node(executor, installation, directive, &node).err()?;
                 let remaining_ms = remaining(log, directive, &node, clock, boot_ms)?;
-                Some(Waiting { node, why, remaining_ms })
+                Some(Waiting {
+                    node,
+                    why,
+                    remaining_ms,
+                })
             }
         })
         .collect()
@@ -161,11 +233,21 @@ fn remaining(
     boot_ms: u64,
 ) -> Option<u64> {
     let origin = directive_input(&directive.directive, "origin")?;
-    let grant = log.grants.get(node)?.for_origin(origin).filter(|grant| !grant.released)?;
-    clock.end_of(grant).checked_sub(boot_ms).filter(|left| *left > 0)
+    let grant = log
+        .grants
+        .get(node)?
+        .for_origin(origin)
+        .filter(|grant| !grant.released)?;
+    clock
+        .end_of(grant)
+        .checked_sub(boot_ms)
+        .filter(|left| *left > 0)
 }
 
-fn directive_of<'a>(installation: &'a Installation, issued: &Issued) -> Option<(&'a LogControl, &'a DirectiveState)> {
+fn directive_of<'a>(
+    installation: &'a Installation,
+    issued: &Issued,
+) -> Option<(&'a LogControl, &'a DirectiveState)> {
     let log = installation.logs.get(&issued.log)?;
     Some((log, log.directives.get(&issued.epoch)?))
 }
@@ -181,17 +263,30 @@ async fn prove(
     loop {
         changes.mark_unchanged();
         let (provider, witness) = executor.node.board.read(|installation| {
-            (provider(executor, installation, issued), witness(executor, installation, issued))
+            (
+                provider(executor, installation, issued),
+                witness(executor, installation, issued),
+            )
         });
         let missing = match (provider, witness) {
-            (Ok(provider), Ok(witness)) => return Ok(IsolationProof { provider, witness, trust }),
+            (Ok(provider), Ok(witness)) => {
+                return Ok(IsolationProof {
+                    provider,
+                    witness,
+                    trust,
+                });
+            }
             (provider, witness) => {
                 let mut missing: Vec<String> = provider.err().into_iter().collect();
                 missing.extend(witness.err().into_iter().flatten());
                 missing
             }
         };
-        let text = format!("fenced under directive {}; isolation waits for {}", issued.epoch, missing.join("; "));
+        let text = format!(
+            "fenced under directive {}; isolation waits for {}",
+            issued.epoch,
+            missing.join("; ")
+        );
         progress.say(text, missing.clone(), missing).await;
         // The board lives as long as this.
         let _ = changes.changed().await;
@@ -199,10 +294,16 @@ async fn prove(
 }
 
 /// What the provider did with the key, by the node's signed word; a node that is silent can be done without only where disabling would stop no copy anyway.
-fn provider(executor: &Executor, installation: &Installation, issued: &Issued) -> Result<String, String> {
+fn provider(
+    executor: &Executor,
+    installation: &Installation,
+    issued: &Issued,
+) -> Result<String, String> {
     let (log, directive) = directive_of(installation, issued).ok_or("the directive")?;
     let name = directive_input(&directive.directive, "origin").unwrap_or_default();
-    let origin = log.origin(name).ok_or_else(|| format!("the origin {name}"))?;
+    let origin = log
+        .origin(name)
+        .ok_or_else(|| format!("the origin {name}"))?;
     let results = acknowledgement::of_node(executor, installation, directive, &origin.node);
     if let Ok(Some(results)) = &results
         && let Some(words) = results.get("provider")
@@ -210,27 +311,54 @@ fn provider(executor: &Executor, installation: &Installation, issued: &Issued) -
         return Ok(format!("{}: {words}", origin.node));
     }
     if !origin.provider_can_disable {
+        // A node that refuses, or is in other hands, must not be able to hold up containment: its permit has run out.
+        let refusal = directive.refusals.get(&origin.node);
         let silence = match results {
+            Ok(None) if refusal.is_some() => {
+                format!(
+                    "{} refused the directive: {}",
+                    origin.node,
+                    refusal.cloned().unwrap_or_default()
+                )
+            }
             Err(reason) => reason,
             Ok(None) => format!("{} has not acknowledged", origin.node),
             Ok(Some(_)) => format!("{} does not say what its provider did", origin.node),
         };
-        return Ok(format!("cannot: the {} provider cannot stop copies of a key ({silence})", origin.provider));
+        return Ok(format!(
+            "cannot: the {} provider cannot stop copies of a key ({silence})",
+            origin.provider
+        ));
     }
-    Err(format!("{}: has not said that the provider {} disabled key {}", origin.node, origin.provider, origin.key_id))
+    Err(format!(
+        "{}: has not said that the provider {} disabled key {}",
+        origin.node, origin.provider, origin.key_id
+    ))
 }
 
 /// At which size every witness froze the origin; else who is missing.
-fn witness(executor: &Executor, installation: &Installation, issued: &Issued) -> Result<String, Vec<String>> {
-    let Some((_, directive)) = directive_of(installation, issued) else { return Err(vec!["the directive".to_owned()]) };
+fn witness(
+    executor: &Executor,
+    installation: &Installation,
+    issued: &Issued,
+) -> Result<String, Vec<String>> {
+    let Some((_, directive)) = directive_of(installation, issued) else {
+        return Err(vec!["the directive".to_owned()]);
+    };
     let witnesses: Vec<&String> = installation
         .nodes
         .iter()
-        .filter(|(_, node)| node.announced.as_ref().is_some_and(|a| a.role == Role::Verification.as_str()))
+        .filter(|(_, node)| {
+            node.announced
+                .as_ref()
+                .is_some_and(|a| a.role == Role::Verification.as_str())
+        })
         .map(|(name, _)| name)
         .collect();
     if witnesses.is_empty() {
-        return Err(vec!["a witness: no verification service has announced itself".to_owned()]);
+        return Err(vec![
+            "a witness: no verification service has announced itself".to_owned(),
+        ]);
     }
     let (mut words, mut missing) = (Vec::new(), Vec::new());
     for node in witnesses {
@@ -243,9 +371,15 @@ fn witness(executor: &Executor, installation: &Installation, issued: &Issued) ->
             Ok(None) => missing.push(format!("{node}: has not said that it froze the origin")),
             Ok(Some(results)) => match results.get("frozen") {
                 Some(frozen) => words.push(format!("{node}: {frozen}")),
-                None => missing.push(format!("{node}: acknowledged without saying where it froze the origin")),
+                None => missing.push(format!(
+                    "{node}: acknowledged without saying where it froze the origin"
+                )),
             },
         }
     }
-    if missing.is_empty() { Ok(words.join("; ")) } else { Err(missing) }
+    if missing.is_empty() {
+        Ok(words.join("; "))
+    } else {
+        Err(missing)
+    }
 }

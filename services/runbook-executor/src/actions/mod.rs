@@ -25,7 +25,11 @@ use sealwarden_runbook::Action;
 use crate::executor::Executor;
 
 /// Performs an attempt. Cancelling it at any point is safe: another call, in this life or the next, goes on from what is there.
-pub(crate) async fn execute(executor: &Executor, attempt: &Attempt, progress: &Progress) -> Result<Outputs, Trouble> {
+pub(crate) async fn execute(
+    executor: &Executor,
+    attempt: &Attempt,
+    progress: &Progress,
+) -> Result<Outputs, Trouble> {
     match attempt.action {
         Action::SnapshotEvidence => snapshot::execute(executor, attempt).await,
         Action::IsolateKey => isolate_key::execute(executor, attempt, progress).await,
@@ -36,25 +40,32 @@ pub(crate) async fn execute(executor: &Executor, attempt: &Attempt, progress: &P
         Action::Reseal => reseal::execute(executor, attempt, progress).await,
         Action::Reverify => reverify::execute(executor, attempt, progress).await,
         Action::Resume => resume::execute(executor, attempt, progress).await,
-        Action::Confirm => Err(Trouble::NotDone("people perform this step; it ends by their confirmations".to_owned())),
+        Action::Confirm => Err(Trouble::NotDone(
+            "people perform this step; it ends by their confirmations".to_owned(),
+        )),
         Action::CloseIncident => close::execute(executor, attempt).await,
     }
 }
 
 /// Finds out whether an attempt's effect happened, without performing anything. An error means that observing must be tried again.
-pub(crate) async fn observe(executor: &Executor, attempt: &Attempt) -> Result<Observation, ExecuteError> {
+pub(crate) async fn observe(
+    executor: &Executor,
+    attempt: &Attempt,
+) -> Result<Observation, ExecuteError> {
     match attempt.action {
         Action::SnapshotEvidence => snapshot::observe(executor, attempt).await,
         Action::IsolateKey => isolate_key::observe(executor, attempt).await,
         Action::ReadOnly => read_only::observe(executor, attempt).await,
         Action::RotateOrigin => rotate_origin::observe(executor, attempt).await,
         Action::PublishTrust => publish_trust::observe(executor, attempt).await,
-        Action::FindAffected | Action::Reverify => {
-            Ok(Observation::NotDone("it changes nothing, so it is simply done again".to_owned()))
-        }
+        Action::FindAffected | Action::Reverify => Ok(Observation::NotDone(
+            "it changes nothing, so it is simply done again".to_owned(),
+        )),
         Action::Reseal => reseal::observe(executor, attempt).await,
         Action::Resume => resume::observe(executor, attempt).await,
-        Action::Confirm => Ok(Observation::CannotTell("only the people who perform this step know".to_owned())),
+        Action::Confirm => Ok(Observation::CannotTell(
+            "only the people who perform this step know".to_owned(),
+        )),
         Action::CloseIncident => close::observe(executor, attempt).await,
     }
 }

@@ -30,13 +30,19 @@ impl From<PeerError> for CallError {
 }
 
 impl From<Status> for CallError {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "gRPC codes are many, and only these say that trying again may help")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "gRPC codes are many, and only these say that trying again may help"
+    )]
     fn from(status: Status) -> Self {
         let text = format!("{:?}: {}", status.code(), status.message());
         match status.code() {
-            Code::Unavailable | Code::Cancelled | Code::Aborted | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Unknown => {
-                Self::Away(text)
-            }
+            Code::Unavailable
+            | Code::Cancelled
+            | Code::Aborted
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Unknown => Self::Away(text),
             _ => Self::Refused(text),
         }
     }
@@ -57,10 +63,14 @@ pub(super) async fn until_answered<T, F: Future<Output = Result<T, CallError>>>(
     loop {
         match call().await {
             Ok(answer) => return Ok(answer),
-            Err(CallError::Refused(reason)) => return Err(Trouble::NotDone(format!("{what}: {reason}"))),
+            Err(CallError::Refused(reason)) => {
+                return Err(Trouble::NotDone(format!("{what}: {reason}")));
+            }
             Err(CallError::Away(reason)) => {
                 let text = format!("{what} does not answer ({reason}); asking again");
-                progress.say(text, vec![what.to_owned()], vec![what.to_owned(), reason]).await;
+                progress
+                    .say(text, vec![what.to_owned()], vec![what.to_owned(), reason])
+                    .await;
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

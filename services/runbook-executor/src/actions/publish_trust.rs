@@ -8,14 +8,21 @@ use crate::executor::Executor;
 use crate::trust::PublishError;
 
 pub(super) async fn execute(executor: &Executor, attempt: &Attempt) -> Result<Outputs, Trouble> {
-    match executor.trust.publish(&attempt.place_words(), &attempt.incident).await {
+    match executor
+        .trust
+        .publish(&attempt.place_words(), &attempt.incident)
+        .await
+    {
         Ok(published) => Ok(outputs(&published)),
         Err(error) => Err(trouble(error)),
     }
 }
 
 /// A version's reason names run, step and iteration.
-pub(super) async fn observe(executor: &Executor, attempt: &Attempt) -> Result<Observation, ExecuteError> {
+pub(super) async fn observe(
+    executor: &Executor,
+    attempt: &Attempt,
+) -> Result<Observation, ExecuteError> {
     let facts = executor.trust.facts().await?;
     Ok(match facts.published_for(&attempt.place_words()) {
         Some(published) => Observation::Done(outputs(published)),

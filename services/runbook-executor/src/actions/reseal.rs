@@ -9,11 +9,18 @@ use super::attempt::{Attempt, Observation, Outputs, Progress, Trouble};
 use super::directive;
 use crate::executor::Executor;
 
-pub(super) async fn execute(executor: &Executor, attempt: &Attempt, progress: &Progress) -> Result<Outputs, Trouble> {
+pub(super) async fn execute(
+    executor: &Executor,
+    attempt: &Attempt,
+    progress: &Progress,
+) -> Result<Outputs, Trouble> {
     directive::perform(executor, attempt, progress, counts).await
 }
 
-pub(super) async fn observe(executor: &Executor, attempt: &Attempt) -> Result<Observation, ExecuteError> {
+pub(super) async fn observe(
+    executor: &Executor,
+    attempt: &Attempt,
+) -> Result<Observation, ExecuteError> {
     directive::observe(executor, attempt, counts).await
 }
 
@@ -27,7 +34,12 @@ fn counts(
         .into_iter()
         .map(|name| {
             let count = results.get(name).and_then(|text| text.parse::<u64>().ok());
-            let missing = || format!("the acknowledgement of directive {} gives no count {name:?}", directive.directive.epoch);
+            let missing = || {
+                format!(
+                    "the acknowledgement of directive {} gives no count {name:?}",
+                    directive.directive.epoch
+                )
+            };
             Ok((name.to_owned(), count.ok_or_else(missing)?.to_string()))
         })
         .collect()

@@ -6,10 +6,17 @@ use super::attempt::{Attempt, Observation, Outputs, Progress, Trouble};
 use super::directive;
 use crate::executor::Executor;
 
-pub(super) async fn execute(executor: &Executor, attempt: &Attempt, progress: &Progress) -> Result<Outputs, Trouble> {
+pub(super) async fn execute(
+    executor: &Executor,
+    attempt: &Attempt,
+    progress: &Progress,
+) -> Result<Outputs, Trouble> {
     directive::perform(executor, attempt, progress, directive::only_epoch).await
 }
 
-pub(super) async fn observe(executor: &Executor, attempt: &Attempt) -> Result<Observation, ExecuteError> {
+pub(super) async fn observe(
+    executor: &Executor,
+    attempt: &Attempt,
+) -> Result<Observation, ExecuteError> {
     directive::observe(executor, attempt, directive::only_epoch).await
 }

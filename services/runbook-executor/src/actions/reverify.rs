@@ -28,12 +28,22 @@ struct Verdicts {
     first: String,
 }
 
-pub(super) async fn execute(executor: &Executor, attempt: &Attempt, progress: &Progress) -> Result<Outputs, Trouble> {
+pub(super) async fn execute(
+    executor: &Executor,
+    attempt: &Attempt,
+    progress: &Progress,
+) -> Result<Outputs, Trouble> {
     let origin = attempt.input("origin")?;
-    let verdicts = until_answered(progress, "sealing or verification", || sweep(executor, origin)).await?;
+    let verdicts = until_answered(progress, "sealing or verification", || {
+        sweep(executor, origin)
+    })
+    .await?;
     if verdicts.failed > 0 {
         let total = verdicts.failed + verdicts.verified;
-        let reason = format!("{} of {total} seals of {origin} do not hold; the first: {}", verdicts.failed, verdicts.first);
+        let reason = format!(
+            "{} of {total} seals of {origin} do not hold; the first: {}",
+            verdicts.failed, verdicts.first
+        );
         return Err(Trouble::NotDone(reason));
     }
     let reached = IncidentCommand::Reach {
@@ -48,15 +58,22 @@ pub(super) async fn execute(executor: &Executor, attempt: &Attempt, progress: &P
 }
 
 async fn sweep(executor: &Executor, origin: &str) -> Result<Verdicts, CallError> {
-    let mut sealing = SealingClient::with_interceptor(channel(executor, Role::Sealing)?, TraceContext);
-    let mut verification = VerificationClient::with_interceptor(channel(executor, Role::Verification)?, TraceContext);
-    let request = ExportSealsRequest { origin: origin.to_owned() };
+    let mut sealing =
+        SealingClient::with_interceptor(channel(executor, Role::Sealing)?, TraceContext);
+    let mut verification =
+        VerificationClient::with_interceptor(channel(executor, Role::Verification)?, TraceContext);
+    let request = ExportSealsRequest {
+        origin: origin.to_owned(),
+    };
     let mut seals = sealing.export_seals(request).await?.into_inner();
     let (sender, receiver) = mpsc::channel(WINDOW);
     let feed = async move {
         let mut sent: u64 = 0;
         while let Some(seal) = seals.message().await? {
-            let request = VerifyRequest { seal: seal.seal, ..VerifyRequest::default() };
+            let request = VerifyRequest {
+                seal: seal.seal,
+                ..VerifyRequest::default()
+            };
             if sender.send(request).await.is_err() {
                 break; // the other side ended, and says why
             }
@@ -65,7 +82,10 @@ async fn sweep(executor: &Executor, origin: &str) -> Result<Verdicts, CallError>
         Ok::<u64, Status>(sent)
     };
     let judge = async {
-        let mut answers = verification.verify_stream(ReceiverStream::new(receiver)).await?.into_inner();
+        let mut answers = verification
+            .verify_stream(ReceiverStream::new(receiver))
+            .await?
+            .into_inner();
         let mut verdicts = Verdicts::default();
         while let Some(answer) = answers.message().await? {
             if matches!(answer.verdict.as_str(), "valid" | "valid-before-compromise") {
@@ -73,7 +93,10 @@ async fn sweep(executor: &Executor, origin: &str) -> Result<Verdicts, CallError>
             } else {
                 verdicts.failed += 1;
                 if verdicts.first.is_empty() {
-                    verdicts.first = format!("index {}: {}, {}", answer.index, answer.verdict, answer.reason);
+                    verdicts.first = format!(
+                        "index {}: {}, {}",
+                        answer.index, answer.verdict, answer.reason
+                    );
                 }
             }
         }
@@ -81,7 +104,10 @@ async fn sweep(executor: &Executor, origin: &str) -> Result<Verdicts, CallError>
     };
     let (sent, verdicts) = tokio::try_join!(feed, judge)?;
     if sent != verdicts.verified + verdicts.failed {
-        let reason = format!("{sent} seals were sent and {} verdicts came back", verdicts.verified + verdicts.failed);
+        let reason = format!(
+            "{sent} seals were sent and {} verdicts came back",
+            verdicts.verified + verdicts.failed
+        );
         return Err(CallError::Away(reason));
     }
     Ok(verdicts)

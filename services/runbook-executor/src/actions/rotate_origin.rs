@@ -11,16 +11,26 @@ use super::attempt::{Attempt, Observation, Outputs, Progress, Trouble};
 use super::directive;
 use crate::executor::Executor;
 
-pub(super) async fn execute(executor: &Executor, attempt: &Attempt, progress: &Progress) -> Result<Outputs, Trouble> {
+pub(super) async fn execute(
+    executor: &Executor,
+    attempt: &Attempt,
+    progress: &Progress,
+) -> Result<Outputs, Trouble> {
     let reached = IncidentCommand::Reach {
         stage: IncidentStage::Recovering,
-        reason: format!("step {} of run {} opens a new origin", attempt.id.step, attempt.run),
+        reason: format!(
+            "step {} of run {} opens a new origin",
+            attempt.id.step, attempt.run
+        ),
     };
     executor.incident(&attempt.incident, reached).await?;
     directive::perform(executor, attempt, progress, opened).await
 }
 
-pub(super) async fn observe(executor: &Executor, attempt: &Attempt) -> Result<Observation, ExecuteError> {
+pub(super) async fn observe(
+    executor: &Executor,
+    attempt: &Attempt,
+) -> Result<Observation, ExecuteError> {
     directive::observe(executor, attempt, opened).await
 }
 
@@ -30,8 +40,16 @@ fn opened(
     directive: &DirectiveState,
     _results: &BTreeMap<String, String>,
 ) -> Result<Outputs, String> {
-    let opened = directive.opened.as_deref().and_then(|origin| log.origin(origin));
-    let new = opened.ok_or_else(|| format!("directive {} was acknowledged and no origin was opened", directive.directive.epoch))?;
+    let opened = directive
+        .opened
+        .as_deref()
+        .and_then(|origin| log.origin(origin));
+    let new = opened.ok_or_else(|| {
+        format!(
+            "directive {} was acknowledged and no origin was opened",
+            directive.directive.epoch
+        )
+    })?;
     Ok(Outputs::from([
         ("origin".to_owned(), new.origin.clone()),
         ("vkey".to_owned(), new.vkey.clone()),

@@ -14,20 +14,39 @@ pub(super) async fn execute(executor: &Executor, attempt: &Attempt) -> Result<Ou
         .snapshot(&place(attempt), &attempt.state, &attempt.key)
         .await
         .map_err(trouble)?;
-    executor.incident(&attempt.incident, IncidentCommand::AddEvidence(event(attempt, &sealed))).await?;
+    executor
+        .incident(
+            &attempt.incident,
+            IncidentCommand::AddEvidence(event(attempt, &sealed)),
+        )
+        .await?;
     Ok(outputs(&sealed))
 }
 
 /// The bundle has one place, and the incident's stream one event of it.
-pub(super) async fn observe(executor: &Executor, attempt: &Attempt) -> Result<Observation, ExecuteError> {
+pub(super) async fn observe(
+    executor: &Executor,
+    attempt: &Attempt,
+) -> Result<Observation, ExecuteError> {
     let sealed = match executor.evidence.find(&place(attempt)).await {
         Ok(Some(sealed)) => sealed,
-        Ok(None) => return Ok(Observation::NotDone("there is no finished bundle of this step".to_owned())),
+        Ok(None) => {
+            return Ok(Observation::NotDone(
+                "there is no finished bundle of this step".to_owned(),
+            ));
+        }
         Err(EvidenceError::Execute(error)) => return Err(error),
         Err(error) => return Ok(Observation::CannotTell(error.to_string())),
     };
-    let incident = executor.node.stream::<Incident>("incident", &attempt.incident).await?;
-    let recorded = incident.state().evidence.iter().any(|known| known.manifest_sha256 == sealed.manifest_sha256);
+    let incident = executor
+        .node
+        .stream::<Incident>("incident", &attempt.incident)
+        .await?;
+    let recorded = incident
+        .state()
+        .evidence
+        .iter()
+        .any(|known| known.manifest_sha256 == sealed.manifest_sha256);
     Ok(if recorded {
         Observation::Done(outputs(&sealed))
     } else {

@@ -50,8 +50,15 @@ pub(super) async fn everything(
     let folder = tokio::task::spawn_blocking(move || Folder::anew(partial))
         .await
         .map_err(|error| EvidenceError::Log(error.to_string()))??;
-    let mut collector = Collector { node, http, folder, missing: Vec::new() };
-    let (names, log) = node.board.read(|installation| concerned(installation, &node.installation, &place.incident));
+    let mut collector = Collector {
+        node,
+        http,
+        folder,
+        missing: Vec::new(),
+    };
+    let (names, log) = node
+        .board
+        .read(|installation| concerned(installation, &node.installation, &place.incident));
     for name in names {
         collector.stream(&name).await?;
     }
@@ -65,13 +72,28 @@ pub(super) async fn everything(
 }
 
 /// Streams that belong to the incident, and its log.
-fn concerned(installation: &Installation, name: &str, incident: &str) -> (BTreeSet<String>, String) {
+fn concerned(
+    installation: &Installation,
+    name: &str,
+    incident: &str,
+) -> (BTreeSet<String>, String) {
     let mut names = BTreeSet::from([format!("incident/{incident}"), format!("trust/{name}")]);
     names.extend(installation.nodes.keys().map(|node| format!("node/{node}")));
-    let Some(state) = installation.incidents.get(incident) else { return (names, String::new()) };
-    names.extend(state.signals.keys().map(|signal| format!("signal/{signal}")));
+    let Some(state) = installation.incidents.get(incident) else {
+        return (names, String::new());
+    };
+    names.extend(
+        state
+            .signals
+            .keys()
+            .map(|signal| format!("signal/{signal}")),
+    );
     names.extend(state.runs.iter().map(|run| format!("run/{}", run.run)));
-    let log = state.opened.as_ref().map(|opened| opened.log.clone()).unwrap_or_default();
+    let log = state
+        .opened
+        .as_ref()
+        .map(|opened| opened.log.clone())
+        .unwrap_or_default();
     if !log.is_empty() {
         names.insert(format!("log/{log}"));
     }
@@ -82,26 +104,45 @@ impl Collector<'_> {
     /// Every commit of one stream, up to its end as it is now.
     async fn stream(&mut self, name: &str) -> Result<(), EvidenceError> {
         let stream: StreamName =
-            name.parse().map_err(|error: sealwarden_eventlog::NameError| ExecuteError::Broken(error.to_string()))?;
-        let end = self.node.log.head(&stream).await.map_err(unavailable)?.position;
+            name.parse()
+                .map_err(|error: sealwarden_eventlog::NameError| {
+                    ExecuteError::Broken(error.to_string())
+                })?;
+        let end = self
+            .node
+            .log
+            .head(&stream)
+            .await
+            .map_err(unavailable)?
+            .position;
         if end == 0 {
             return Ok(());
         }
         let mut file = self.folder.open(&events_path(&stream))?;
         let mut after = 0;
         while after < end {
-            let page = self.node.log.read(&stream, after, PAGE).await.map_err(unavailable)?;
+            let page = self
+                .node
+                .log
+                .read(&stream, after, PAGE)
+                .await
+                .map_err(unavailable)?;
             let Some(last) = page.last() else { break };
             after = last.position;
-            page.iter().try_for_each(|recorded| write_commit(&mut file, recorded))?;
+            page.iter()
+                .try_for_each(|recorded| write_commit(&mut file, recorded))?;
         }
         Ok(self.folder.close(file)?)
     }
 
     /// Every stream of a category, one file for all; sighted checkpoints are kept as they were seen, too.
     async fn category(&mut self, category: &str) -> Result<(), EvidenceError> {
-        let mut subscription =
-            self.node.log.subscribe(Filter::Category(category.to_owned()), 0).await.map_err(unavailable)?;
+        let mut subscription = self
+            .node
+            .log
+            .subscribe(Filter::Category(category.to_owned()), 0)
+            .await
+            .map_err(unavailable)?;
         let mut file = self.folder.open(&format!("events/{category}.jsonl"))?;
         let mut sighted = Vec::new();
         while let Some(delivery) = subscription.next().await {
@@ -125,18 +166,28 @@ impl Collector<'_> {
 
     /// The texts that the run is pinned to, and its approvals as people can check them.
     fn run(&mut self, state: &RunState) -> Result<(), EvidenceError> {
-        let Some(pinned) = state.pinned() else { return Ok(()) };
+        let Some(pinned) = state.pinned() else {
+            return Ok(());
+        };
         let started = pinned.started();
-        self.folder.add("plan/runbook.yaml", started.runbook_text.as_bytes())?;
-        self.folder.add("plan/plan.yaml", started.plan_text.as_bytes())?;
-        self.folder.add("plan/roster.yaml", started.roster_text.as_bytes())?;
+        self.folder
+            .add("plan/runbook.yaml", started.runbook_text.as_bytes())?;
+        self.folder
+            .add("plan/plan.yaml", started.plan_text.as_bytes())?;
+        self.folder
+            .add("plan/roster.yaml", started.roster_text.as_bytes())?;
         let namespace = of_approvals(self.node).namespace();
-        self.folder.add("approvals/allowed_signers", allowed_signers(pinned.roster(), namespace).as_bytes())?;
+        self.folder.add(
+            "approvals/allowed_signers",
+            allowed_signers(pinned.roster(), namespace).as_bytes(),
+        )?;
         for (step, state) in state.steps() {
             for (index, decided) in state.decided.iter().enumerate() {
                 let path = format!("approvals/{step}-{index}-{}", decided.person);
-                self.folder.add(&format!("{path}.txt"), decided.statement.as_bytes())?;
-                self.folder.add(&format!("{path}.txt.sig"), decided.signature.as_bytes())?;
+                self.folder
+                    .add(&format!("{path}.txt"), decided.statement.as_bytes())?;
+                self.folder
+                    .add(&format!("{path}.txt.sig"), decided.signature.as_bytes())?;
             }
         }
         Ok(())
@@ -151,38 +202,76 @@ impl Collector<'_> {
                 files.push(("trust/bundle.json".to_owned(), published.bundle.to_vec()));
             }
             for (index, added) in installation.trust.suspensions.iter().enumerate() {
-                files.push((format!("trust/suspension-{index}.note"), added.note.clone().into_bytes()));
+                files.push((
+                    format!("trust/suspension-{index}.note"),
+                    added.note.clone().into_bytes(),
+                ));
             }
-            let directives = installation.logs.get(log).into_iter().flat_map(|log| &log.directives);
+            let directives = installation
+                .logs
+                .get(log)
+                .into_iter()
+                .flat_map(|log| &log.directives);
             for (epoch, directive) in directives {
                 for (node, ack) in &directive.acks {
-                    files.push((format!("acknowledgements/{epoch}-{node}.note"), ack.note.clone().into_bytes()));
+                    files.push((
+                        format!("acknowledgements/{epoch}-{node}.note"),
+                        ack.note.clone().into_bytes(),
+                    ));
                 }
             }
-            let signals = installation.incidents.get(incident).into_iter().flat_map(|incident| incident.signals.keys());
+            let signals = installation
+                .incidents
+                .get(incident)
+                .into_iter()
+                .flat_map(|incident| incident.signals.keys());
             for signal in signals.filter_map(|id| installation.signals.get(id)) {
-                files.push((format!("signals/{}.evidence", signal.signal), signal.evidence.to_vec()));
-                files.push((format!("signals/{}.txt", signal.signal), describe(signal).into_bytes()));
+                files.push((
+                    format!("signals/{}.evidence", signal.signal),
+                    signal.evidence.to_vec(),
+                ));
+                files.push((
+                    format!("signals/{}.txt", signal.signal),
+                    describe(signal).into_bytes(),
+                ));
             }
         });
-        files.iter().try_for_each(|(path, bytes)| Ok(self.folder.add(path, bytes)?))
+        files
+            .iter()
+            .try_for_each(|(path, bytes)| Ok(self.folder.add(path, bytes)?))
     }
 
     /// Checkpoint and right-edge tiles of each origin of the log, over HTTP as anybody sees them.
     async fn checkpoints(&mut self, log: &str) -> Result<(), EvidenceError> {
         let origins = self.node.board.read(|installation| {
-            let origins = installation.logs.get(log).map(|log| log.origins.clone()).unwrap_or_default();
-            let url = |node: &str| installation.nodes.get(node).and_then(|node| node.announced.as_ref()).map(|a| a.http_url.clone());
-            origins.into_iter().map(|o| (o.origin, url(&o.node))).collect::<Vec<_>>()
+            let origins = installation
+                .logs
+                .get(log)
+                .map(|log| log.origins.clone())
+                .unwrap_or_default();
+            let url = |node: &str| {
+                installation
+                    .nodes
+                    .get(node)
+                    .and_then(|node| node.announced.as_ref())
+                    .map(|a| a.http_url.clone())
+            };
+            origins
+                .into_iter()
+                .map(|o| (o.origin, url(&o.node)))
+                .collect::<Vec<_>>()
         });
         for (origin, url) in origins {
             let prefix = format!("{}/", self.node.base);
             let Some((path, url)) = origin.strip_prefix(&prefix).zip(url) else {
-                self.missing.push(format!("checkpoint of {origin}: its node has announced no address"));
+                self.missing.push(format!(
+                    "checkpoint of {origin}: its node has announced no address"
+                ));
                 continue;
             };
             if let Err(reason) = self.origin(path, url.trim_end_matches('/')).await? {
-                self.missing.push(format!("checkpoint or tiles of {origin}: {reason}"));
+                self.missing
+                    .push(format!("checkpoint or tiles of {origin}: {reason}"));
             }
         }
         Ok(())
@@ -195,7 +284,8 @@ impl Collector<'_> {
             Ok(bytes) => bytes,
             Err(reason) => return Ok(Err(reason)),
         };
-        self.folder.add(&format!("checkpoints/{path}/checkpoint"), &bytes)?;
+        self.folder
+            .add(&format!("checkpoints/{path}/checkpoint"), &bytes)?;
         let checkpoint = Note::parse(&bytes)
             .map_err(|error| error.to_string())
             .and_then(|note| Checkpoint::parse(note.text()).map_err(|error| error.to_string()));
@@ -205,7 +295,9 @@ impl Collector<'_> {
         };
         for tile in edge(size) {
             match fetch(self.http, &format!("{base}/{tile}"), MAX_FETCH).await {
-                Ok(bytes) => self.folder.add(&format!("checkpoints/{path}/{tile}"), &bytes)?,
+                Ok(bytes) => self
+                    .folder
+                    .add(&format!("checkpoints/{path}/{tile}"), &bytes)?,
                 Err(reason) => return Ok(Err(reason)),
             }
         }
@@ -229,10 +321,14 @@ impl Collector<'_> {
 
 /// Paths of the partial tiles of a tree: with them and the checkpoint its right edge can be recomputed.
 fn edge(size: u64) -> Vec<String> {
-    let bundle = (!size.is_multiple_of(TILE_WIDTH)).then(|| tile_at(TileKind::Entries, size / TILE_WIDTH, size)).flatten();
+    let bundle = (!size.is_multiple_of(TILE_WIDTH))
+        .then(|| tile_at(TileKind::Entries, size / TILE_WIDTH, size))
+        .flatten();
     let tiles = (0..LEVELS).filter_map(|level| {
         let count = size.checked_shr(u32::from(level) * TILE_HEIGHT)?;
-        (!count.is_multiple_of(TILE_WIDTH)).then(|| tile_at(TileKind::Hashes { level }, count / TILE_WIDTH, size)).flatten()
+        (!count.is_multiple_of(TILE_WIDTH))
+            .then(|| tile_at(TileKind::Hashes { level }, count / TILE_WIDTH, size))
+            .flatten()
     });
     tiles.chain(bundle).map(|tile| tile.to_string()).collect()
 }
@@ -247,11 +343,19 @@ fn write_commit(file: &mut Piecewise, recorded: &Recorded) -> std::io::Result<()
         Ok(commit) => commit
             .events
             .iter()
-            .map(|event| format!("{:?}", event.kind).chars().take(MAX_SHOWN).collect())
+            .map(|event| {
+                format!("{:?}", event.kind)
+                    .chars()
+                    .take(MAX_SHOWN)
+                    .collect()
+            })
             .collect(),
         Err(error) => vec![error.to_string()],
     };
-    let envelope = commit.ok().and_then(|commit| commit.envelope).unwrap_or_default();
+    let envelope = commit
+        .ok()
+        .and_then(|commit| commit.envelope)
+        .unwrap_or_default();
     let line = json!({
         "stream": recorded.stream.to_string(),
         "position": recorded.position,
@@ -269,7 +373,9 @@ fn write_commit(file: &mut Piecewise, recorded: &Recorded) -> std::io::Result<()
 }
 
 fn sightings(recorded: &Recorded) -> Vec<CheckpointSighted> {
-    let events = decode(recorded).map(|commit| commit.events).unwrap_or_default();
+    let events = decode(recorded)
+        .map(|commit| commit.events)
+        .unwrap_or_default();
     events
         .into_iter()
         .filter_map(|event| match event.kind {
@@ -282,7 +388,14 @@ fn sightings(recorded: &Recorded) -> Vec<CheckpointSighted> {
 fn describe(signal: &sealwarden_wire::event::v1::SignalReported) -> String {
     format!(
         "signal: {}\ndetector: {}\nclass: {}\nsubject: {}\nproven: {}\nseen: {}\nexpected: {}\nevents: {:?}\n",
-        signal.signal, signal.detector, signal.class, signal.subject, signal.proven, signal.seen, signal.expected, signal.events
+        signal.signal,
+        signal.detector,
+        signal.class,
+        signal.subject,
+        signal.proven,
+        signal.seen,
+        signal.expected,
+        signal.events
     )
 }
 

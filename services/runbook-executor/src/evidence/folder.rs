@@ -32,26 +32,39 @@ impl Folder {
             Ok(()) | Err(_) => {}
         }
         private_dirs(&dir)?;
-        Ok(Self { dir, files: BTreeMap::new() })
+        Ok(Self {
+            dir,
+            files: BTreeMap::new(),
+        })
     }
 
     /// Begins a file.
     pub(super) fn open(&self, path: &str) -> io::Result<Piecewise> {
         if !is_path(path) || self.files.contains_key(path) {
-            return Err(io::Error::other(format!("{path:?} cannot be a new file of a bundle")));
+            return Err(io::Error::other(format!(
+                "{path:?} cannot be a new file of a bundle"
+            )));
         }
         let full = self.dir.join(path);
         if let Some(parent) = full.parent() {
             private_dirs(parent)?;
         }
         let file = create(&full)?;
-        Ok(Piecewise { path: path.to_owned(), file: io::BufWriter::new(file), hash: Context::new(&SHA256) })
+        Ok(Piecewise {
+            path: path.to_owned(),
+            file: io::BufWriter::new(file),
+            hash: Context::new(&SHA256),
+        })
     }
 
     /// Ends a file: durable from here on.
     pub(super) fn close(&mut self, file: Piecewise) -> io::Result<()> {
-        file.file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        self.files.insert(file.path, hex::encode(file.hash.finish()));
+        file.file
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?
+            .sync_all()?;
+        self.files
+            .insert(file.path, hex::encode(file.hash.finish()));
         Ok(())
     }
 
@@ -100,5 +113,9 @@ pub(super) fn private_dirs(dir: &Path) -> io::Result<()> {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
 }

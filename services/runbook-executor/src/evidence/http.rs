@@ -6,7 +6,10 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The body of an answer, if it has at most `max` bytes.
-pub(crate) async fn bounded_body(mut answer: reqwest::Response, max: usize) -> Result<Vec<u8>, String> {
+pub(crate) async fn bounded_body(
+    mut answer: reqwest::Response,
+    max: usize,
+) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| error.to_string())? {
         if body.len() + chunk.len() > max {
@@ -18,7 +21,11 @@ pub(crate) async fn bounded_body(mut answer: reqwest::Response, max: usize) -> R
 }
 
 /// Fetches what is public.
-pub(super) async fn fetch(http: &reqwest::Client, url: &str, max: usize) -> Result<Vec<u8>, String> {
+pub(super) async fn fetch(
+    http: &reqwest::Client,
+    url: &str,
+    max: usize,
+) -> Result<Vec<u8>, String> {
     let answer = http
         .get(url)
         .timeout(TIMEOUT)

@@ -42,9 +42,15 @@ impl Manifest {
     /// Reads exactly what `Display` writes.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         let mut lines = text.lines().enumerate();
-        let wrong = |line: usize, problem: &str| ManifestError { line, problem: problem.to_owned() };
+        let wrong = |line: usize, problem: &str| ManifestError {
+            line,
+            problem: problem.to_owned(),
+        };
         if lines.next().map(|(_, line)| line) != Some(HEADER) {
-            return Err(wrong(1, "it does not begin with \"sealwarden evidence v1\""));
+            return Err(wrong(
+                1,
+                "it does not begin with \"sealwarden evidence v1\"",
+            ));
         }
         let mut field = |name: &str| {
             let (at, line) = lines.next().ok_or_else(|| wrong(0, "it is cut short"))?;
@@ -59,16 +65,23 @@ impl Manifest {
             incident: field("incident")?,
             run: field("run")?,
             step: field("step")?,
-            iteration: field("iteration")?.parse().map_err(|_| wrong(7, "the iteration is not a number"))?,
+            iteration: field("iteration")?
+                .parse()
+                .map_err(|_| wrong(7, "the iteration is not a number"))?,
             collected: field("collected")?,
             collector: field("collector")?,
             files: BTreeMap::new(),
         };
         let _count = field("files")?; // compared below, with everything else
         for (at, line) in lines {
-            let (digest, path) = line.split_once("  ").ok_or_else(|| wrong(at + 1, "expected \"<sha256>  <path>\""))?;
+            let (digest, path) = line
+                .split_once("  ")
+                .ok_or_else(|| wrong(at + 1, "expected \"<sha256>  <path>\""))?;
             if !is_path(path) {
-                return Err(wrong(at + 1, "the path may hold only letters, digits, '.', '_', '-' and '/', and must stay inside the bundle"));
+                return Err(wrong(
+                    at + 1,
+                    "the path may hold only letters, digits, '.', '_', '-' and '/', and must stay inside the bundle",
+                ));
             }
             manifest.files.insert(path.to_owned(), digest.to_owned());
         }
@@ -91,13 +104,16 @@ impl fmt::Display for Manifest {
         writeln!(out, "collected: {}", self.collected)?;
         writeln!(out, "collector: {}", self.collector)?;
         writeln!(out, "files: {}", self.files.len())?;
-        self.files.iter().try_for_each(|(path, digest)| writeln!(out, "{digest}  {path}"))
+        self.files
+            .iter()
+            .try_for_each(|(path, digest)| writeln!(out, "{digest}  {path}"))
     }
 }
 
 /// Whether a path is spelled plainly and stays inside its folder.
 pub(super) fn is_path(path: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
     !path.is_empty() && path.bytes().all(plain) && path.split('/').all(is_name)
 }
 
@@ -120,7 +136,10 @@ mod tests {
             iteration: 0,
             collected: "2026-01-01T00:00:00Z".into(),
             collector: "runbook-executor-1".into(),
-            files: BTreeMap::from([("a/b.txt".into(), "00".repeat(32)), ("c".into(), "11".repeat(32))]),
+            files: BTreeMap::from([
+                ("a/b.txt".into(), "00".repeat(32)),
+                ("c".into(), "11".repeat(32)),
+            ]),
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
+use sealwarden_keys::private_files::FileLock;
 use sealwarden_seal::note::Vkey;
 use sealwarden_seal::record::{DigestAlgorithm, NONCE_BYTES, Record};
 use sealwarden_seallog::{Leaf, LogError, SealLog};
@@ -29,15 +30,29 @@ pub(super) struct EvidenceLog {
     dir: PathBuf,
     vkey: Vkey,
     signer: Arc<Signer>,
-    log: Arc<Mutex<Option<SealLog>>>,
+    log: Arc<Mutex<Slot>>,
 }
 
-type Opened = OwnedMutexGuard<Option<SealLog>>;
+/// The open log, and the lock of this life: work on a thread of its own may outlast the task that asked for it, and until it has ended no other life may begin.
+struct Slot {
+    log: Option<SealLog>,
+    _life: Arc<FileLock>,
+}
+
+type Opened = OwnedMutexGuard<Slot>;
 
 impl EvidenceLog {
     /// The log in a folder, with its verifier key.
-    pub(super) fn new(dir: PathBuf, vkey: Vkey, signer: Arc<Signer>) -> Self {
-        Self { dir, vkey, signer, log: Arc::new(Mutex::new(None)) }
+    pub(super) fn new(dir: PathBuf, vkey: Vkey, signer: Arc<Signer>, life: Arc<FileLock>) -> Self {
+        Self {
+            dir,
+            vkey,
+            signer,
+            log: Arc::new(Mutex::new(Slot {
+                log: None,
+                _life: life,
+            })),
+        }
     }
 
     /// Its verifier key.
@@ -60,14 +75,21 @@ impl EvidenceLog {
         let guard = blocking(move || stage(guard, &subject)).await??;
         let guard = self.publish_staged(guard).await?;
         let (_guard, text) = blocking(move || find(guard, digest)).await??;
-        text.ok_or_else(|| EvidenceError::Log("the manifest was sealed and is not in the log".to_owned()))
+        text.ok_or_else(|| {
+            EvidenceError::Log("the manifest was sealed and is not in the log".to_owned())
+        })
     }
 
     async fn publish_staged(&self, mut guard: Opened) -> Result<Opened, EvidenceError> {
-        let Some(staged) = guard.as_ref().and_then(|log| log.staged().cloned()) else { return Ok(guard) };
-        let note = self.signer.sign_as(&self.vkey, &staged.checkpoint_text).await?;
+        let Some(staged) = guard.log.as_ref().and_then(|log| log.staged().cloned()) else {
+            return Ok(guard);
+        };
+        let note = self
+            .signer
+            .sign_as(&self.vkey, &staged.checkpoint_text)
+            .await?;
         blocking(move || {
-            if let Some(log) = guard.as_mut() {
+            if let Some(log) = guard.log.as_mut() {
                 log.publish(&staged, &note)?;
             }
             Ok(guard)
@@ -77,16 +99,18 @@ impl EvidenceLog {
 }
 
 fn open(mut guard: Opened, dir: &Path, vkey: &Vkey) -> Result<Opened, EvidenceError> {
-    if guard.is_none() {
+    if guard.log.is_none() {
         super::folder::private_dirs(dir)?;
-        *guard = Some(SealLog::create(dir, vkey)?);
+        guard.log = Some(SealLog::create(dir, vkey)?);
     }
     Ok(guard)
 }
 
 /// The seal of a manifest that stands in the log.
 fn find(guard: Opened, digest: [u8; 32]) -> Result<(Opened, Option<String>), EvidenceError> {
-    let Some(log) = guard.as_ref() else { return Ok((guard, None)) };
+    let Some(log) = guard.log.as_ref() else {
+        return Ok((guard, None));
+    };
     let view = log.view()?;
     let mut place = None;
     for leaf in view.iter() {
@@ -96,7 +120,9 @@ fn find(guard: Opened, digest: [u8; 32]) -> Result<(Opened, Option<String>), Evi
             break;
         }
     }
-    let text = place.map(|index| view.seal_of(index).map(|seal| seal.to_text())).transpose()?;
+    let text = place
+        .map(|index| view.seal_of(index).map(|seal| seal.to_text()))
+        .transpose()?;
     Ok((guard, text))
 }
 
@@ -115,14 +141,18 @@ fn stage(mut guard: Opened, subject: &Subject) -> Result<Opened, EvidenceError> 
         original: None,
         request_id: Some(subject.request_id.clone()),
     };
-    let record = record.encode().map_err(|error| EvidenceError::Log(error.to_string()))?;
-    if let Some(log) = guard.as_mut() {
+    let record = record
+        .encode()
+        .map_err(|error| EvidenceError::Log(error.to_string()))?;
+    if let Some(log) = guard.log.as_mut() {
         log.stage(vec![Leaf { nonce, record }])?;
     }
     Ok(guard)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, EvidenceError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, EvidenceError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| EvidenceError::Log(format!("the work was ended: {error}")))

@@ -5,9 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sealwarden_engine::{ExecuteError, Node, SignError};
-use sealwarden_seal::note::VkeyError;
 use sealwarden_domain::run::RunState;
+use sealwarden_engine::{ExecuteError, Node, SignError};
+use sealwarden_keys::private_files::FileLock;
+use sealwarden_seal::note::VkeyError;
 
 use super::folder::{private_dirs, sync_tree, write_new};
 use super::manifest::{Manifest, is_name};
@@ -34,7 +35,9 @@ pub(crate) enum EvidenceError {
     #[error("{0:?} cannot name a folder of evidence")]
     Name(String),
     /// A finished bundle that does not hold any more. It is never overwritten.
-    #[error("the bundle {bundle} is damaged: {damage}; keep it as it is, and have a person look at it")]
+    #[error(
+        "the bundle {bundle} is damaged: {damage}; keep it as it is, and have a person look at it"
+    )]
     Damaged {
         /// The bundle.
         bundle: String,
@@ -93,19 +96,34 @@ pub(crate) struct EvidenceStore {
     signer: Arc<Signer>,
     log: EvidenceLog,
     http: reqwest::Client,
+    life: Arc<FileLock>,
 }
 
 impl EvidenceStore {
     /// The store in its folder.
-    pub(crate) fn new(node: &Arc<Node>, config: &Config, signer: Arc<Signer>) -> anyhow::Result<Self> {
-        let vkey = signer.vkey_named(&evidence_origin(&node.base)).map_err(|error: VkeyError| anyhow::anyhow!(error))?;
-        let log_dir = config.evidence_log_dir.clone().unwrap_or_else(|| node.data.join("evidence-log"));
+    pub(crate) fn new(
+        node: &Arc<Node>,
+        config: &Config,
+        signer: Arc<Signer>,
+        life: Arc<FileLock>,
+    ) -> anyhow::Result<Self> {
+        let vkey = signer
+            .vkey_named(&evidence_origin(&node.base))
+            .map_err(|error: VkeyError| anyhow::anyhow!(error))?;
+        let log_dir = config
+            .evidence_log_dir
+            .clone()
+            .unwrap_or_else(|| node.data.join("evidence-log"));
         Ok(Self {
             node: Arc::clone(node),
-            dir: config.evidence_dir.clone().unwrap_or_else(|| node.data.join("evidence")),
-            log: EvidenceLog::new(log_dir, vkey, Arc::clone(&signer)),
+            dir: config
+                .evidence_dir
+                .clone()
+                .unwrap_or_else(|| node.data.join("evidence")),
+            log: EvidenceLog::new(log_dir, vkey, Arc::clone(&signer), Arc::clone(&life)),
             signer,
             http: reqwest::Client::builder().no_proxy().build()?,
+            life,
         })
     }
 
@@ -114,19 +132,32 @@ impl EvidenceStore {
         let (finished, _) = self.folders(place)?;
         let (signing, log) = (self.signer.vkey().clone(), self.log.vkey().clone());
         let bundle = place.bundle();
-        blocking(move || {
+        self.blocking(move || {
             if !finished.exists() {
                 return Ok(None);
             }
-            let report = verify_bundle(&finished, &signing, &log)
-                .map_err(|damage| EvidenceError::Damaged { bundle: bundle.clone(), damage })?;
-            Ok(Some(sealed(bundle, report, fs::read_to_string(finished.join(SEAL))?)))
+            let report = verify_bundle(&finished, &signing, &log).map_err(|damage| {
+                EvidenceError::Damaged {
+                    bundle: bundle.clone(),
+                    damage,
+                }
+            })?;
+            Ok(Some(sealed(
+                bundle,
+                report,
+                fs::read_to_string(finished.join(SEAL))?,
+            )))
         })
         .await
     }
 
     /// Makes the step's bundle, or goes on where an attempt that died stopped. `state` is the run as it was when the step started.
-    pub(crate) async fn snapshot(&self, place: &Place, state: &RunState, key: &str) -> Result<Sealed, EvidenceError> {
+    pub(crate) async fn snapshot(
+        &self,
+        place: &Place,
+        state: &RunState,
+        key: &str,
+    ) -> Result<Sealed, EvidenceError> {
         if let Some(done) = self.find(place).await? {
             return Ok(done);
         }
@@ -135,8 +166,10 @@ impl EvidenceStore {
             self.collect(place, state, partial.clone()).await?;
         }
         self.seal(place, &partial, key).await?;
-        blocking(move || publish(&partial, &finished)).await?;
-        self.find(place).await?.ok_or_else(|| EvidenceError::Log("the bundle was written and is not there".to_owned()))
+        self.blocking(move || publish(&partial, &finished)).await?;
+        self.find(place)
+            .await?
+            .ok_or_else(|| EvidenceError::Log("the bundle was written and is not there".to_owned()))
     }
 
     fn folders(&self, place: &Place) -> Result<(PathBuf, PathBuf), EvidenceError> {
@@ -147,23 +180,35 @@ impl EvidenceStore {
         }
         let incident = self.dir.join(&place.incident);
         let name = place.name();
-        Ok((incident.join(&name), incident.join(format!(".{name}.partial"))))
+        Ok((
+            incident.join(&name),
+            incident.join(format!(".{name}.partial")),
+        ))
     }
 
     /// Whether an earlier attempt collected everything: the signed manifest is the last file that collecting writes.
     async fn is_collected(&self, partial: &Path) -> Result<bool, EvidenceError> {
         let (partial, signing) = (partial.to_path_buf(), self.signer.vkey().clone());
-        blocking(move || {
-            let Ok(bytes) = fs::read(partial.join(MANIFEST)) else { return Ok(false) };
-            let whole = signed_manifest(&partial, &bytes, &signing).and_then(|manifest| check_files(&partial, &manifest));
+        self.blocking(move || {
+            let Ok(bytes) = fs::read(partial.join(MANIFEST)) else {
+                return Ok(false);
+            };
+            let whole = signed_manifest(&partial, &bytes, &signing)
+                .and_then(|manifest| check_files(&partial, &manifest));
             Ok(whole.is_ok())
         })
         .await
     }
 
-    async fn collect(&self, place: &Place, state: &RunState, partial: PathBuf) -> Result<(), EvidenceError> {
+    async fn collect(
+        &self,
+        place: &Place,
+        state: &RunState,
+        partial: PathBuf,
+    ) -> Result<(), EvidenceError> {
         let collected = rfc3339(self.node.clock.now().wall_ms);
-        let files = collect::everything(&self.node, &self.http, place, state, partial.clone()).await?;
+        let files =
+            collect::everything(&self.node, &self.http, place, state, partial.clone()).await?;
         let manifest = Manifest {
             installation: self.node.installation.clone(),
             environment: self.node.environment.as_str().to_owned(),
@@ -177,7 +222,7 @@ impl EvidenceStore {
         };
         let text = manifest.to_string();
         let note = self.signer.sign(&text).await?;
-        blocking(move || {
+        self.blocking(move || {
             write_new(&partial.join(MANIFEST), text.as_bytes())?;
             write_new(&partial.join(NOTE), note.to_string().as_bytes())?;
             Ok(sync_tree(&partial)?)
@@ -187,18 +232,21 @@ impl EvidenceStore {
 
     async fn seal(&self, place: &Place, partial: &Path, key: &str) -> Result<(), EvidenceError> {
         let manifest = partial.join(MANIFEST);
-        let bytes = blocking(move || Ok(fs::read(manifest)?)).await?;
+        let bytes = self.blocking(move || Ok(fs::read(manifest)?)).await?;
         let mut digest = [0; 32];
         digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref());
         let subject = Subject {
             digest,
-            words: format!("evidence of incident {}, run {}, step {}", place.incident, place.run, place.step),
+            words: format!(
+                "evidence of incident {}, run {}, step {}",
+                place.incident, place.run, place.step
+            ),
             request_id: key.to_owned(),
             now_ms: self.node.clock.now().wall_ms,
         };
         let text = self.log.seal(subject).await?;
         let path = partial.join(SEAL);
-        blocking(move || {
+        self.blocking(move || {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 Ok(()) | Err(_) => {}
@@ -207,10 +255,30 @@ impl EvidenceStore {
         })
         .await
     }
+
+    /// Works on a thread of its own, which may outlast the task that asked for it: no other life begins before it has ended.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, EvidenceError> + Send + 'static,
+    ) -> Result<T, EvidenceError> {
+        let life = Arc::clone(&self.life);
+        let work = move || {
+            let _life = life;
+            work()
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| EvidenceError::Log(format!("the work was ended: {error}")))?
+    }
 }
 
 fn sealed(bundle: String, report: Report, seal: String) -> Sealed {
-    Sealed { bundle, manifest_sha256: report.manifest_sha256, files: report.files, seal }
+    Sealed {
+        bundle,
+        manifest_sha256: report.manifest_sha256,
+        files: report.files,
+        seal,
+    }
 }
 
 /// Gives the bundle its name, durably.
@@ -222,12 +290,4 @@ fn publish(partial: &Path, finished: &Path) -> Result<(), EvidenceError> {
         fs::File::open(parent)?.sync_all()?;
     }
     Ok(())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EvidenceError> + Send + 'static,
-) -> Result<T, EvidenceError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| EvidenceError::Log(format!("the work was ended: {error}")))?
 }

@@ -50,9 +50,16 @@ pub struct Damage {
     pub found: String,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "errors and texts are found where they end")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "errors and texts are found where they end"
+)]
 fn damage(file: &str, expected: impl Into<String>, found: impl ToString) -> Damage {
-    Damage { file: file.to_owned(), expected: expected.into(), found: found.to_string() }
+    Damage {
+        file: file.to_owned(),
+        expected: expected.into(),
+        found: found.to_string(),
+    }
 }
 
 /// Checks a bundle: the manifest's signature by the signing key, its place in the evidence log, and the digest of every file. Nothing may be missing, changed or
@@ -75,17 +82,32 @@ pub fn verify_bundle(dir: &Path, signing: &Vkey, evidence_log: &Vkey) -> Result<
 }
 
 /// The manifest, if it reads and its note is the signing key's over exactly these bytes.
-pub(super) fn signed_manifest(dir: &Path, bytes: &[u8], signing: &Vkey) -> Result<Manifest, Damage> {
+pub(super) fn signed_manifest(
+    dir: &Path,
+    bytes: &[u8],
+    signing: &Vkey,
+) -> Result<Manifest, Damage> {
     let text = std::str::from_utf8(bytes).map_err(|error| damage(MANIFEST, "text", error))?;
     let manifest = Manifest::parse(text).map_err(|error| damage(MANIFEST, "a manifest", error))?;
-    let note = Note::parse(&read(dir, NOTE)?).map_err(|error| damage(NOTE, "a signed note", error))?;
+    let note =
+        Note::parse(&read(dir, NOTE)?).map_err(|error| damage(NOTE, "a signed note", error))?;
     let expected = format!("a signature of {} and nothing else", signing.name());
-    let signatures = note.verify(std::slice::from_ref(signing)).map_err(|error| damage(NOTE, expected.clone(), error))?;
+    let signatures = note
+        .verify(std::slice::from_ref(signing))
+        .map_err(|error| damage(NOTE, expected.clone(), error))?;
     if signatures.len() != note.signatures().len() {
-        return Err(damage(NOTE, expected, format!("{} signatures", note.signatures().len())));
+        return Err(damage(
+            NOTE,
+            expected,
+            format!("{} signatures", note.signatures().len()),
+        ));
     }
     if note.text() != text {
-        return Err(damage(MANIFEST, "the text that the signing key signed", "another text"));
+        return Err(damage(
+            MANIFEST,
+            "the text that the signing key signed",
+            "another text",
+        ));
     }
     Ok(manifest)
 }
@@ -95,24 +117,46 @@ fn sealed(dir: &Path, manifest_sha256: &[u8], evidence_log: &Vkey) -> Result<(u6
     let seal = Seal::parse(&read(dir, SEAL)?).map_err(|error| damage(SEAL, "a seal", error))?;
     if seal.record.digest != manifest_sha256 {
         let expected = format!("a seal of {}", hex::encode(manifest_sha256));
-        return Err(damage(SEAL, expected, format!("one of {}", hex::encode(seal.record.digest))));
+        return Err(damage(
+            SEAL,
+            expected,
+            format!("one of {}", hex::encode(seal.record.digest)),
+        ));
     }
-    let expected = format!("a checkpoint signed by {} and nobody else", evidence_log.name());
+    let expected = format!(
+        "a checkpoint signed by {} and nobody else",
+        evidence_log.name()
+    );
     let signatures = seal
         .note
         .verify(std::slice::from_ref(evidence_log))
         .map_err(|error| damage(SEAL, expected.clone(), error))?;
     if signatures.len() != seal.note.signatures().len() {
-        return Err(damage(SEAL, expected, format!("{} signatures", seal.note.signatures().len())));
+        return Err(damage(
+            SEAL,
+            expected,
+            format!("{} signatures", seal.note.signatures().len()),
+        ));
     }
-    let checkpoint = seal.checkpoint().map_err(|error| damage(SEAL, "a checkpoint", error))?;
+    let checkpoint = seal
+        .checkpoint()
+        .map_err(|error| damage(SEAL, "a checkpoint", error))?;
     if checkpoint.origin != evidence_log.name() {
         return Err(damage(SEAL, evidence_log.name(), checkpoint.origin));
     }
-    let record = seal.record.encode().map_err(|error| damage(SEAL, "a record", error))?;
+    let record = seal
+        .record
+        .encode()
+        .map_err(|error| damage(SEAL, "a record", error))?;
     let leaf = entry_leaf_hash(&seal.nonce, &record);
-    verify_inclusion(&leaf, seal.index, checkpoint.size, &seal.proof, &checkpoint.root)
-        .map_err(|error| damage(SEAL, "a proof of inclusion in the evidence log", error))?;
+    verify_inclusion(
+        &leaf,
+        seal.index,
+        checkpoint.size,
+        &seal.proof,
+        &checkpoint.root,
+    )
+    .map_err(|error| damage(SEAL, "a proof of inclusion in the evidence log", error))?;
     Ok((seal.index, checkpoint.size))
 }
 
@@ -123,33 +167,60 @@ pub(super) fn check_files(dir: &Path, manifest: &Manifest) -> Result<(u64, u64),
     for own in [MANIFEST, NOTE, SEAL] {
         present.remove(own);
     }
-    if let Some(extra) = present.iter().find(|path| !manifest.files.contains_key(*path)) {
-        return Err(damage(extra, "no such file (the manifest does not name it)", "a file"));
+    if let Some(extra) = present
+        .iter()
+        .find(|path| !manifest.files.contains_key(*path))
+    {
+        return Err(damage(
+            extra,
+            "no such file (the manifest does not name it)",
+            "a file",
+        ));
     }
     let mut total = 0;
     for (path, expected) in &manifest.files {
         if !present.contains(path) {
-            return Err(damage(path, format!("a file with SHA-256 {expected}"), "no file"));
+            return Err(damage(
+                path,
+                format!("a file with SHA-256 {expected}"),
+                "no file",
+            ));
         }
-        let (found, bytes) = hash_file(&dir.join(path)).map_err(|error| damage(path, "a readable file", error))?;
+        let (found, bytes) =
+            hash_file(&dir.join(path)).map_err(|error| damage(path, "a readable file", error))?;
         if found != *expected {
-            return Err(damage(path, format!("SHA-256 {expected}"), format!("SHA-256 {found}")));
+            return Err(damage(
+                path,
+                format!("SHA-256 {expected}"),
+                format!("SHA-256 {found}"),
+            ));
         }
         total += bytes;
     }
-    Ok((u64::try_from(manifest.files.len()).unwrap_or(u64::MAX), total))
+    Ok((
+        u64::try_from(manifest.files.len()).unwrap_or(u64::MAX),
+        total,
+    ))
 }
 
 fn walk(dir: &Path, below: &str, depth: usize, found: &mut BTreeSet<String>) -> Result<(), Damage> {
     let shown = if below.is_empty() { "." } else { below };
     if depth > MAX_DEPTH {
-        return Err(damage(shown, format!("at most {MAX_DEPTH} folders in one another"), "more"));
+        return Err(damage(
+            shown,
+            format!("at most {MAX_DEPTH} folders in one another"),
+            "more",
+        ));
     }
     let unreadable = |error: std::io::Error| damage(shown, "a readable folder", error);
     for entry in fs::read_dir(dir.join(below)).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+        let path = if below.is_empty() {
+            name
+        } else {
+            format!("{below}/{name}")
+        };
         let kind = entry.file_type().map_err(unreadable)?;
         if kind.is_dir() {
             walk(dir, &path, depth + 1, found)?;
@@ -179,8 +250,12 @@ fn hash_file(path: &Path) -> std::io::Result<(String, u64)> {
 
 fn read(dir: &Path, name: &str) -> Result<Vec<u8>, Damage> {
     let mut bytes = Vec::new();
-    let mut limited = fs::File::open(dir.join(name)).map_err(|error| damage(name, "a readable file", error))?.take(MAX_BYTES + 1);
-    limited.read_to_end(&mut bytes).map_err(|error| damage(name, "a readable file", error))?;
+    let mut limited = fs::File::open(dir.join(name))
+        .map_err(|error| damage(name, "a readable file", error))?
+        .take(MAX_BYTES + 1);
+    limited
+        .read_to_end(&mut bytes)
+        .map_err(|error| damage(name, "a readable file", error))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_BYTES {
         return Err(damage(name, format!("at most {MAX_BYTES} bytes"), "more"));
     }

@@ -15,30 +15,61 @@ pub(super) struct ControlService(pub(super) Arc<Executor>);
 
 #[tonic::async_trait]
 impl Control for ControlService {
-    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        require(&caller_of(&request)?, &[CallerRole::Operator, CallerRole::Node])?;
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        require(
+            &caller_of(&request)?,
+            &[CallerRole::Operator, CallerRole::Node],
+        )?;
         let node = &self.0.node;
         let wall_ms = node.clock.now().wall_ms;
-        let mut status = node.board.read(|installation| of_installation(installation, wall_ms));
+        let mut status = node
+            .board
+            .read(|installation| of_installation(installation, wall_ms));
         status.installation.clone_from(&node.installation);
-        node.environment.as_str().clone_into(&mut status.environment);
+        node.environment
+            .as_str()
+            .clone_into(&mut status.environment);
         Ok(Response::new(status))
     }
 }
 
 fn of_installation(installation: &Installation, wall_ms: i64) -> StatusResponse {
     StatusResponse {
-        logs: installation.logs.iter().map(|(name, log)| of_log(name, log, wall_ms)).collect(),
+        logs: installation
+            .logs
+            .iter()
+            .map(|(name, log)| of_log(name, log, wall_ms))
+            .collect(),
         nodes: installation
             .nodes
             .iter()
             .map(|(name, node)| {
-                let (enrolled, announced) = (node.enrolled.clone().unwrap_or_default(), node.announced.clone().unwrap_or_default());
-                let role = if announced.role.is_empty() { enrolled.role } else { announced.role };
-                Node { node: name.clone(), role, grpc_url: announced.grpc_url, http_url: announced.http_url, vkey: enrolled.vkey }
+                let (enrolled, announced) = (
+                    node.enrolled.clone().unwrap_or_default(),
+                    node.announced.clone().unwrap_or_default(),
+                );
+                let role = if announced.role.is_empty() {
+                    enrolled.role
+                } else {
+                    announced.role
+                };
+                Node {
+                    node: name.clone(),
+                    role,
+                    grpc_url: announced.grpc_url,
+                    http_url: announced.http_url,
+                    vkey: enrolled.vkey,
+                }
             })
             .collect(),
-        trust_version: installation.trust.published.as_ref().map_or(0, |published| published.version),
+        trust_version: installation
+            .trust
+            .published
+            .as_ref()
+            .map_or(0, |published| published.version),
         open_incidents: count(installation.open_incidents()),
         open_runs: count(installation.runs.values().filter(|run| run.ended.is_none())),
         ..StatusResponse::default()
@@ -49,16 +80,26 @@ fn of_log(name: &str, log: &LogControl, wall_ms: i64) -> Log {
     let current = log.current();
     let holder = current.and_then(|origin| {
         let mut grants = log.grants.iter();
-        grants.find(|(_, grant)| grant.origin == origin.origin && !grant.released).map(|(node, _)| node.clone())
+        grants
+            .find(|(_, grant)| grant.origin == origin.origin && !grant.released)
+            .map(|(node, _)| node.clone())
     });
     Log {
         log: name.to_owned(),
-        origin: current.map(|origin| origin.origin.clone()).unwrap_or_default(),
+        origin: current
+            .map(|origin| origin.origin.clone())
+            .unwrap_or_default(),
         size: current.map_or(0, |origin| origin.published_size),
-        mode: current.map_or("starting", |origin| mode(log, origin, wall_ms)).to_owned(),
+        mode: current
+            .map_or("starting", |origin| mode(log, origin, wall_ms))
+            .to_owned(),
         epoch: log.epoch(),
         permit_holder: holder.unwrap_or_default(),
-        origins: log.origins.iter().map(|origin| of_origin(log, origin)).collect(),
+        origins: log
+            .origins
+            .iter()
+            .map(|origin| of_origin(log, origin))
+            .collect(),
     }
 }
 
@@ -75,7 +116,9 @@ fn mode(log: &LogControl, origin: &OriginState, wall_ms: i64) -> &'static str {
 }
 
 fn of_origin(log: &LogControl, origin: &OriginState) -> Origin {
-    let is_current = log.current().is_some_and(|current| current.origin == origin.origin);
+    let is_current = log
+        .current()
+        .is_some_and(|current| current.origin == origin.origin);
     let state = if origin.isolation.is_some() {
         "isolated"
     } else if is_current {

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use sealwarden_domain::approval::{MAX_SIGNATURE_BYTES, MAX_STATEMENT_BYTES, RefusalCode, Statement};
+use sealwarden_domain::approval::{
+    MAX_SIGNATURE_BYTES, MAX_STATEMENT_BYTES, RefusalCode, Statement,
+};
 use sealwarden_domain::fold::event;
 use sealwarden_domain::run::{Command, RunState, answer, decide, prepare, view};
 use sealwarden_engine::{Meta, Stream, StreamName};
 use sealwarden_pki::{CallerRole, caller_of, require};
 use sealwarden_wire::run::v1::runs_server::Runs;
 use sealwarden_wire::run::v1::{
-    ApproveRequest, ApproveResponse, ListRequest, ListResponse, PrepareRequest, PrepareResponse, Run, ShowRequest,
+    ApproveRequest, ApproveResponse, ListRequest, ListResponse, PrepareRequest, PrepareResponse,
+    Run, ShowRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -25,10 +28,23 @@ pub(super) struct RunsService(pub(super) Arc<Executor>);
 impl RunsService {
     /// A run's stream. Ids come from callers: what cannot name a stream names no run.
     async fn load(&self, run: &str) -> Result<Stream<RunState>, Status> {
-        let unknown = || Status::not_found(format!("there is no run {run:?}; `sealwarden run list` shows them"));
+        let unknown = || {
+            Status::not_found(format!(
+                "there is no run {run:?}; `sealwarden run list` shows them"
+            ))
+        };
         StreamName::new("run", run).map_err(|_| unknown())?;
-        let stream = self.0.node.stream::<RunState>("run", run).await.map_err(|error| of_error(&error))?;
-        if stream.state().pinned().is_some() { Ok(stream) } else { Err(unknown()) }
+        let stream = self
+            .0
+            .node
+            .stream::<RunState>("run", run)
+            .await
+            .map_err(|error| of_error(&error))?;
+        if stream.state().pinned().is_some() {
+            Ok(stream)
+        } else {
+            Err(unknown())
+        }
     }
 }
 
@@ -38,7 +54,10 @@ impl Runs for RunsService {
         require(&caller_of(&request)?, &READERS)?;
         let open_only = request.into_inner().open_only;
         let mut ids: Vec<String> = self.0.node.board.read(|installation| {
-            let shown = installation.runs.iter().filter(|(_, run)| !open_only || run.ended.is_none());
+            let shown = installation
+                .runs
+                .iter()
+                .filter(|(_, run)| !open_only || run.ended.is_none());
             shown.map(|(id, _)| id.clone()).collect()
         });
         ids.reverse();
@@ -48,7 +67,12 @@ impl Runs for RunsService {
             match self.load(&id).await {
                 Ok(stream) => runs.push(view(stream.state(), self.0.node.clock.now())),
                 // One bad run never hides the others.
-                Err(status) => runs.push(Run { run: id, state: "stuck".to_owned(), reason: status.message().to_owned(), ..Run::default() }),
+                Err(status) => runs.push(Run {
+                    run: id,
+                    state: "stuck".to_owned(),
+                    reason: status.message().to_owned(),
+                    ..Run::default()
+                }),
             }
         }
         runs.sort_by_key(|run| std::cmp::Reverse(run.started_at_ms));
@@ -61,24 +85,41 @@ impl Runs for RunsService {
         Ok(Response::new(view(stream.state(), self.0.node.clock.now())))
     }
 
-    async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
+    async fn prepare(
+        &self,
+        request: Request<PrepareRequest>,
+    ) -> Result<Response<PrepareResponse>, Status> {
         require(&caller_of(&request)?, &READERS)?;
         let request = request.into_inner();
         let stream = self.load(&request.run).await?;
         let prepared = prepare(stream.state(), &request.step, self.0.node.clock.now());
-        prepared.map(Response::new).map_err(|rejection| of_rejection(&rejection))
+        prepared
+            .map(Response::new)
+            .map_err(|rejection| of_rejection(&rejection))
     }
 
-    async fn approve(&self, request: Request<ApproveRequest>) -> Result<Response<ApproveResponse>, Status> {
+    async fn approve(
+        &self,
+        request: Request<ApproveRequest>,
+    ) -> Result<Response<ApproveResponse>, Status> {
         let caller = caller_of(&request)?;
         require(&caller, &[CallerRole::Operator])?;
-        let ApproveRequest { statement, signature, note } = request.into_inner();
+        let ApproveRequest {
+            statement,
+            signature,
+            note,
+        } = request.into_inner();
         check_length("statement", &statement, MAX_STATEMENT_BYTES)?;
         check_length("signature", &signature, MAX_SIGNATURE_BYTES)?;
         // The run is where the refusal of a statement is recorded; a text that names none is refused without a record.
         let named = match Statement::parse(&statement) {
             Ok(named) => named,
-            Err(error) => return Ok(refused(RefusalCode::Malformed, format!("the statement is malformed: {error}"))),
+            Err(error) => {
+                return Ok(refused(
+                    RefusalCode::Malformed,
+                    format!("the statement is malformed: {error}"),
+                ));
+            }
         };
         let mut stream = match self.load(&named.run).await {
             Ok(stream) => stream,
@@ -88,7 +129,11 @@ impl Runs for RunsService {
             Err(status) => return Err(status),
         };
         let clock = &self.0.node.clock;
-        let meta = Meta::person(caller.name.as_str()).correlated(named.incident.clone());
+        let incident = stream
+            .state()
+            .pinned()
+            .map(|pinned| pinned.started().incident.clone());
+        let meta = Meta::person(caller.name.as_str()).correlated(incident.unwrap_or_default());
         let mut events = Vec::new();
         stream
             .execute(meta, |state| {
@@ -112,12 +157,20 @@ impl Runs for RunsService {
 }
 
 fn refused(code: RefusalCode, reason: String) -> Response<ApproveResponse> {
-    Response::new(ApproveResponse { accepted: false, code: code.as_str().to_owned(), reason, missing: String::new() })
+    Response::new(ApproveResponse {
+        accepted: false,
+        code: code.as_str().to_owned(),
+        reason,
+        missing: String::new(),
+    })
 }
 
 fn check_length(field: &str, value: &str, limit: usize) -> Result<(), Status> {
     if value.len() <= limit {
         return Ok(());
     }
-    Err(Status::invalid_argument(format!("{field} has {} bytes; at most {limit} are read", value.len())))
+    Err(Status::invalid_argument(format!(
+        "{field} has {} bytes; at most {limit} are read",
+        value.len()
+    )))
 }

@@ -19,7 +19,9 @@ pub(super) fn of_rejection(rejection: &Rejection) -> Status {
 pub(super) fn of_error(error: &ExecuteError) -> Status {
     match error {
         ExecuteError::Rejected(rejection) => of_rejection(rejection),
-        ExecuteError::Unavailable(_) | ExecuteError::Unknown(_) => Status::unavailable(error.to_string()),
+        ExecuteError::Unavailable(_) | ExecuteError::Unknown(_) => {
+            Status::unavailable(error.to_string())
+        }
         ExecuteError::Illegal(_) | ExecuteError::Decode(_) | ExecuteError::Broken(_) => {
             Status::data_loss(error.to_string())
         }

@@ -4,20 +4,23 @@
 //! acts. Definitely not done: the attempt ends and the decider tries again; only where no try is left and its time is not over, it is taken up as it stands, because a
 //! crash between an attempt's start and its effect must not fail a run. Cannot tell: a person is asked.
 
+mod inputs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sealwarden_domain::fold::event;
-use sealwarden_domain::run::{AttemptId, Command, Effect, End, RunState, decide, next_wake_ms, pending};
+use sealwarden_domain::run::{AttemptId, Command, Effect, End, RunState, decide, pending};
 use sealwarden_engine::{ExecuteError, Stream};
-use sealwarden_eventlog::{Delivery, Filter, Subscription};
+use sealwarden_eventlog::Subscription;
 use sealwarden_telemetry::with_parent;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use self::inputs::Input;
 use super::work::{self, Work};
 use super::{RETRY, trace_of};
 use crate::actions::{Attempt, Observation, Said, Trouble};
@@ -25,20 +28,6 @@ use crate::executor::Executor;
 
 /// Reports of progress that may wait to be recorded.
 const MAX_SAID: usize = 64;
-
-/// What happens to a run's driver.
-enum Input {
-    /// Somebody else appended to the run's stream.
-    Changed,
-    /// An attempt says how far it is.
-    Said(Said),
-    /// A task ended.
-    Ended(AttemptId, Work),
-    /// A pause is over.
-    Wake,
-    /// The process ends.
-    Shutdown,
-}
 
 struct Driver {
     executor: Arc<Executor>,
@@ -59,7 +48,10 @@ struct Driver {
 }
 
 /// Drives a run until it ends or the process does. An error sets the run aside.
-pub(super) async fn drive(executor: Arc<Executor>, run: String) -> (String, Result<(), ExecuteError>) {
+pub(super) async fn drive(
+    executor: Arc<Executor>,
+    run: String,
+) -> (String, Result<(), ExecuteError>) {
     let parent = trace_of(&executor.node, "run", &run).await;
     let span = with_parent(parent.as_deref(), tracing::info_span!("run", run));
     let ended = driving(executor, run.clone()).instrument(span).await;
@@ -112,7 +104,11 @@ impl Driver {
             match self.next().await {
                 Input::Changed => self.refresh().await?,
                 Input::Said(said) => {
-                    let command = Command::Progress { step: said.id.step, text: said.text, missing: said.missing };
+                    let command = Command::Progress {
+                        step: said.id.step,
+                        text: said.text,
+                        missing: said.missing,
+                    };
                     self.record(command).await?;
                 }
                 Input::Ended(id, work) => self.ended(id, work).await?,
@@ -131,7 +127,9 @@ impl Driver {
     async fn act(&mut self, effect: Effect) -> Result<bool, ExecuteError> {
         match effect {
             Effect::Begin { step } => return self.begin(step).await,
-            Effect::Execute { id, deadline_ms, .. } => {
+            Effect::Execute {
+                id, deadline_ms, ..
+            } => {
                 if !self.is_working(&id) {
                     let left = self.left(deadline_ms);
                     self.perform(id, Some(left));
@@ -143,13 +141,25 @@ impl Driver {
                     && impatient
                     && let Some(attempt) = self.attempt(&id)
                 {
-                    let handle = self.tasks.spawn(work::observe(Arc::clone(&self.executor), attempt).in_current_span());
+                    let handle = self.tasks.spawn(
+                        work::observe(Arc::clone(&self.executor), attempt).in_current_span(),
+                    );
                     self.working.insert(handle.id(), id);
                 }
             }
-            Effect::AskPerson { step, attempt, reason } => {
+            Effect::AskPerson {
+                step,
+                attempt,
+                reason,
+            } => {
                 if self.asked.insert((step.clone(), attempt)) {
-                    tracing::error!(run = self.run, step, attempt, reason, "the run is stuck at this step and needs an operator");
+                    tracing::error!(
+                        run = self.run,
+                        step,
+                        attempt,
+                        reason,
+                        "the run is stuck at this step and needs an operator"
+                    );
                 }
             }
         }
@@ -162,15 +172,30 @@ impl Driver {
         match self.decide(command).await {
             Ok(()) => {
                 let state = self.stream.state();
-                if let Some((known, attempt)) = state.step(&step).and_then(|s| Some((s, s.phase.attempt()?))) {
-                    let id = AttemptId { step, iteration: known.iteration, attempt: attempt.number };
-                    tracing::info!(run = self.run, step = id.step, attempt = id.attempt, "a step starts");
+                if let Some((known, attempt)) = state
+                    .step(&step)
+                    .and_then(|s| Some((s, s.phase.attempt()?)))
+                {
+                    let id = AttemptId {
+                        step,
+                        iteration: known.iteration,
+                        attempt: attempt.number,
+                    };
+                    tracing::info!(
+                        run = self.run,
+                        step = id.step,
+                        attempt = id.attempt,
+                        "a step starts"
+                    );
                     self.own.insert(id);
                 }
                 Ok(true)
             }
             Err(ExecuteError::Rejected(rejection)) => {
-                if self.refused.insert((step.clone(), rejection.reason.clone())) {
+                if self
+                    .refused
+                    .insert((step.clone(), rejection.reason.clone()))
+                {
                     tracing::warn!(run = self.run, step, %rejection, "a step does not start");
                 }
                 Ok(false)
@@ -189,8 +214,15 @@ impl Driver {
     }
 
     fn perform(&mut self, id: AttemptId, left: Option<Duration>) {
-        let Some(attempt) = self.attempt(&id) else { return };
-        let task = work::perform(Arc::clone(&self.executor), attempt, left, self.said.0.clone());
+        let Some(attempt) = self.attempt(&id) else {
+            return;
+        };
+        let task = work::perform(
+            Arc::clone(&self.executor),
+            attempt,
+            left,
+            self.said.0.clone(),
+        );
         let handle = self.tasks.spawn(task.in_current_span());
         self.working.insert(handle.id(), id);
     }
@@ -199,7 +231,10 @@ impl Driver {
     fn attempt(&self, id: &AttemptId) -> Option<Attempt> {
         let state = self.stream.state();
         let (pinned, step) = (state.pinned()?, state.step(&id.step)?);
-        let attempt = step.phase.attempt().filter(|attempt| attempt.number == id.attempt)?;
+        let attempt = step
+            .phase
+            .attempt()
+            .filter(|attempt| attempt.number == id.attempt)?;
         Some(Attempt {
             run: pinned.started().run.clone(),
             incident: pinned.started().incident.clone(),
@@ -217,7 +252,9 @@ impl Driver {
                 let observed = !self.own.contains(&id);
                 self.end(id, Ok(outputs), observed).await
             }
-            Work::Performed(Err(Trouble::NotDone(reason))) => self.end(id, Err(reason), false).await,
+            Work::Performed(Err(Trouble::NotDone(reason))) => {
+                self.end(id, Err(reason), false).await
+            }
             Work::Performed(Err(Trouble::Unknown(reason))) => self.lose(id, reason, false).await,
             Work::Overdue => {
                 let reason = format!("attempt {} did not end in its time", id.attempt);
@@ -232,8 +269,18 @@ impl Driver {
         }
     }
 
-    async fn observed(&mut self, id: AttemptId, observation: Observation) -> Result<(), ExecuteError> {
-        tracing::info!(run = self.run, step = id.step, attempt = id.attempt, ?observation, "an attempt was observed");
+    async fn observed(
+        &mut self,
+        id: AttemptId,
+        observation: Observation,
+    ) -> Result<(), ExecuteError> {
+        tracing::info!(
+            run = self.run,
+            step = id.step,
+            attempt = id.attempt,
+            ?observation,
+            "an attempt was observed"
+        );
         match observation {
             Observation::Done(outputs) => self.end(id, Ok(outputs), true).await,
             Observation::Underway(_) => {
@@ -267,34 +314,76 @@ impl Driver {
     ) -> Result<(), ExecuteError> {
         match &result {
             Ok(_) => tracing::info!(run = self.run, step = id.step, observed, "a step is done"),
-            Err(reason) => tracing::warn!(run = self.run, step = id.step, attempt = id.attempt, reason, "an attempt was not done"),
+            Err(reason) => tracing::warn!(
+                run = self.run,
+                step = id.step,
+                attempt = id.attempt,
+                reason,
+                "an attempt was not done"
+            ),
         }
-        let end = |result| Command::EndStep(End { step: id.step.clone(), attempt: id.attempt, result, observed });
+        let end = |result| {
+            Command::EndStep(End {
+                step: id.step.clone(),
+                attempt: id.attempt,
+                result,
+                observed,
+            })
+        };
         let was_done = result.is_ok();
         if let Some(refusal) = self.record(end(result)).await?
             && was_done
         {
             // An action that breaks its own promise must not be performed for ever.
-            self.record(end(Err(format!("what it left is refused: {refusal}")))).await?;
+            self.record(end(Err(format!("what it left is refused: {refusal}"))))
+                .await?;
         }
         self.own.remove(&id);
         Ok(())
     }
 
-    async fn lose(&mut self, id: AttemptId, reason: String, needs_person: bool) -> Result<(), ExecuteError> {
-        tracing::warn!(run = self.run, step = id.step, attempt = id.attempt, reason, "nobody knows how an attempt ended");
+    async fn lose(
+        &mut self,
+        id: AttemptId,
+        reason: String,
+        needs_person: bool,
+    ) -> Result<(), ExecuteError> {
+        tracing::warn!(
+            run = self.run,
+            step = id.step,
+            attempt = id.attempt,
+            reason,
+            "nobody knows how an attempt ended"
+        );
         self.own.remove(&id);
-        let command = Command::LoseStep { step: id.step, attempt: id.attempt, reason, needs_person };
+        // What failed at once would be taken up at once: not faster than this.
+        self.patience = Some(Instant::now() + RETRY);
+        let command = Command::LoseStep {
+            step: id.step,
+            attempt: id.attempt,
+            reason,
+            needs_person,
+        };
         self.record(command).await.map(drop)
     }
 
     async fn decide(&mut self, command: Command) -> Result<(), ExecuteError> {
         let executor = &self.executor;
-        let incident = self.stream.state().pinned().map(|pinned| pinned.started().incident.clone());
-        let meta = executor.node.meta().correlated(incident.unwrap_or_default());
+        let incident = self
+            .stream
+            .state()
+            .pinned()
+            .map(|pinned| pinned.started().incident.clone());
+        let meta = executor
+            .node
+            .meta()
+            .correlated(incident.unwrap_or_default());
         self.stream
             .execute(meta, |state| {
-                Ok(decide(state, command.clone(), executor.node.clock.now())?.into_iter().map(event).collect())
+                Ok(decide(state, command.clone(), executor.node.clock.now())?
+                    .into_iter()
+                    .map(event)
+                    .collect())
             })
             .await
             .map(drop)
@@ -328,7 +417,11 @@ impl Driver {
     async fn pause(&mut self, error: ExecuteError) -> Result<(), ExecuteError> {
         match error {
             ExecuteError::Unavailable(reason) | ExecuteError::Unknown(reason) => {
-                tracing::warn!(run = self.run, reason, "the run's stream cannot be used now");
+                tracing::warn!(
+                    run = self.run,
+                    reason,
+                    "the run's stream cannot be used now"
+                );
                 tokio::select! {
                     () = self.executor.node.shutdown.cancelled() => {}
                     () = tokio::time::sleep(RETRY) => {}
@@ -344,59 +437,5 @@ impl Driver {
             | ExecuteError::Decode(_)
             | ExecuteError::Broken(_)) => Err(error),
         }
-    }
-
-    /// Waits for the next input.
-    async fn next(&mut self) -> Input {
-        loop {
-            if self.subscription.is_none() {
-                let filter = Filter::Stream(self.stream.name().clone());
-                self.subscription = self.executor.node.log.subscribe(filter, self.stream.head().position).await.ok();
-            }
-            let wake = self.wake();
-            let head = self.stream.head().position;
-            let subscription = &mut self.subscription;
-            let changed = async {
-                if let Some(subscription) = subscription {
-                    subscription.next().await
-                } else {
-                    tokio::time::sleep(RETRY).await;
-                    None
-                }
-            };
-            tokio::select! {
-                () = self.executor.node.shutdown.cancelled() => return Input::Shutdown,
-                Some(said) = self.said.1.recv() => return Input::Said(said),
-                Some(joined) = self.tasks.join_next_with_id() => {
-                    let (task, work) = match joined {
-                        Ok((task, work)) => (task, work),
-                        Err(error) => (error.id(), Work::Performed(Err(Trouble::Unknown(format!("its task failed: {error}"))))),
-                    };
-                    if let Some(id) = self.working.remove(&task) {
-                        return Input::Ended(id, work);
-                    }
-                }
-                delivery = changed => match delivery {
-                    Some(Ok(Delivery::Commit(recorded))) if recorded.position > head => return Input::Changed,
-                    Some(Ok(Delivery::Commit(_) | Delivery::CaughtUp(_))) => {}
-                    Some(Err(_)) | None => self.subscription = None,
-                },
-                () = sleep_until(wake) => return Input::Wake,
-            }
-        }
-    }
-
-    /// When to look again without an event.
-    fn wake(&self) -> Option<Instant> {
-        let now = self.executor.node.clock.now();
-        let retry = next_wake_ms(self.stream.state(), now).map(|ms| Instant::now() + self.left(ms) + Duration::from_millis(1));
-        [retry, self.patience.filter(|until| *until > Instant::now())].into_iter().flatten().min()
-    }
-}
-
-async fn sleep_until(wake: Option<Instant>) {
-    match wake {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

@@ -48,7 +48,10 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
 
 fn open_runs(node: &Node) -> Vec<String> {
     node.board.read(|installation| {
-        let open = installation.runs.iter().filter(|(_, run)| run.ended.is_none());
+        let open = installation
+            .runs
+            .iter()
+            .filter(|(_, run)| run.ended.is_none());
         open.map(|(id, _)| id.clone()).collect()
     })
 }
@@ -57,8 +60,12 @@ fn open_runs(node: &Node) -> Vec<String> {
 fn report(ended: Result<(String, Result<(), ExecuteError>), tokio::task::JoinError>) {
     match ended {
         Ok((run, Ok(()))) => tracing::info!(run, "the run is not driven any more"),
-        Ok((run, Err(error))) => tracing::error!(run, %error, "the run is set aside: its stream cannot be used"),
-        Err(error) => tracing::error!(%error, "a run's driver failed; the run is set aside until the next start"),
+        Ok((run, Err(error))) => {
+            tracing::error!(run, %error, "the run is set aside: its stream cannot be used");
+        }
+        Err(error) => {
+            tracing::error!(%error, "a run's driver failed; the run is set aside until the next start");
+        }
     }
 }
 
@@ -67,5 +74,8 @@ async fn trace_of(node: &Node, category: &str, id: &str) -> Option<String> {
     let name = StreamName::new(category, id).ok()?;
     let page = node.log.read(&name, 0, 1).await.ok()?;
     let commit = decode(page.first()?).ok()?;
-    commit.envelope.map(|envelope| envelope.traceparent).filter(|text| !text.is_empty())
+    commit
+        .envelope
+        .map(|envelope| envelope.traceparent)
+        .filter(|text| !text.is_empty())
 }

@@ -27,13 +27,20 @@ pub(super) fn text(plan: &Plan, class: &str) -> Option<String> {
             let _ = writeln!(yaml, "  {kind}: {}", inline(quorum));
         }
     }
-    let (hold, validity) = (show_duration(plan.hold()), show_duration(plan.approval_validity()));
+    let (hold, validity) = (
+        show_duration(plan.hold()),
+        show_duration(plan.approval_validity()),
+    );
     let _ = write!(yaml, "hold: {hold}\napproval_validity: {validity}\n");
     Some(yaml)
 }
 
 fn inline(quorum: &Quorum) -> String {
-    let roles: Vec<String> = quorum.roles().iter().map(|(role, count)| format!("{role}: {count}")).collect();
+    let roles: Vec<String> = quorum
+        .roles()
+        .iter()
+        .map(|(role, count)| format!("{role}: {count}"))
+        .collect();
     format!("{{{}}}", roles.join(", "))
 }
 

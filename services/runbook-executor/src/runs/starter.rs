@@ -62,13 +62,24 @@ impl Starter {
 
 /// What a start depends on.
 fn classification(id: &str, incident: &Incident) -> Option<(String, String, i64)> {
-    let class = incident.classified.as_ref().filter(|class| !class.runbook.is_empty())?;
-    Some((id.to_owned(), class.runbook.clone(), class.compromised_since_ms))
+    let class = incident
+        .classified
+        .as_ref()
+        .filter(|class| !class.runbook.is_empty())?;
+    Some((
+        id.to_owned(),
+        class.runbook.clone(),
+        class.compromised_since_ms,
+    ))
 }
 
 async fn start(executor: &Executor, id: &str, incident: &Incident) -> Result<(), ExecuteError> {
     let run = run_id(id);
-    let runbook = incident.classified.as_ref().map(|class| class.runbook.clone()).unwrap_or_default();
+    let runbook = incident
+        .classified
+        .as_ref()
+        .map(|class| class.runbook.clone())
+        .unwrap_or_default();
     let meta = executor.node.meta().correlated(id);
     let mut stream = executor.node.stream::<RunState>("run", &run).await?;
     if stream.state().pinned().is_none() {
@@ -76,18 +87,33 @@ async fn start(executor: &Executor, id: &str, incident: &Incident) -> Result<(),
         stream
             .execute(meta, |state| {
                 let command = Command::Start(Box::new(started.clone()));
-                Ok(decide(state, command, executor.node.clock.now())?.into_iter().map(event).collect())
+                Ok(decide(state, command, executor.node.clock.now())?
+                    .into_iter()
+                    .map(event)
+                    .collect())
             })
             .await?;
         tracing::info!(incident = id, run, runbook, "a run is started");
     }
-    executor.incident(id, IncidentCommand::LinkRun(RunLinked { run, runbook })).await?;
+    executor
+        .incident(id, IncidentCommand::LinkRun(RunLinked { run, runbook }))
+        .await?;
     Ok(())
 }
 
-fn first_event(executor: &Executor, run: &str, id: &str, incident: &Incident) -> Result<RunStarted, ExecuteError> {
-    let (plan, class) = (&executor.node.plan, incident.classified.clone().unwrap_or_default());
-    let unusable = |what: String| ExecuteError::Broken(format!("{what}; correct the plan and restart the executor"));
+fn first_event(
+    executor: &Executor,
+    run: &str,
+    id: &str,
+    incident: &Incident,
+) -> Result<RunStarted, ExecuteError> {
+    let (plan, class) = (
+        &executor.node.plan,
+        incident.classified.clone().unwrap_or_default(),
+    );
+    let unusable = |what: String| {
+        ExecuteError::Broken(format!("{what}; correct the plan and restart the executor"))
+    };
     let runbook = plan
         .runbook(&class.runbook)
         .ok_or_else(|| unusable(format!("the plan has no runbook {:?}", class.runbook)))?;
@@ -113,7 +139,11 @@ fn first_event(executor: &Executor, run: &str, id: &str, incident: &Incident) ->
 fn facts(id: &str, incident: &Incident) -> BTreeMap<String, String> {
     let opened = incident.opened.clone().unwrap_or_default();
     let class = incident.classified.clone().unwrap_or_default();
-    let since = if class.compromised_since_ms == 0 { opened.earliest_at_ms } else { class.compromised_since_ms };
+    let since = if class.compromised_since_ms == 0 {
+        opened.earliest_at_ms
+    } else {
+        class.compromised_since_ms
+    };
     let facts = [
         ("incident.id", id.to_owned()),
         ("incident.log", opened.log),
@@ -121,5 +151,9 @@ fn facts(id: &str, incident: &Incident) -> BTreeMap<String, String> {
         ("incident.class", class.class),
         ("incident.compromised_since", rfc3339(since)),
     ];
-    facts.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.to_owned(), value)).collect()
+    facts
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }

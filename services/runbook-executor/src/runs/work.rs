@@ -39,7 +39,9 @@ pub(super) async fn perform(
     .instrument(span);
     match left {
         None => Work::Performed(performing.await),
-        Some(left) => tokio::time::timeout(left, performing).await.map_or(Work::Overdue, Work::Performed),
+        Some(left) => tokio::time::timeout(left, performing)
+            .await
+            .map_or(Work::Overdue, Work::Performed),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::executor::Executor;
 use crate::signer::Signer;
 
 /// How long to wait after a failed try.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(250);
 /// How often the bundle's expiry is looked at.
 const REVIEW: Duration = Duration::from_hours(1);
 
@@ -89,20 +89,40 @@ impl Authority {
 
     /// The trust stream, folded.
     pub(crate) async fn facts(&self) -> Result<TrustFacts, ExecuteError> {
-        Ok(self.node.stream::<TrustFacts>("trust", &self.node.installation).await?.state().clone())
+        Ok(self
+            .node
+            .stream::<TrustFacts>("trust", &self.node.installation)
+            .await?
+            .state()
+            .clone())
     }
 
     /// Publishes the next version for a reason; a reason that was served before is answered with its version.
-    pub(crate) async fn publish(&self, reason: &str, correlation: &str) -> Result<TrustPublished, PublishError> {
+    pub(crate) async fn publish(
+        &self,
+        reason: &str,
+        correlation: &str,
+    ) -> Result<TrustPublished, PublishError> {
         let _one = self.publishing.lock().await;
-        let mut stream = self.node.stream::<TrustFacts>("trust", &self.node.installation).await?;
+        let mut stream = self
+            .node
+            .stream::<TrustFacts>("trust", &self.node.installation)
+            .await?;
         if let Some(done) = stream.state().published_for(reason) {
             return Ok(done.clone());
         }
         let root = self.root.as_ref().ok_or(PublishError::NoRoot)?;
         // What the log says up to here is in the bundle: a rotation that this step waited for, above all.
-        self.node.board.reached(self.node.log.last_position().await.map_err(unavailable)?).await;
-        let before = stream.state().published.last().map(|last| TrustBundle::parse(&last.bundle)).transpose()?;
+        self.node
+            .board
+            .reached(self.node.log.last_position().await.map_err(unavailable)?)
+            .await;
+        let before = stream
+            .state()
+            .published
+            .last()
+            .map(|last| TrustBundle::parse(&last.bundle))
+            .transpose()?;
         let witnesses = witnesses::current(&self.node, &self.http, before.as_ref()).await;
         if witnesses.is_empty() {
             return Err(PublishError::NoWitness);
@@ -127,7 +147,10 @@ impl Authority {
                     witnesses: witnesses.clone(),
                     clock_skew_s: self.clock_skew_s,
                 };
-                let built = self.node.board.read(|installation| build(installation, terms, root, reason));
+                let built = self
+                    .node
+                    .board
+                    .read(|installation| build(installation, terms, root, reason));
                 built.map(|event| vec![event]).map_err(|error| {
                     let rejection = Rejection::new(RejectionCode::NotNow, error.to_string());
                     failed = Some(error);
@@ -141,17 +164,38 @@ impl Authority {
         };
         self.node.board.reached(executed.position).await;
         let published = stream.state().published_for(reason).cloned();
-        published.ok_or_else(|| PublishError::Execute(ExecuteError::Unknown("the bundle is not in the stream".to_owned())))
+        published.ok_or_else(|| {
+            PublishError::Execute(ExecuteError::Unknown(
+                "the bundle is not in the stream".to_owned(),
+            ))
+        })
     }
 
     /// Suspends an origin from a time on, once; gives the note. The bundle must list the origin, or verifiers would refuse the whole bundle.
-    pub(crate) async fn suspend(&self, origin: &str, from_ms: i64, incident: &str) -> Result<SuspensionAdded, PublishError> {
-        let mut stream = self.node.stream::<TrustFacts>("trust", &self.node.installation).await?;
+    pub(crate) async fn suspend(
+        &self,
+        origin: &str,
+        from_ms: i64,
+        incident: &str,
+    ) -> Result<SuspensionAdded, PublishError> {
+        let mut stream = self
+            .node
+            .stream::<TrustFacts>("trust", &self.node.installation)
+            .await?;
         if let Some(done) = stream.state().suspended(origin, from_ms) {
             return Ok(done.clone());
         }
-        if !stream.state().published.last().is_some_and(|last| lists(&last.bundle, origin)) {
-            self.publish(&format!("lists {origin}, which is to be suspended"), incident).await?;
+        if !stream
+            .state()
+            .published
+            .last()
+            .is_some_and(|last| lists(&last.bundle, origin))
+        {
+            self.publish(
+                &format!("lists {origin}, which is to be suspended"),
+                incident,
+            )
+            .await?;
             stream.refresh().await?;
         }
         let suspension = Suspension {
@@ -173,10 +217,18 @@ impl Authority {
         stream
             .execute(meta, |facts| {
                 let known = facts.suspended(origin, from_ms).is_some();
-                Ok(if known { Vec::new() } else { vec![event(Kind::SuspensionAdded(added.clone()))] })
+                Ok(if known {
+                    Vec::new()
+                } else {
+                    vec![event(Kind::SuspensionAdded(added.clone()))]
+                })
             })
             .await?;
-        Ok(stream.state().suspended(origin, from_ms).cloned().unwrap_or(added))
+        Ok(stream
+            .state()
+            .suspended(origin, from_ms)
+            .cloned()
+            .unwrap_or(added))
     }
 }
 
@@ -225,13 +277,24 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
     loop {
         let now = Timestamp::from_millisecond(node.clock.now().wall_ms)?;
         let valid = executor.trust.valid;
-        let (seen, due) = node.board.read(|installation| (circumstances(installation), due(installation, now, valid)));
+        let (seen, due) = node
+            .board
+            .read(|installation| (circumstances(installation), due(installation, now, valid)));
         let mut pause = REVIEW;
         if let Some(reason) = due {
-            match executor.trust.publish(&reason, "").await {
-                Ok(published) => tracing::info!(version = published.version, reason, "a trust bundle is published"),
+            let publishing = executor.trust.publish(&reason, "");
+            let published = tokio::select! {
+                () = node.shutdown.cancelled() => return Ok(()),
+                published = publishing => published,
+            };
+            match published {
+                Ok(published) => tracing::info!(
+                    version = published.version,
+                    reason,
+                    "a trust bundle is published"
+                ),
                 Err(error) => {
-                    tracing::info!(%error, "a trust bundle is due and cannot be published yet");
+                    tracing::debug!(%error, "a trust bundle is due and cannot be published yet");
                     pause = RETRY;
                 }
             }
@@ -254,12 +317,26 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
 
 /// What decides whether a bundle is due, besides the time: logs, verification nodes, published version.
 fn circumstances(installation: &Installation) -> (usize, usize, u64) {
-    let witnesses = installation.nodes.values().filter(|node| is_witness(node)).count();
-    (installation.logs.len(), witnesses, installation.trust.published.as_ref().map_or(0, |published| published.version))
+    let witnesses = installation
+        .nodes
+        .values()
+        .filter(|node| is_witness(node))
+        .count();
+    (
+        installation.logs.len(),
+        witnesses,
+        installation
+            .trust
+            .published
+            .as_ref()
+            .map_or(0, |published| published.version),
+    )
 }
 
 fn is_witness(node: &sealwarden_domain::installation::Node) -> bool {
-    node.announced.as_ref().is_some_and(|announced| announced.role == Role::Verification.as_str())
+    node.announced
+        .as_ref()
+        .is_some_and(|announced| announced.role == Role::Verification.as_str())
 }
 
 /// Why a bundle is due without anybody asking, if one is. The same situation gives the same words, so it is served once.
@@ -277,7 +354,10 @@ fn due(installation: &Installation, now: Timestamp, valid: SignedDuration) -> Op
         return Some("first bundle of the installation".to_owned());
     };
     let payload = payload_of(&published.bundle)?;
-    if let Some(origin) = firsts.iter().find(|origin| payload.logs.iter().all(|log| log.origin != **origin)) {
+    if let Some(origin) = firsts
+        .iter()
+        .find(|origin| payload.logs.iter().all(|log| log.origin != **origin))
+    {
         return Some(format!("lists the new log {origin}"));
     }
     let left = payload.expires.duration_since(now);

@@ -22,12 +22,16 @@ impl TrustFacts {
 
     /// The version that was published for this reason.
     pub(crate) fn published_for(&self, reason: &str) -> Option<&TrustPublished> {
-        self.published.iter().find(|published| published.reason == reason)
+        self.published
+            .iter()
+            .find(|published| published.reason == reason)
     }
 
     /// A suspension of the origin from this time or an earlier one.
     pub(crate) fn suspended(&self, origin: &str, from_ms: i64) -> Option<&SuspensionAdded> {
-        self.suspensions.iter().find(|added| added.origin == origin && added.from_ms <= from_ms)
+        self.suspensions
+            .iter()
+            .find(|added| added.origin == origin && added.from_ms <= from_ms)
     }
 }
 
@@ -38,15 +42,26 @@ impl Fold for TrustFacts {
             Some(Kind::TrustPublished(e)) => {
                 let next = self.published.last().map_or(1, |last| last.version + 1);
                 if e.version != next {
-                    return Err(IllegalEvent::new(envelope, format!("trust version {} follows {}", e.version, next - 1)));
+                    return Err(IllegalEvent::new(
+                        envelope,
+                        format!("trust version {} follows {}", e.version, next - 1),
+                    ));
                 }
                 if Hash::from_hex(&e.digest).is_err() {
-                    return Err(IllegalEvent::new(envelope, format!("the digest {:?} is not 64 hex digits", e.digest)));
+                    return Err(IllegalEvent::new(
+                        envelope,
+                        format!("the digest {:?} is not 64 hex digits", e.digest),
+                    ));
                 }
                 self.published.push(e.clone());
             }
             Some(Kind::SuspensionAdded(e)) => self.suspensions.push(e.clone()),
-            Some(_) => return Err(IllegalEvent::new(envelope, "an event of another stream in a trust stream")),
+            Some(_) => {
+                return Err(IllegalEvent::new(
+                    envelope,
+                    "an event of another stream in a trust stream",
+                ));
+            }
         }
         Ok(())
     }

@@ -39,7 +39,11 @@ pub(super) fn next(installation: &Installation, terms: Terms<'_>) -> Result<Payl
             logs.push(entry(log, origin)?);
         }
     }
-    let local = terms.witnesses.iter().filter(|witness| witness.local).count();
+    let local = terms
+        .witnesses
+        .iter()
+        .filter(|witness| witness.local)
+        .count();
     Ok(Payload {
         format: FORMAT.to_owned(),
         installation: terms.installation.to_owned(),
@@ -51,15 +55,23 @@ pub(super) fn next(installation: &Installation, terms: Terms<'_>) -> Result<Payl
         roots: terms.roots,
         signing_key: terms.signing_key,
         logs,
-        quorum: Quorum { count: u32::try_from(local).unwrap_or(u32::MAX) },
+        quorum: Quorum {
+            count: u32::try_from(local).unwrap_or(u32::MAX),
+        },
         witnesses: terms.witnesses,
         clock_skew_s: terms.clock_skew_s,
     })
 }
 
 fn entry(log: &LogControl, origin: &Origin) -> Result<LogEntry, VkeyError> {
-    let successor = log.origins.iter().find(|other| other.predecessor == origin.origin).map(|o| o.origin.clone());
-    let compromised_since = origin.compromised_since_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let successor = log
+        .origins
+        .iter()
+        .find(|other| other.predecessor == origin.origin)
+        .map(|o| o.origin.clone());
+    let compromised_since = origin
+        .compromised_since_ms
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let state = if origin.isolation.is_some() {
         LogState::Frozen
     } else if successor.is_some() {
@@ -85,7 +97,16 @@ fn frozen_at(origin: &Origin) -> FrozenAt {
         .iter()
         .rev()
         .find(|(size, intent)| **size <= origin.published_size && intent.at_ms < since)
-        .map_or(FrozenAt { size: 0, root: empty_root() }, |(size, intent)| FrozenAt { size: *size, root: Hash(intent.root) })
+        .map_or(
+            FrozenAt {
+                size: 0,
+                root: empty_root(),
+            },
+            |(size, intent)| FrozenAt {
+                size: *size,
+                root: Hash(intent.root),
+            },
+        )
 }
 
 #[cfg(test)]
@@ -112,7 +133,12 @@ mod tests {
     }
 
     fn intent(at_ms: i64, root: u8) -> Intent {
-        Intent { root: [root; 32], message_sha256: [0; 32], at_ms, position: 1 }
+        Intent {
+            root: [root; 32],
+            message_sha256: [0; 32],
+            at_ms,
+            position: 1,
+        }
     }
 
     #[test]
@@ -120,18 +146,44 @@ mod tests {
         let mut old = origin("x.example/main/1", "");
         old.isolation = Some(1);
         old.compromised_since_ms = Some(200);
-        old.intents = BTreeMap::from([(3, intent(100, 3)), (5, intent(199, 5)), (9, intent(200, 9))]);
+        old.intents = BTreeMap::from([
+            (3, intent(100, 3)),
+            (5, intent(199, 5)),
+            (9, intent(200, 9)),
+        ]);
         old.published_size = 9;
-        let log = LogControl { origins: vec![old.clone(), origin("x.example/main/2", "x.example/main/1")], ..LogControl::default() };
+        let log = LogControl {
+            origins: vec![old.clone(), origin("x.example/main/2", "x.example/main/1")],
+            ..LogControl::default()
+        };
         let frozen = entry(&log, &old).unwrap();
         assert_eq!(frozen.state, LogState::Frozen);
-        assert_eq!(frozen.frozen_at, Some(FrozenAt { size: 5, root: Hash([5; 32]) }));
+        assert_eq!(
+            frozen.frozen_at,
+            Some(FrozenAt {
+                size: 5,
+                root: Hash([5; 32])
+            })
+        );
         assert_eq!(frozen.successor.as_deref(), Some("x.example/main/2"));
-        assert_eq!(entry(&log, &log.origins[1]).unwrap().state, LogState::Active);
+        assert_eq!(
+            entry(&log, &log.origins[1]).unwrap().state,
+            LogState::Active
+        );
 
         old.published_size = 4;
-        assert_eq!(frozen_at(&old).size, 3, "what was not published does not count");
+        assert_eq!(
+            frozen_at(&old).size,
+            3,
+            "what was not published does not count"
+        );
         old.compromised_since_ms = Some(50);
-        assert_eq!(frozen_at(&old), FrozenAt { size: 0, root: empty_root() });
+        assert_eq!(
+            frozen_at(&old),
+            FrozenAt {
+                size: 0,
+                root: empty_root()
+            }
+        );
     }
 }

@@ -19,7 +19,9 @@ pub(crate) enum RootKeyError {
     #[error("the root key cannot be read: {0}")]
     File(#[from] FileError),
     /// Not a key.
-    #[error("{path} is not an OpenSSH private key: {reason}; make one with `ssh-keygen -t ed25519`")]
+    #[error(
+        "{path} is not an OpenSSH private key: {reason}; make one with `ssh-keygen -t ed25519`"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -27,7 +29,9 @@ pub(crate) enum RootKeyError {
         reason: String,
     },
     /// A passphrase stands before it.
-    #[error("{0} is encrypted, and nobody is there to type the passphrase; sign bundles offline, or name an unencrypted local root")]
+    #[error(
+        "{0} is encrypted, and nobody is there to type the passphrase; sign bundles offline, or name an unencrypted local root"
+    )]
     Encrypted(PathBuf),
     /// Signing failed.
     #[error("the root key did not sign: {0}")]
@@ -41,7 +45,10 @@ impl RootKey {
     /// Reads the file, which must be readable by its owner only. Blocks its thread.
     pub(crate) fn read(path: &Path) -> Result<Self, RootKeyError> {
         let bytes = Zeroizing::new(private_files::read_private(path, MAX_BYTES)?);
-        let malformed = |reason: String| RootKeyError::Malformed { path: path.to_path_buf(), reason };
+        let malformed = |reason: String| RootKeyError::Malformed {
+            path: path.to_path_buf(),
+            reason,
+        };
         let text = std::str::from_utf8(&bytes).map_err(|error| malformed(error.to_string()))?;
         let key = PrivateKey::from_openssh(text).map_err(|error| malformed(error.to_string()))?;
         if key.is_encrypted() {
@@ -52,8 +59,15 @@ impl RootKey {
 
     /// The set of roots that this key alone makes.
     pub(crate) fn roots(&self) -> Result<Roots, RootKeyError> {
-        let line = self.0.public_key().to_openssh().map_err(|error| RootKeyError::Signing(error.to_string()))?;
-        Ok(Roots { threshold: 1, keys: vec![line] })
+        let line = self
+            .0
+            .public_key()
+            .to_openssh()
+            .map_err(|error| RootKeyError::Signing(error.to_string()))?;
+        Ok(Roots {
+            threshold: 1,
+            keys: vec![line],
+        })
     }
 
     /// Signs a payload's text; gives an armored SSHSIG.

@@ -12,7 +12,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 4096;
 
 /// The witnesses of the next bundle: outside ones of the bundle before, and local ones: those that answer now, and for those that do not, what the bundle before says.
-pub(super) async fn current(node: &Node, http: &reqwest::Client, before: Option<&TrustBundle>) -> Vec<WitnessEntry> {
+pub(super) async fn current(
+    node: &Node,
+    http: &reqwest::Client,
+    before: Option<&TrustBundle>,
+) -> Vec<WitnessEntry> {
     let mut witnesses = before
         .and_then(|bundle| sealwarden_seal::trust::Payload::parse(bundle.payload_text()).ok())
         .map(|payload| payload.witnesses)
@@ -29,7 +33,9 @@ pub(super) async fn current(node: &Node, http: &reqwest::Client, before: Option<
                 witnesses.retain(|known| known.name != entry.name);
                 witnesses.push(entry);
             }
-            Err(reason) => tracing::warn!(node = name, url, reason, "a witness did not tell its key"),
+            Err(reason) => {
+                tracing::warn!(node = name, url, reason, "a witness did not tell its key");
+            }
         }
     }
     witnesses.sort_by(|a, b| a.name.cmp(&b.name));
@@ -46,7 +52,10 @@ async fn ask(http: &reqwest::Client, url: &str) -> Result<Vkey, String> {
         .map_err(|error| error.to_string())?;
     let bytes = crate::evidence::bounded_body(answer, MAX_BYTES).await?;
     let text = std::str::from_utf8(&bytes).map_err(|error| error.to_string())?;
-    let vkey: Vkey = text.trim_end().parse().map_err(|error: sealwarden_seal::note::VkeyError| error.to_string())?;
+    let vkey: Vkey = text
+        .trim_end()
+        .parse()
+        .map_err(|error: sealwarden_seal::note::VkeyError| error.to_string())?;
     match vkey.key() {
         VerifierKey::CosignatureV1(_) => Ok(vkey),
         VerifierKey::Ed25519(_) | VerifierKey::Unsupported { .. } => {

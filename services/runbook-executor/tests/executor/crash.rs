@@ -41,13 +41,20 @@ async fn in_many_lives(at: i64, side: Side) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_life_that_ends_after_each_append_still_completes_the_run_and_no_effect_happens_twice() {
     let lives = in_many_lives(1, Side::After).await;
-    assert!(lives > 60, "only {lives} lives: the executor did not die at every append");
+    assert!(
+        lives > 60,
+        "only {lives} lives: the executor did not die at every append"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_life_that_ends_before_its_second_append_still_completes_the_run_and_no_effect_happens_twice() {
+async fn a_life_that_ends_before_its_second_append_still_completes_the_run_and_no_effect_happens_twice()
+ {
     let lives = in_many_lives(2, Side::Before).await;
-    assert!(lives > 30, "only {lives} lives: the executor did not die at every other append");
+    assert!(
+        lives > 30,
+        "only {lives} lives: the executor did not die at every other append"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +63,14 @@ async fn a_clean_end_and_a_new_start_go_on_where_the_run_was() {
     let _nodes = Nodes::start(&world).await;
     world.compromise("ada").await;
     let life = world.live(Arc::clone(&world.log)).await;
-    soon(world.board.wait_until(|i| i.incidents.values().next().filter(|it| !it.evidence.is_empty()).map(drop))).await;
+    soon(world.board.wait_until(|i| {
+        i.incidents
+            .values()
+            .next()
+            .filter(|it| !it.evidence.is_empty())
+            .map(drop)
+    }))
+    .await;
     life.end().await;
     let life = world.live(Arc::clone(&world.log)).await;
     soon(approve_all(&world, &life.routes)).await;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use sealwarden_eventlog::{AppendError, EventLog, Filter, Head, NewCommit, ReadError, Recorded, StreamName, Subscription};
+use sealwarden_eventlog::{
+    AppendError, EventLog, Filter, Head, NewCommit, ReadError, Recorded, StreamName, Subscription,
+};
 use tokio_util::sync::CancellationToken;
 
 /// On which side of the append the process dies.
@@ -27,7 +29,12 @@ pub(crate) struct Cutting {
 impl Cutting {
     /// Dies at append `at`, counted from 1.
     pub(crate) fn new(inner: Arc<dyn EventLog>, at: i64, side: Side) -> Arc<Self> {
-        Arc::new(Self { inner, left: AtomicI64::new(at), side, dead: CancellationToken::new() })
+        Arc::new(Self {
+            inner,
+            left: AtomicI64::new(at),
+            side,
+            dead: CancellationToken::new(),
+        })
     }
 
     async fn die<T>(&self) -> T {
@@ -38,7 +45,12 @@ impl Cutting {
 
 #[tonic::async_trait]
 impl EventLog for Cutting {
-    async fn append(&self, stream: &StreamName, expected: Head, commit: NewCommit) -> Result<Recorded, AppendError> {
+    async fn append(
+        &self,
+        stream: &StreamName,
+        expected: Head,
+        commit: NewCommit,
+    ) -> Result<Recorded, AppendError> {
         let left = self.left.fetch_sub(1, Ordering::SeqCst);
         if left < 1 || (left == 1 && self.side == Side::Before) {
             return self.die().await;
@@ -50,7 +62,12 @@ impl EventLog for Cutting {
         stored
     }
 
-    async fn read(&self, stream: &StreamName, after: u64, limit: usize) -> Result<Vec<Recorded>, ReadError> {
+    async fn read(
+        &self,
+        stream: &StreamName,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, ReadError> {
         self.inner.read(stream, after, limit).await
     }
 

@@ -14,7 +14,10 @@ async fn grants(world: &World) -> BTreeMap<String, Vec<String>> {
     let mut grants: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for kind in world.events("log/main").await {
         if let Kind::PermitGranted(granted) = kind {
-            grants.entry(granted.node).or_default().push(granted.request_id);
+            grants
+                .entry(granted.node)
+                .or_default()
+                .push(granted.request_id);
         }
     }
     grants
@@ -22,7 +25,12 @@ async fn grants(world: &World) -> BTreeMap<String, Vec<String>> {
 
 async fn granted(world: &World, request: &str) {
     soon(world.board.wait_until(|i| {
-        i.logs.get("main")?.grants.get("sealing-1").filter(|it| it.request_id == request).map(drop)
+        i.logs
+            .get("main")?
+            .grants
+            .get("sealing-1")
+            .filter(|it| it.request_id == request)
+            .map(drop)
     }))
     .await;
 }
@@ -34,8 +42,14 @@ async fn each_request_of_the_writer_is_granted_once_and_nobody_elses_ever() {
     let life = world.live(Arc::clone(&world.log)).await;
     granted(&world, "first").await;
     // Forged: no honest decider writes it.
-    let forged = PermitRequested { node: "verification-1".to_owned(), request_id: "forged".to_owned(), origin: ORIGIN.to_owned() };
-    world.append("log/main", vec![event(Kind::PermitRequested(forged))]).await;
+    let forged = PermitRequested {
+        node: "verification-1".to_owned(),
+        request_id: "forged".to_owned(),
+        origin: ORIGIN.to_owned(),
+    };
+    world
+        .append("log/main", vec![event(Kind::PermitRequested(forged))])
+        .await;
     let mut stream = control(&world.log).await;
     for request in ["a", "b", "c"] {
         request_permit(&mut stream, request).await;
@@ -46,8 +60,13 @@ async fn each_request_of_the_writer_is_granted_once_and_nobody_elses_ever() {
     let life = world.live(Arc::clone(&world.log)).await;
     request_permit(&mut stream, "after a restart").await;
     granted(&world, "after a restart").await;
-    let expected = ["first", "a", "b", "c", "after a restart"].map(str::to_owned).to_vec();
-    assert_eq!(grants(&world).await, BTreeMap::from([("sealing-1".to_owned(), expected)]));
+    let expected = ["first", "a", "b", "c", "after a restart"]
+        .map(str::to_owned)
+        .to_vec();
+    assert_eq!(
+        grants(&world).await,
+        BTreeMap::from([("sealing-1".to_owned(), expected)])
+    );
     life.end().await;
 }
 
@@ -59,19 +78,37 @@ async fn no_permit_is_granted_once_the_isolation_is_ordered() {
     granted(&world, "first").await;
     world.compromise("ada").await;
     soon(async {
-        while world.run().await.step("isolate").is_none_or(|it| it.inputs.is_none()) {
+        while world
+            .run()
+            .await
+            .step("isolate")
+            .is_none_or(|it| it.inputs.is_none())
+        {
             tokio::task::yield_now().await;
         }
     })
     .await;
     approve_step(&world, &life.routes, "isolate").await.unwrap();
-    soon(world.board.wait_until(|i| i.logs["main"].directives.values().find_map(|it| it.isolated_at_ms))).await;
+    soon(world.board.wait_until(|i| {
+        i.logs["main"]
+            .directives
+            .values()
+            .find_map(|it| it.isolated_at_ms)
+    }))
+    .await;
     let mut stream = control(&world.log).await;
     request_permit(&mut stream, "too late").await;
     // The next thing that the grantor certainly looked at after the request.
-    approve_step(&world, &life.routes, "read-only").await.unwrap();
+    approve_step(&world, &life.routes, "read-only")
+        .await
+        .unwrap();
     soon(async {
-        while world.run().await.step("read-only").is_none_or(|it| it.outputs.is_empty()) {
+        while world
+            .run()
+            .await
+            .step("read-only")
+            .is_none_or(|it| it.outputs.is_empty())
+        {
             tokio::task::yield_now().await;
         }
     })

@@ -1,6 +1,9 @@
 //! The executor in process, over an event log in memory, with real keys, real approvals and the real shipped runbook.
 #![cfg(test)]
-#![expect(clippy::wildcard_enum_match_arm, reason = "tests pick the events that they speak of")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "tests pick the events that they speak of"
+)]
 
 mod approvers;
 mod bundles;

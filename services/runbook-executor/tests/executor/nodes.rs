@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sealwarden_domain::At;
-use sealwarden_domain::log_control::{Command, LogControl, acknowledgement_text, decide, directive_input};
+use sealwarden_domain::log_control::{
+    Command, LogControl, acknowledgement_text, decide, directive_input,
+};
 use sealwarden_engine::{Clock as _, Meta, Role, Stream, StreamName, SystemClock};
 use sealwarden_eventlog::EventLog;
 use sealwarden_pki::{CallerRole, server_tls};
@@ -15,11 +17,13 @@ use sealwarden_seal::note::{UnsignedNote, Vkey};
 use sealwarden_wire::event::v1::{Directive, DirectiveKind, OriginOpened};
 use sealwarden_wire::seal::v1::sealing_server::{Sealing, SealingServer};
 use sealwarden_wire::seal::v1::{
-    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetSealRequest, SealRequest, SealResponse, StatusRequest,
-    StatusResponse,
+    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetSealRequest, SealRequest,
+    SealResponse, StatusRequest, StatusResponse,
 };
 use sealwarden_wire::verify::v1::verification_server::{Verification, VerificationServer};
-use sealwarden_wire::verify::v1::{GetTrustRequest, GetTrustResponse, VerifyRequest, VerifyResponse};
+use sealwarden_wire::verify::v1::{
+    GetTrustRequest, GetTrustResponse, VerifyRequest, VerifyResponse,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -57,34 +61,72 @@ impl Nodes {
         let first = origin(1, 0, "");
         let mut stream = control(&world.log).await;
         let at = SystemClock.now();
-        stream.execute(Meta::node("sealing-1"), |s| decide(s, Command::OpenOrigin(first.clone()), at)).await.unwrap();
+        stream
+            .execute(Meta::node("sealing-1"), |s| {
+                decide(s, Command::OpenOrigin(first.clone()), at)
+            })
+            .await
+            .unwrap();
         request_permit(&mut stream, "first").await;
-        for (node, role, seed) in [("sealing-1", Role::Sealing, 50), ("verification-1", Role::Verification, 60)] {
+        for (node, role, seed) in [
+            ("sealing-1", Role::Sealing, 50),
+            ("verification-1", Role::Verification, 60),
+        ] {
             let vkey = Vkey::ed25519(node, public(&key(seed))).unwrap();
             world.enrol(node, role, &vkey, &grpc, &http).await;
         }
         let sealing = watch::Sender::new(true);
         let witness = watch::Sender::new(true);
-        tasks.spawn(answer(Arc::clone(&world.log), world.board.changes(), sealing.subscribe(), "sealing-1", 50));
-        tasks.spawn(answer(Arc::clone(&world.log), world.board.changes(), witness.subscribe(), "verification-1", 60));
-        Self { sealing, witness, _tasks: tasks }
+        tasks.spawn(answer(
+            Arc::clone(&world.log),
+            world.board.changes(),
+            sealing.subscribe(),
+            "sealing-1",
+            50,
+        ));
+        tasks.spawn(answer(
+            Arc::clone(&world.log),
+            world.board.changes(),
+            witness.subscribe(),
+            "verification-1",
+            60,
+        ));
+        Self {
+            sealing,
+            witness,
+            _tasks: tasks,
+        }
     }
 }
 
 pub(crate) async fn control(log: &Arc<dyn EventLog>) -> Stream<LogControl> {
-    Stream::load(Arc::clone(log), StreamName::new("log", "main").unwrap(), LogControl::default()).await.unwrap()
+    Stream::load(
+        Arc::clone(log),
+        StreamName::new("log", "main").unwrap(),
+        LogControl::default(),
+    )
+    .await
+    .unwrap()
 }
 
 pub(crate) async fn request_permit(stream: &mut Stream<LogControl>, request_id: &str) {
-    let command = Command::RequestPermit { node: "sealing-1".to_owned(), request_id: request_id.to_owned() };
+    let command = Command::RequestPermit {
+        node: "sealing-1".to_owned(),
+        request_id: request_id.to_owned(),
+    };
     let at = SystemClock.now();
-    stream.execute(Meta::node("sealing-1"), |s| decide(s, command.clone(), at)).await.unwrap();
+    stream
+        .execute(Meta::node("sealing-1"), |s| decide(s, command.clone(), at))
+        .await
+        .unwrap();
 }
 
 pub(crate) fn origin(number: u8, epoch: u64, predecessor: &str) -> OriginOpened {
     let origin = format!("{BASE}/main/{number}");
     OriginOpened {
-        vkey: Vkey::ed25519(&origin, public(&key(number))).unwrap().to_string(),
+        vkey: Vkey::ed25519(&origin, public(&key(number)))
+            .unwrap()
+            .to_string(),
         origin,
         key_id: format!("main-{number}"),
         provider: "software".to_owned(),
@@ -108,7 +150,11 @@ async fn answer(
         awake.mark_unchanged();
         if *awake.borrow() {
             stream.refresh().await.unwrap();
-            let open: Vec<Directive> = stream.state().unanswered(node).map(|d| d.directive.clone()).collect();
+            let open: Vec<Directive> = stream
+                .state()
+                .unanswered(node)
+                .map(|d| d.directive.clone())
+                .collect();
             for directive in open {
                 if node == "sealing-1" || directive.kind() == DirectiveKind::IsolateKey {
                     acknowledge(&mut stream, node, seed, &directive).await;
@@ -123,18 +169,30 @@ async fn answer(
 }
 
 /// Acknowledges as the node would.
-pub(crate) async fn acknowledge(stream: &mut Stream<LogControl>, node: &str, seed: u8, directive: &Directive) {
+pub(crate) async fn acknowledge(
+    stream: &mut Stream<LogControl>,
+    node: &str,
+    seed: u8,
+    directive: &Directive,
+) {
     let mut results: BTreeMap<String, String> = BTreeMap::new();
     let mut opened = None;
     match directive.kind() {
         DirectiveKind::IsolateKey if node == "sealing-1" => {
-            results.insert("provider".to_owned(), "cannot disable every copy: a software key is a file".to_owned());
+            results.insert(
+                "provider".to_owned(),
+                "cannot disable every copy: a software key is a file".to_owned(),
+            );
         }
         DirectiveKind::IsolateKey => {
             results.insert("frozen".to_owned(), format!("{ORIGIN} at size 0"));
         }
         DirectiveKind::RotateOrigin => {
-            opened = Some(origin(2, directive.epoch, directive_input(directive, "origin").unwrap()));
+            opened = Some(origin(
+                2,
+                directive.epoch,
+                directive_input(directive, "origin").unwrap(),
+            ));
         }
         DirectiveKind::Reseal => {
             results.insert("resealed".to_owned(), SEALS.to_string());
@@ -143,15 +201,31 @@ pub(crate) async fn acknowledge(stream: &mut Stream<LogControl>, node: &str, see
         DirectiveKind::ReadOnly | DirectiveKind::Open | DirectiveKind::Unspecified => {}
     }
     let head = stream.head();
-    let text = acknowledgement_text(INSTALLATION, node, directive, (head.position, &head.hash), &results);
+    let text = acknowledgement_text(
+        INSTALLATION,
+        node,
+        directive,
+        (head.position, &head.hash),
+        &results,
+    );
     let key = key(seed);
     let vkey = Vkey::ed25519(node, public(&key)).unwrap();
     let note = UnsignedNote::new(text).unwrap();
     let signature = key.sign(note.text().as_bytes());
-    let note = note.attach(node, vkey.key_id(), signature.as_ref()).unwrap();
-    let command = Command::Acknowledge { epoch: directive.epoch, node: node.to_owned(), note: note.to_string(), opened };
+    let note = note
+        .attach(node, vkey.key_id(), signature.as_ref())
+        .unwrap();
+    let command = Command::Acknowledge {
+        epoch: directive.epoch,
+        node: node.to_owned(),
+        note: note.to_string(),
+        opened,
+    };
     let at: At = SystemClock.now();
-    stream.execute(Meta::node(node), |s| decide(s, command.clone(), at)).await.unwrap();
+    stream
+        .execute(Meta::node(node), |s| decide(s, command.clone(), at))
+        .await
+        .unwrap();
 }
 
 struct Peer;
@@ -170,16 +244,32 @@ impl Sealing for Peer {
         Err(Status::unimplemented("not needed here"))
     }
 
-    async fn export_seals(&self, request: Request<ExportSealsRequest>) -> Result<Response<Self::ExportSealsStream>, Status> {
+    async fn export_seals(
+        &self,
+        request: Request<ExportSealsRequest>,
+    ) -> Result<Response<Self::ExportSealsStream>, Status> {
         let origin = request.into_inner().origin;
         let seals = (0..SEALS).map(move |index| {
-            Ok(SealResponse { seal: vec![b'x'; 600].into(), origin: origin.clone(), index, ..SealResponse::default() })
+            Ok(SealResponse {
+                seal: vec![b'x'; 600].into(),
+                origin: origin.clone(),
+                index,
+                ..SealResponse::default()
+            })
         });
         Ok(Response::new(Box::pin(tokio_stream::iter(seals))))
     }
 
-    async fn find_affected(&self, _: Request<FindAffectedRequest>) -> Result<Response<FindAffectedResponse>, Status> {
-        let found = FindAffectedResponse { total: SEALS + 7, covered: SEALS, reported: 7, reported_indexes: Vec::new() };
+    async fn find_affected(
+        &self,
+        _: Request<FindAffectedRequest>,
+    ) -> Result<Response<FindAffectedResponse>, Status> {
+        let found = FindAffectedResponse {
+            total: SEALS + 7,
+            covered: SEALS,
+            reported: 7,
+            reported_indexes: Vec::new(),
+        };
         Ok(Response::new(found))
     }
 
@@ -201,12 +291,18 @@ impl Verification for Peer {
         request: Request<Streaming<VerifyRequest>>,
     ) -> Result<Response<Self::VerifyStreamStream>, Status> {
         let answers = request.into_inner().map(|request| {
-            request.map(|_| VerifyResponse { verdict: "valid".to_owned(), ..VerifyResponse::default() })
+            request.map(|_| VerifyResponse {
+                verdict: "valid".to_owned(),
+                ..VerifyResponse::default()
+            })
         });
         Ok(Response::new(Box::pin(answers)))
     }
 
-    async fn get_trust(&self, _: Request<GetTrustRequest>) -> Result<Response<GetTrustResponse>, Status> {
+    async fn get_trust(
+        &self,
+        _: Request<GetTrustRequest>,
+    ) -> Result<Response<GetTrustResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 }
@@ -220,7 +316,12 @@ async fn serve_grpc(world: &World, tasks: &mut JoinSet<()>) -> String {
         .unwrap()
         .add_service(SealingServer::new(Peer))
         .add_service(VerificationServer::new(Peer));
-    tasks.spawn(async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() });
+    tasks.spawn(async move {
+        server
+            .serve_with_incoming(TcpListenerStream::new(listener))
+            .await
+            .unwrap();
+    });
     url
 }
 
@@ -228,7 +329,12 @@ async fn serve_witness_key(tasks: &mut JoinSet<()>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let vkey = Vkey::cosignature_v1("verification-1.witness.acme", public(&key(61))).unwrap();
-    let router = axum::Router::new().route("/witness/key", axum::routing::get(move || async move { vkey.to_string() }));
-    tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let router = axum::Router::new().route(
+        "/witness/key",
+        axum::routing::get(move || async move { vkey.to_string() }),
+    );
+    tasks.spawn(async move {
+        axum::serve(listener, router).await.unwrap();
+    });
     url
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use sealwarden_domain::fold::event;
 use sealwarden_domain::incident::{self, Incident};
 use sealwarden_domain::run::RunState;
-use sealwarden_engine::{Board, Meta, Node, Role, Stream, StreamName, SystemClock, decode, enrolment_text};
+use sealwarden_engine::{
+    Board, Meta, Node, Role, Stream, StreamName, SystemClock, decode, enrolment_text,
+};
 use sealwarden_eventlog::{Environment, EventLog, Memory};
 use sealwarden_keys::{Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider};
 use sealwarden_pki::{Authority, CallerName, CallerRole, Identity};
@@ -16,7 +18,8 @@ use sealwarden_runbook::PlanSet;
 use sealwarden_runbook_executor::{Config, signing_key_name, start};
 use sealwarden_seal::note::{UnsignedNote, Vkey};
 use sealwarden_wire::event::v1::{
-    Event, IncidentClassified, NodeEnrolled, Reporter, ServiceAnnounced, SignalReported, event::Kind,
+    Event, IncidentClassified, NodeEnrolled, Reporter, ServiceAnnounced, SignalReported,
+    event::Kind,
 };
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{LineEnding, PrivateKey};
@@ -34,7 +37,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Awaits something that an event brings about, for a bounded time.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it happens in time")
+    tokio::time::timeout(PATIENCE, what)
+        .await
+        .expect("it happens in time")
 }
 
 pub(crate) struct World {
@@ -49,23 +54,36 @@ pub(crate) struct World {
 }
 
 /// The shipped plan, with pauses that a test can wait for and keys that it can sign with.
-fn plan() -> (PlanSet, BTreeMap<String, PrivateKey>) {
+fn plan(edit: fn(String) -> String) -> (PlanSet, BTreeMap<String, PrivateKey>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runbooks");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let mut runbook = read("key-compromise.yaml").replace("backoff: 1s", "backoff: 1ms");
     for timeout in ["30s", "4h", "1h"] {
-        for step in ["read-only", "isolate-key", "find-affected", "reverify", "resume", "close-incident"] {
+        for step in [
+            "read-only",
+            "isolate-key",
+            "find-affected",
+            "reverify",
+            "resume",
+            "close-incident",
+        ] {
             let action = format!("action: {step}\n");
             let (before, after) = runbook.split_once(&action).unwrap();
             let line = format!("    timeout: {timeout}\n");
-            let is_own = after.find(&line).is_some_and(|at| !after[..at].contains("- id:"));
+            let is_own = after
+                .find(&line)
+                .is_some_and(|at| !after[..at].contains("- id:"));
             if is_own {
                 let retry = format!("{line}    retry: {{attempts: 3, backoff: 1ms}}\n");
                 runbook = format!("{before}{action}{}", after.replacen(&line, &retry, 1));
             }
         }
     }
-    let files = [("plan.yaml", read("plan.yaml")), ("roster.yaml", read("roster.yaml")), ("key-compromise.yaml", runbook)];
+    let files = [
+        ("plan.yaml", read("plan.yaml")),
+        ("roster.yaml", read("roster.yaml")),
+        ("key-compromise.yaml", edit(runbook)),
+    ];
     let shipped = PlanSet::load(&files).unwrap();
     let people: BTreeMap<String, PrivateKey> = shipped
         .roster()
@@ -74,24 +92,39 @@ fn plan() -> (PlanSet, BTreeMap<String, PrivateKey>) {
         .zip(1..)
         .map(|(person, seed)| (person.id.clone(), ssh_key(seed)))
         .collect();
-    let lines = people.iter().map(|(id, key)| (id.clone(), vec![key.public_key().to_openssh().unwrap()]));
+    let lines = people
+        .iter()
+        .map(|(id, key)| (id.clone(), vec![key.public_key().to_openssh().unwrap()]));
     let roster = shipped.roster().with_keys(&lines.collect()).unwrap();
     (shipped.with_roster(roster).unwrap(), people)
 }
 
 pub(crate) fn ssh_key(seed: u8) -> PrivateKey {
-    PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])), "").unwrap()
+    PrivateKey::new(
+        KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])),
+        "",
+    )
+    .unwrap()
 }
 
 impl World {
     /// An installation with an executor that has not started yet.
     pub(crate) fn new() -> Self {
+        Self::with_runbook(|text| text)
+    }
+
+    /// An installation whose runbook was changed.
+    pub(crate) fn with_runbook(edit: fn(String) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let log: Arc<dyn EventLog> = Arc::new(Memory::new());
         let (board, follower) = Board::follow(Arc::clone(&log));
-        let (plan, people) = plan();
+        let (plan, people) = plan(edit);
         let root = dir.path().join("root");
-        std::fs::write(&root, ssh_key(99).to_openssh(LineEnding::LF).unwrap().as_bytes()).unwrap();
+        std::fs::write(
+            &root,
+            ssh_key(99).to_openssh(LineEnding::LF).unwrap().as_bytes(),
+        )
+        .unwrap();
         private(&root);
         let config = Config {
             permit_lifetime_ms: 400,
@@ -102,7 +135,16 @@ impl World {
             ..Config::default()
         };
         let authority = Authority::open_or_create(&dir.path().join("pki"), INSTALLATION).unwrap();
-        Self { board, _follower: follower, plan: Arc::new(plan), authority, config, dir, log, people }
+        Self {
+            board,
+            _follower: follower,
+            plan: Arc::new(plan),
+            authority,
+            config,
+            dir,
+            log,
+            people,
+        }
     }
 
     pub(crate) fn evidence_dir(&self) -> PathBuf {
@@ -111,14 +153,24 @@ impl World {
 
     pub(crate) fn identity(&self, name: &str, role: CallerRole) -> Identity {
         let hosts = ["127.0.0.1".to_owned()];
-        self.authority.issue(&CallerName::new(name).unwrap(), role, &hosts, Duration::from_hours(24)).unwrap()
+        self.authority
+            .issue(
+                &CallerName::new(name).unwrap(),
+                role,
+                &hosts,
+                Duration::from_hours(24),
+            )
+            .unwrap()
     }
 
     /// The executor's key provider.
     pub(crate) async fn executor_keys(&self) -> SoftwareProvider {
         let dir = self.dir.path().join("executor");
         std::fs::create_dir_all(&dir).unwrap();
-        let config = SoftwareConfig { dir: dir.join("keys"), guard: Guard::File(dir.join("guard")) };
+        let config = SoftwareConfig {
+            dir: dir.join("keys"),
+            guard: Guard::File(dir.join("guard")),
+        };
         SoftwareProvider::open(config).await.unwrap()
     }
 
@@ -136,18 +188,36 @@ impl World {
     /// Appends events as anybody who may write to the log could.
     pub(crate) async fn append(&self, stream: &str, events: Vec<Event>) -> u64 {
         let name: StreamName = stream.parse().unwrap();
-        let mut stream = Stream::load(Arc::clone(&self.log), name, Anything).await.unwrap();
-        stream.execute(Meta::node("test"), |_| Ok(events.clone())).await.unwrap().position
+        let mut stream = Stream::load(Arc::clone(&self.log), name, Anything)
+            .await
+            .unwrap();
+        stream
+            .execute(Meta::node("test"), |_| Ok(events.clone()))
+            .await
+            .unwrap()
+            .position
     }
 
     /// Enrols a node with the installation's signature, and announces it.
-    pub(crate) async fn enrol(&self, node: &str, role: Role, vkey: &Vkey, grpc_url: &str, http_url: &str) {
+    pub(crate) async fn enrol(
+        &self,
+        node: &str,
+        role: Role,
+        vkey: &Vkey,
+        grpc_url: &str,
+        http_url: &str,
+    ) {
         let signing = self.signing_vkey().await;
         let note = UnsignedNote::new(enrolment_text(INSTALLATION, node, role, vkey)).unwrap();
         let keys = self.executor_keys().await;
         let id = KeyId::new("signing").unwrap();
-        let signature = keys.sign(&id, Purpose::Signing, note.text().as_bytes()).await.unwrap();
-        let note = note.attach(signing.name(), signing.key_id(), &signature).unwrap();
+        let signature = keys
+            .sign(&id, Purpose::Signing, note.text().as_bytes())
+            .await
+            .unwrap();
+        let note = note
+            .attach(signing.name(), signing.key_id(), &signature)
+            .unwrap();
         let enrolled = NodeEnrolled {
             node: node.to_owned(),
             role: role.as_str().to_owned(),
@@ -160,7 +230,10 @@ impl World {
             grpc_url: grpc_url.to_owned(),
             http_url: http_url.to_owned(),
         };
-        let events = vec![event(Kind::NodeEnrolled(enrolled)), event(Kind::ServiceAnnounced(announced))];
+        let events = vec![
+            event(Kind::NodeEnrolled(enrolled)),
+            event(Kind::ServiceAnnounced(announced)),
+        ];
         self.append(&format!("node/{node}"), events).await;
     }
 
@@ -177,12 +250,23 @@ impl World {
             seen: "a checkpoint that nobody intended".to_owned(),
             expected: "an intent".to_owned(),
             earliest_at_ms: jiff::Timestamp::now().as_millisecond() - 1_000,
-            reporter: Some(Reporter { person: true, name: reporter.to_owned() }),
+            reporter: Some(Reporter {
+                person: true,
+                name: reporter.to_owned(),
+            }),
             ..SignalReported::default()
         };
-        self.append("signal/S-1", vec![event(Kind::SignalReported(signal.clone()))]).await;
+        self.append(
+            "signal/S-1",
+            vec![event(Kind::SignalReported(signal.clone()))],
+        )
+        .await;
         let since = signal.earliest_at_ms;
-        self.incident(incident::Command::Open { incident: INCIDENT.to_owned(), signal }).await;
+        self.incident(incident::Command::Open {
+            incident: INCIDENT.to_owned(),
+            signal,
+        })
+        .await;
         let classified = IncidentClassified {
             class: "key-compromise".to_owned(),
             severity: "critical".to_owned(),
@@ -197,21 +281,36 @@ impl World {
 
     async fn incident(&self, command: incident::Command) {
         let name = StreamName::new("incident", INCIDENT).unwrap();
-        let mut stream = Stream::load(Arc::clone(&self.log), name, Incident::default()).await.unwrap();
-        stream.execute(Meta::node("test"), |state| incident::decide(state, command.clone())).await.unwrap();
+        let mut stream = Stream::load(Arc::clone(&self.log), name, Incident::default())
+            .await
+            .unwrap();
+        stream
+            .execute(Meta::node("test"), |state| {
+                incident::decide(state, command.clone())
+            })
+            .await
+            .unwrap();
     }
 
     /// The run as its stream has it.
     pub(crate) async fn run(&self) -> RunState {
         let name = StreamName::new("run", RUN).unwrap();
-        Stream::load(Arc::clone(&self.log), name, RunState::default()).await.unwrap().state().clone()
+        Stream::load(Arc::clone(&self.log), name, RunState::default())
+            .await
+            .unwrap()
+            .state()
+            .clone()
     }
 
     /// Every event of a stream, in order.
     pub(crate) async fn events(&self, stream: &str) -> Vec<Kind> {
         let name: StreamName = stream.parse().unwrap();
         let recorded = self.log.read(&name, 0, 100_000).await.unwrap();
-        recorded.iter().flat_map(|it| decode(it).unwrap().events).filter_map(|it| it.kind).collect()
+        recorded
+            .iter()
+            .flat_map(|it| decode(it).unwrap().events)
+            .filter_map(|it| it.kind)
+            .collect()
     }
 
     /// Starts the executor on this log, which may be one that dies.
@@ -246,7 +345,12 @@ impl World {
             shutdown: shutdown.clone(),
         });
         let mounts = soon(start(config, node)).await.unwrap();
-        Life { routes: mounts.grpc, tasks: mounts.tasks, follower, shutdown }
+        Life {
+            routes: mounts.grpc,
+            tasks: mounts.tasks,
+            follower,
+            shutdown,
+        }
     }
 }
 

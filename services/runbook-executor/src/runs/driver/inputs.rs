@@ -1,0 +1,92 @@
+//! What a run's driver waits for.
+
+use std::time::Duration;
+
+use sealwarden_domain::run::{AttemptId, next_wake_ms};
+use sealwarden_eventlog::{Delivery, Filter};
+use tokio::time::Instant;
+
+use super::Driver;
+use crate::actions::{Said, Trouble};
+use crate::runs::RETRY;
+use crate::runs::work::Work;
+
+/// What happens to a run's driver.
+pub(super) enum Input {
+    /// Somebody else appended to the run's stream.
+    Changed,
+    /// An attempt says how far it is.
+    Said(Said),
+    /// A task ended.
+    Ended(AttemptId, Work),
+    /// A pause is over.
+    Wake,
+    /// The process ends.
+    Shutdown,
+}
+
+impl Driver {
+    /// Waits for the next input.
+    pub(super) async fn next(&mut self) -> Input {
+        loop {
+            if self.subscription.is_none() {
+                let filter = Filter::Stream(self.stream.name().clone());
+                self.subscription = self
+                    .executor
+                    .node
+                    .log
+                    .subscribe(filter, self.stream.head().position)
+                    .await
+                    .ok();
+            }
+            let wake = self.wake();
+            let head = self.stream.head().position;
+            let subscription = &mut self.subscription;
+            let changed = async {
+                if let Some(subscription) = subscription {
+                    subscription.next().await
+                } else {
+                    tokio::time::sleep(RETRY).await;
+                    None
+                }
+            };
+            tokio::select! {
+                () = self.executor.node.shutdown.cancelled() => return Input::Shutdown,
+                Some(said) = self.said.1.recv() => return Input::Said(said),
+                Some(joined) = self.tasks.join_next_with_id() => {
+                    let (task, work) = match joined {
+                        Ok((task, work)) => (task, work),
+                        Err(error) => (error.id(), Work::Performed(Err(Trouble::Unknown(format!("its task failed: {error}"))))),
+                    };
+                    if let Some(id) = self.working.remove(&task) {
+                        return Input::Ended(id, work);
+                    }
+                }
+                delivery = changed => match delivery {
+                    Some(Ok(Delivery::Commit(recorded))) if recorded.position > head => return Input::Changed,
+                    Some(Ok(Delivery::Commit(_) | Delivery::CaughtUp(_))) => {}
+                    Some(Err(_)) | None => self.subscription = None,
+                },
+                () = sleep_until(wake) => return Input::Wake,
+            }
+        }
+    }
+
+    /// When to look again without an event.
+    fn wake(&self) -> Option<Instant> {
+        let now = self.executor.node.clock.now();
+        let retry = next_wake_ms(self.stream.state(), now)
+            .map(|ms| Instant::now() + self.left(ms) + Duration::from_millis(1));
+        [retry, self.patience.filter(|until| *until > Instant::now())]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
