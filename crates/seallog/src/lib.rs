@@ -15,8 +15,9 @@
 //! does not lead to the published root. After a failed sync every call fails, and the process must end.
 //!
 //! All calls block; asynchronous callers use a thread. Where to begin: [`SealLog::stage`] and [`SealLog::publish`] write,
-//! [`LogReader::view`] reads.
+//! [`LogReader::view`] reads, [`check::check`] audits.
 
+pub mod check;
 mod disk;
 mod edge;
 mod error;

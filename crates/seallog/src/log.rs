@@ -27,7 +27,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const STAGED: &str = "staged";
+pub(crate) const STAGED: &str = "staged";
 const LOCK: &str = "lock";
 
 /// The caller's word on whether an intent stands in the event stream for the staged batch.

@@ -15,19 +15,21 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// How many leaves a segment holds.
-const SEGMENT_LEAVES: u64 = 65_536;
-const END_BYTES: u64 = 8;
+pub(crate) const SEGMENT_LEAVES: u64 = 65_536;
+/// What a leaf's place takes.
+pub(crate) const END_BYTES: u64 = 8;
 const FOLDER: &str = "private";
 /// No leaf is longer: a damaged end never makes a reader allocate more.
 pub(crate) const MAX_LEAF_BYTES: u64 = 64 * 1024;
 
-struct Segment {
-    records: PathBuf,
-    ends: PathBuf,
+/// The names of a segment's two files.
+pub(crate) struct Segment {
+    pub(crate) records: PathBuf,
+    pub(crate) ends: PathBuf,
 }
 
 impl Segment {
-    fn of(dir: &Path, index: u64) -> Self {
+    pub(crate) fn of(dir: &Path, index: u64) -> Self {
         let number = index / SEGMENT_LEAVES;
         let folder = dir.join(FOLDER);
         Self {

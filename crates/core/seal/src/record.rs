@@ -195,6 +195,16 @@ impl Record {
 
     /// Reads exactly what [`Record::encode`] writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let (record, length) = Self::decode_prefix(bytes)?;
+        if length < bytes.len() {
+            return Err(RecordError::Trailing(bytes.len() - length));
+        }
+        Ok(record)
+    }
+
+    /// Reads the record that `bytes` begin with, and says how many of them it takes: for audits of files whose index of
+    /// records may be damaged.
+    pub fn decode_prefix(bytes: &[u8]) -> Result<(Self, usize), RecordError> {
         let mut input = Input(bytes);
         let [version] = input.array("version")?;
         if version != RECORD_VERSION {
@@ -234,9 +244,6 @@ impl Record {
         } else {
             Some(input.short("request id")?)
         };
-        if !input.0.is_empty() {
-            return Err(RecordError::Trailing(input.0.len()));
-        }
         let record = Self {
             tenant,
             policy,
@@ -248,7 +255,7 @@ impl Record {
             request_id,
         };
         record.validate()?;
-        Ok(record)
+        Ok((record, bytes.len() - input.0.len()))
     }
 }
 

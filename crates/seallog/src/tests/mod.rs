@@ -1,5 +1,6 @@
 //! Statements about a seal log's files, made through the public interface only.
 
+mod check;
 mod crash;
 mod damage;
 mod naive;

@@ -172,7 +172,7 @@ fn records_are_for_the_owner_only() {
     }
 }
 
-fn cosign(note: &Note, name: &str, seed: u8) -> (Note, Vkey) {
+pub(super) fn cosign(note: &Note, name: &str, seed: u8) -> (Note, Vkey) {
     let witness = Signer::named(name, seed);
     let vkey = Vkey::cosignature_v1(name, witness.vkey.public_key().try_into().unwrap()).unwrap();
     let signature = witness.pair.sign(&message(note.text(), 1_700_000_000));

@@ -111,3 +111,12 @@ fn an_entry_commits_to_nonce_and_record() {
     assert_ne!(one, entry(&[2; 16], b"record"));
     assert_ne!(one, entry(&[1; 16], b"Record"));
 }
+
+#[test]
+fn a_record_at_the_beginning_of_other_bytes_says_where_it_ends() {
+    let bytes = record().encode().unwrap();
+    let followed = [&bytes[..], &[1, 2, 3]].concat();
+    let (found, length) = Record::decode_prefix(&followed).unwrap();
+    assert_eq!((found, length), (record(), bytes.len()));
+    assert_eq!(Record::decode(&followed), Err(RecordError::Trailing(3)));
+}

@@ -1,0 +1,87 @@
+//! Every file in the folder has a reason to be there.
+
+use super::damage::{DamageKind, Findings};
+use super::notes::covered;
+use crate::private::{SEGMENT_LEAVES, Segment};
+use sealwarden_seal::tile::{TILE_HEIGHT, TILE_WIDTH, TileId, TileKind};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const SINGLE: [&str; 5] = ["log.json", "checkpoint", "witnessed", "staged", "lock"];
+
+/// The size of the tree that a file belongs to first.
+fn first_size(path: &Path) -> Option<u64> {
+    let name = path.to_str()?;
+    if SINGLE.contains(&name) {
+        return Some(0);
+    }
+    if let Ok(tile) = name.parse::<TileId>() {
+        let places = tile.index.checked_mul(TILE_WIDTH)?;
+        let places = places.checked_add(u64::from(tile.width))?;
+        return match tile.kind {
+            TileKind::Entries => Some(places),
+            TileKind::Hashes { level } => {
+                places.checked_mul(1_u64.checked_shl(u32::from(level) * TILE_HEIGHT)?)
+            }
+        };
+    }
+    let number: u64 = path.file_stem()?.to_str()?.parse().ok()?;
+    let first = number.checked_mul(SEGMENT_LEAVES)?;
+    let names = Segment::of(Path::new(""), first);
+    (path == names.records || path == names.ends).then(|| first.saturating_add(1))
+}
+
+/// Looks at every file's name, one folder at a time.
+pub(super) fn walk(findings: &mut Findings<'_>, size: u64) {
+    let mut folders = vec![PathBuf::new()];
+    // Asked for again only when a file lies beyond what was known.
+    let mut limit = size;
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(findings.dir.join(&folder)) {
+            Ok(entries) => entries,
+            Err(error) => {
+                findings.unreadable(&folder, &error);
+                continue;
+            }
+        };
+        for entry in entries {
+            let Ok(entry) = entry else { break };
+            let path = folder.join(entry.file_name());
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(path),
+                Ok(kind) if kind.is_file() => file(findings, &path, size, &mut limit),
+                Ok(_) => extra(findings, &path, "no regular file"),
+                Err(error) => findings.unreadable(&path, &error),
+            }
+        }
+    }
+}
+
+fn file(findings: &mut Findings<'_>, path: &Path, size: u64, limit: &mut u64) {
+    let temporary = path.extension().is_some_and(|it| it == "tmp");
+    let name = if temporary {
+        path.with_extension("")
+    } else {
+        path.to_path_buf()
+    };
+    let Some(first) = first_size(&name) else {
+        return extra(findings, path, "a file that no log writes");
+    };
+    if !temporary && first <= size {
+        return;
+    }
+    if first > *limit {
+        *limit = covered(findings.dir).max(*limit);
+    }
+    if temporary || first <= *limit {
+        findings.unpublished += 1;
+    } else {
+        let found = format!("a file of a tree of {first} leaves or more");
+        extra(findings, path, &found);
+    }
+}
+
+fn extra(findings: &mut Findings<'_>, path: &Path, found: &str) {
+    let length = fs::symlink_metadata(findings.dir.join(path)).map_or(0, |it| it.len());
+    findings.report(path, DamageKind::Extra, (0, length), "no such file", found);
+}
