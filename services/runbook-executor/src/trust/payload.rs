@@ -152,10 +152,11 @@ mod tests {
             (9, intent(200, 9)),
         ]);
         old.published_size = 9;
-        let log = LogControl {
-            origins: vec![old.clone(), origin("x.example/main/2", "x.example/main/1")],
-            ..LogControl::default()
-        };
+        let mut log = LogControl::default();
+        log.origins.extend([
+            old.clone(),
+            origin("x.example/main/2", "x.example/main/1"),
+        ]);
         let frozen = entry(&log, &old).unwrap();
         assert_eq!(frozen.state, LogState::Frozen);
         assert_eq!(
