@@ -67,6 +67,9 @@ pub(crate) enum Command {
     /// The trust bundle
     #[command(subcommand)]
     Trust(Trust),
+    /// The seal log and its audit
+    #[command(subcommand)]
+    Log(crate::commands::log::Log),
     /// Sealing keys
     #[command(subcommand)]
     Keys(Keys),
@@ -112,6 +115,7 @@ impl Command {
             Self::Seal(_) => "seal",
             Self::Verify(_) => "verify",
             Self::Trust(_) => "trust",
+            Self::Log(_) => "log",
             Self::Keys(_) => "keys",
             Self::Signal(_) => "signal",
             Self::Incident(_) => "incident",

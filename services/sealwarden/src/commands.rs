@@ -5,6 +5,7 @@ mod certificate;
 pub(crate) mod evidence;
 mod incident;
 mod keys;
+pub(crate) mod log;
 mod plan;
 pub(crate) mod run;
 mod runbook;
@@ -30,6 +31,7 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Seal(args) => seal::run(&cli, args).await,
         Command::Verify(args) => verify::run(&cli, args).await,
         Command::Trust(what) => trust::run(&cli, what).await,
+        Command::Log(what) => log::run(&cli, what).await,
         Command::Keys(what) => keys::run(&cli, what).await,
         Command::Signal(args) => signal::run(&cli, args).await,
         Command::Incident(what) => incident::run(&cli, what).await,

@@ -1,0 +1,186 @@
+//! `log show | check`: the seal logs in a folder, and their audit. Both read files and change nothing.
+
+mod folders;
+mod known;
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use sealwarden_seallog::LogError;
+use sealwarden_seallog::check::{CheckOptions, CheckReport, Damage, check};
+use serde_json::{Value, json};
+
+use super::Answer;
+use crate::cli::Cli;
+use crate::failure::{Ending, Failure};
+use crate::output;
+use known::Known;
+
+/// The words behind `log`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// The present trees: origin, size, root, checkpoint, witnesses
+    Show {
+        /// A log's folder, or one that holds logs (default: the installation's)
+        dir: Option<PathBuf>,
+    },
+    /// Recompute every tree from its entries and compare every byte of its files; works beside a running service and offline
+    Check {
+        /// A log's folder, or one that holds logs (default: the installation's)
+        dir: Option<PathBuf>,
+        /// Trust bundle with the keys of logs and witnesses (default: the installation's, where it can be had)
+        #[arg(long, value_name = "FILE")]
+        trust: Option<PathBuf>,
+    },
+}
+
+pub(crate) async fn run(cli: &Cli, what: &Log) -> Answer {
+    match what {
+        Log::Show { dir } => show::run(cli, dir.as_deref()),
+        Log::Check { dir, trust } => audit(cli, dir.as_deref(), trust.as_deref()).await,
+    }
+}
+
+/// One log's audit.
+struct Audited {
+    dir: PathBuf,
+    outcome: Result<CheckReport, LogError>,
+}
+
+impl Audited {
+    fn is_intact(&self) -> bool {
+        self.outcome.as_ref().is_ok_and(CheckReport::is_intact)
+    }
+}
+
+async fn audit(cli: &Cli, dir: Option<&Path>, trust: Option<&Path>) -> Answer {
+    let known = Known::gather(cli, dir.is_none(), trust).await?;
+    let folders = folders::find(cli, dir, &known.folders)?;
+    let mut audited = Vec::new();
+    for dir in folders {
+        let options = known.options(&dir);
+        audited.push(audit_one(dir, options).await?);
+    }
+    let intact = audited.iter().all(Audited::is_intact);
+    if cli.json {
+        output::json(&json!({
+            "intact": intact,
+            "first_damage": audited.iter().find_map(first_damage),
+            "logs": audited.iter().map(describe).collect::<Vec<_>>(),
+            "notes": known.notes,
+        }));
+    } else {
+        audited.iter().for_each(tell);
+        for note in &known.notes {
+            output::line(&format!("note: {note}"));
+        }
+    }
+    Ok(if intact {
+        Ending::Good
+    } else {
+        Ending::Negative
+    })
+}
+
+async fn audit_one(dir: PathBuf, options: CheckOptions) -> Result<Audited, Failure> {
+    let bar = if output::watched() {
+        let style = ProgressStyle::with_template(
+            "{msg} {wide_bar} {human_pos}/{human_len} leaves, {eta} left",
+        );
+        ProgressBar::new(0).with_style(style.map_err(anyhow::Error::from)?)
+    } else {
+        ProgressBar::hidden()
+    };
+    bar.set_message(dir.display().to_string());
+    let work = move || {
+        let outcome = check(&dir, &options, &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        Audited { dir, outcome }
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(anyhow::Error::from)?)
+}
+
+fn damage_json(dir: &Path, it: &Damage) -> Value {
+    json!({
+        "file": dir.join(&it.path), "kind": it.kind.as_str(), "offset": it.offset, "length": it.length,
+        "expected": it.expected, "found": it.found,
+    })
+}
+
+fn first_damage(audited: &Audited) -> Option<Value> {
+    match &audited.outcome {
+        Ok(report) => report
+            .damage
+            .first()
+            .map(|it| damage_json(&audited.dir, it)),
+        Err(error) => Some(json!({
+            "file": audited.dir, "kind": "missing", "offset": 0, "length": 0, "expected": "a seal log", "found": error.to_string(),
+        })),
+    }
+}
+
+fn describe(audited: &Audited) -> Value {
+    let dir = &audited.dir;
+    match &audited.outcome {
+        Ok(r) => json!({
+            "dir": dir, "intact": r.is_intact(), "origin": r.origin, "size": r.size, "root": r.root.to_string(),
+            "witnessed_size": r.witnessed_size, "files": r.files, "bytes": r.bytes, "roots_compared": r.roots_compared,
+            "cosignatures": r.cosignatures, "unchecked_cosignatures": r.unchecked_cosignatures,
+            "staged_leaves": r.staged_leaves, "unpublished_files": r.unpublished_files,
+            "damage_count": r.damage_count, "damage": r.damage.iter().map(|it| damage_json(dir, it)).collect::<Vec<_>>(),
+        }),
+        Err(error) => json!({ "dir": dir, "intact": false, "error": error.to_string() }),
+    }
+}
+
+fn tell(audited: &Audited) {
+    let report = match &audited.outcome {
+        Ok(report) => report,
+        Err(error) => {
+            return output::line(&format!("{}: DAMAGED: {error}", audited.dir.display()));
+        }
+    };
+    let verdict = if report.is_intact() {
+        "intact".to_owned()
+    } else {
+        format!("DAMAGED in {} places", report.damage_count)
+    };
+    output::line(&format!(
+        "{} ({}): {verdict}",
+        report.origin,
+        audited.dir.display()
+    ));
+    output::line(&format!("  {} leaves, root {}", report.size, report.root));
+    output::line(&format!(
+        "  compared: {} files, {} bytes, {} checkpoints and intents, {} cosignatures",
+        report.files, report.bytes, report.roots_compared, report.cosignatures
+    ));
+    if report.unchecked_cosignatures > 0 {
+        output::line(&format!(
+            "  {} cosignatures were not checked: name a trust bundle with --trust",
+            report.unchecked_cosignatures
+        ));
+    }
+    if report.staged_leaves > 0 {
+        output::line(&format!(
+            "  {} leaves are staged and wait for their signature",
+            report.staged_leaves
+        ));
+    }
+    for (place, damage) in report.damage.iter().enumerate() {
+        let first = if place == 0 { "first damage: " } else { "" };
+        output::line(&format!("  {first}{damage}"));
+    }
+    let untold = report
+        .damage_count
+        .saturating_sub(u64::try_from(report.damage.len()).unwrap_or(u64::MAX));
+    if untold > 0 {
+        output::line(&format!("  … and {untold} more"));
+    }
+}
