@@ -39,7 +39,7 @@ impl History {
         )
     }
 
-    /// All commits of a stream such as `log/main`, with their positions.
+    /// All commits of a stream such as `log/main`, with their positions and times.
     pub async fn commits(&self, stream: &str) -> Vec<Commit> {
         let stream = name(stream);
         let (mut commits, mut after) = (Vec::new(), 0);
@@ -55,7 +55,9 @@ impl History {
             after = last.position;
             for recorded in page {
                 let mut commit = Commit::decode(recorded.payload).expect("a commit");
-                commit.envelope.get_or_insert_default().position = recorded.position;
+                let envelope = commit.envelope.get_or_insert_default();
+                envelope.position = recorded.position;
+                envelope.recorded_at_ms = recorded.recorded_at_ms;
                 commits.push(commit);
             }
         }
@@ -69,6 +71,18 @@ impl History {
             .flat_map(|commit| commit.events)
             .filter_map(|event| event.kind)
             .collect()
+    }
+
+    /// When the first event that `is` it was stored, Unix milliseconds.
+    pub async fn time_of(&self, stream: &str, is: impl Fn(&Kind) -> bool) -> Option<i64> {
+        let commits = self.commits(stream).await;
+        let found = commits
+            .iter()
+            .find(|c| c.events.iter().filter_map(|e| e.kind.as_ref()).any(&is))?;
+        found
+            .envelope
+            .as_ref()
+            .map(|envelope| envelope.recorded_at_ms)
     }
 
     /// Appends events to a stream in the name of a node, past every decider.

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use sealwarden_tests::history::History;
 use sealwarden_tests::thief::{self, Thief};
-use sealwarden_tests::{Installation, people};
+use sealwarden_tests::{Installation, Process, people};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{RunOutcome, StepOutcome};
 use serde_json::Value;
 
 const ORIGIN: &str = "seal.example.com/main/1";
 /// How often the process is killed while files are sealed, and while the run goes on.
-const KILLS: [u32; 2] = [3, 8];
+const KILLS: [u32; 2] = [3, 12];
 
 /// A pause of 0 to `below` milliseconds, different in every run: a crash waits for nothing.
 fn moment(below: u64) -> Duration {
@@ -93,7 +93,13 @@ fn seal_and_kill(here: &Installation) -> Vec<PathBuf> {
 }
 
 fn respond_and_kill(here: &Installation, id: &str) -> Value {
-    for _ in 0..KILLS[1] {
+    for kill in 0..KILLS[1] {
+        if kill % 4 == 3 {
+            // While it starts: recovery is interrupted too.
+            let starting = Process::spawn(here.home(), "up", &here.arguments(&["up"]));
+            pause(moment(400));
+            starting.kill();
+        }
         let up = here.up();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -102,7 +108,7 @@ fn respond_and_kill(here: &Installation, id: &str) -> Value {
                     people::approve_what_waits(here, id, &[]);
                 }
             });
-            pause(moment(2500));
+            pause(moment(900));
             up.kill();
             stop.store(true, Ordering::Relaxed);
             approver.join().expect("the approver ends");
@@ -129,6 +135,12 @@ fn every_seal_has_its_successor(here: &Installation, files: &[PathBuf]) {
         status["logs"][0]["origins"].as_array().map(Vec::len),
         Some(2),
         "one rotation: {status:#}"
+    );
+    let bundle = here.call(&["trust", "show"]).good();
+    let frozen = &bundle["payload"]["logs"][0]["frozen_at"]["size"];
+    assert_eq!(
+        &status["logs"][0]["size"], frozen,
+        "each covered leaf was sealed again once: {status:#}"
     );
     assert!(up.terminate().success());
 }

@@ -1,25 +1,35 @@
 //! Services as processes of their own, over a real nats-server; one of them is out of reach when it matters.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use sealwarden_eventlog::test_server::TestServer;
 use sealwarden_tests::history::History;
 use sealwarden_tests::thief::{self, Thief};
-use sealwarden_tests::{Installation, Process, eventually, people};
+use sealwarden_tests::{Installation, Process, eventually, people, wait};
 use sealwarden_wire::event::v1::event::Kind;
+use sealwarden_wire::seal::v1::{GetSealRequest, SealRequest, sealing_client::SealingClient};
+use sealwarden_wire::verify::v1::{VerifyRequest, verification_client::VerificationClient};
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
 
 const ORIGIN: &str = "seal.example.com/main/1";
+const SUCCESSOR: &str = "seal.example.com/main/2";
 const SEALING: &str = "sealing-1";
 
 /// Lifetime of a permit: what an unreachable node may still have when it is lost.
 const PERMIT: Duration = Duration::from_secs(5);
+/// The longest that a node may use a permit: its lifetime, a key call that began at its end, the drift between two clocks.
+const LONGEST: Duration = Duration::from_millis(5_000 + 2_000 + 250);
+/// Callers that seal without a pause.
+const CALLERS: u8 = 8;
 
 struct Distributed {
     here: Installation,
     server: TestServer,
     sealing: Process,
-    _others: [Process; 3],
+    others: [Process; 3],
 }
 
 impl Distributed {
@@ -30,47 +40,78 @@ impl Distributed {
         let sealing = here.serve("sealing", SEALING);
         let verification = here.serve("verification", "verification-1");
         let detection = here.serve("detection", "detection-1");
-        eventually("the services have found each other", || {
-            let answer = here.call(&["trust", "export", "--out", here.home().join("t").to_str()?]);
-            (answer.code == 0).then_some(())
-        });
+        here.seal_eventually(&here.file("first", b"they have found each other"));
         Self {
             here,
             server,
             sealing,
-            _others: [executor, verification, detection],
+            others: [executor, verification, detection],
         }
     }
 
-    /// Size and root that the origin's public checkpoint states, read from the tree's own file: the node may be suspended.
-    async fn published(&self) -> BTreeSet<(String, u64)> {
-        let history = History::nats(&self.server.url(), &self.here.name()).await;
-        let published = history
-            .events("log/main")
-            .await
-            .into_iter()
-            .filter_map(|kind| {
-                let Kind::CheckpointPublished(published) = kind else {
-                    return None;
-                };
-                Some((published.origin, published.size))
-            });
-        published.collect()
+    /// The text of the first origin's checkpoint, from the tree's own file: the node may be suspended.
+    fn checkpoint(&self) -> String {
+        let file = self
+            .here
+            .data()
+            .join("nodes")
+            .join(SEALING)
+            .join("log/main/1/checkpoint");
+        let note = std::fs::read_to_string(file).expect("the checkpoint");
+        note.lines()
+            .take(3)
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
+}
+
+/// A seal that a caller was given.
+struct Acknowledged {
+    digest: [u8; 32],
+    index: u64,
+}
+
+/// Seals new digests until the service refuses or goes away.
+async fn seal_on(
+    mut client: SealingClient<Channel>,
+    caller: u8,
+    count: Arc<AtomicUsize>,
+) -> Vec<Acknowledged> {
+    let mut acknowledged = Vec::new();
+    for n in 0_u64.. {
+        let mut digest = [caller; 32];
+        digest.split_at_mut(8).0.copy_from_slice(&n.to_be_bytes());
+        let request = SealRequest {
+            digest_algorithm: "sha-256".to_owned(),
+            digest: digest.to_vec().into(),
+            ..SealRequest::default()
+        };
+        let Ok(answer) = client.seal(request).await else {
+            break;
+        };
+        let answer = answer.into_inner();
+        assert_eq!(answer.origin, ORIGIN);
+        acknowledged.push(Acknowledged {
+            at: Instant::now(),
+            digest,
+            index: answer.index,
+        });
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+    acknowledged
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_processes_seal_verify_and_stop_cleanly() {
-    let all = Distributed::start();
-    let file = all.here.file("file", b"x");
-    all.here.seal_eventually(&file);
-    assert_eq!(all.here.verify(&file).good()["verdict"], "valid");
     let Distributed {
-        sealing,
-        _others: others,
         here,
         server,
-    } = all;
+        sealing,
+        others,
+    } = Distributed::start();
+    let file = here.file("file", b"x");
+    here.seal_eventually(&file);
+    assert_eq!(here.verify(&file).good()["verdict"], "valid");
     assert!(
         sealing.terminate().success(),
         "the sealing node ends cleanly"
@@ -80,7 +121,8 @@ async fn four_processes_seal_verify_and_stop_cleanly() {
         "valid",
         "verification goes on while sealing is down"
     );
-    here.call(&["seal", here.file("other", b"y").to_str().expect("a path")])
+    let other = here.file("other", b"y");
+    here.call(&["seal", other.to_str().expect("a path")])
         .must_end_with(3);
     for process in others {
         assert!(process.terminate().success());
@@ -89,50 +131,100 @@ async fn four_processes_seal_verify_and_stop_cleanly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn isolation_waits_for_a_suspended_node_names_it_and_it_signs_nothing_when_it_wakes() {
+async fn a_node_that_is_suspended_in_the_middle_of_its_work_releases_nothing_when_it_wakes() {
     let all = Distributed::start();
     let here = &all.here;
-    let documents: Vec<_> = ["a", "b", "c"]
-        .map(|name| here.file(name, name.as_bytes()))
-        .into();
-    for document in &documents {
-        here.seal_eventually(document);
-    }
     let thief = Thief::steals_from(here, SEALING).await;
-    thief::shows_to_the_witness(here, &thief.forges(ORIGIN, 9).await, 3).await;
+    let forged = thief.forges(ORIGIN, 1_000_000).await;
+    let client = SealingClient::new(here.connect("sealing", "operator").await);
+    let count = Arc::new(AtomicUsize::new(0));
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        callers.spawn(seal_on(client.clone(), caller, Arc::clone(&count)));
+    }
+    eventually("callers are served", || {
+        (count.load(Ordering::Relaxed) >= 200).then_some(())
+    });
+
+    // In the middle of its work, with a permit in its hands and requests in its queue.
+    all.sealing.suspend();
+    let checkpoint = all.checkpoint();
+    thief::shows_to_the_witness(here, &forged, 0).await;
     let run = people::run_of_the_incident(here);
     people::reaches(here, &run, "isolate", "awaiting-approval");
-    let before = all.published().await;
-
-    // It holds a permit, or had one a moment ago, and now it hears and says nothing.
-    let suspended_at = Instant::now();
-    all.sealing.suspend();
     for person in ["mara.lindqvist", "ines.duarte"] {
         people::approve(here, &run, "isolate", person).must_end_with(0);
     }
-    let progress = eventually("the step says who is missing", || {
-        let step = people::step(&people::run(here, &run), "isolate");
-        let said = step["progress"].as_str().unwrap_or_default().to_owned();
-        (step["state"] == "done" || said.contains(SEALING)).then_some((step["state"].clone(), said))
-    });
-    assert!(
-        progress.1.contains(SEALING),
-        "nobody said that {SEALING} was missing: {progress:?}"
+    people::reaches(here, &run, "isolate", "done");
+    fenced_by_the_clock(&all).await;
+    assert_eq!(
+        all.checkpoint(),
+        checkpoint,
+        "the suspended node wrote something"
     );
-    let isolated = people::reaches(here, &run, "isolate", "done");
-    let waited = suspended_at.elapsed();
-    assert!(
-        waited < PERMIT * 4,
-        "it took {waited:?}, though the permit ran out after {PERMIT:?}: {isolated:#}"
+
+    all.sealing.resume();
+    let acknowledged: Vec<_> = in_time(callers.join_all())
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
+    assert_eq!(
+        all.checkpoint(),
+        checkpoint,
+        "the isolated origin grew when the node woke"
     );
+    // An answer may still have been on its way; the signature in it was public before the node was suspended.
+    let size: u64 = checkpoint
+        .lines()
+        .nth(1)
+        .and_then(|line| line.parse().ok())
+        .expect("a size");
+    let new = acknowledged
+        .iter()
+        .filter(|seal| seal.index >= size)
+        .count();
+    assert_eq!(new, 0, "signatures were released after the fence");
+    let ended = people::approve_until_the_end(here, &run);
+    assert_eq!(ended["state"], "completed", "{ended:#}");
+    assert_eq!(all.checkpoint(), checkpoint, "the isolated origin grew");
+    nothing_is_lost(here, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn isolation_waits_for_a_node_out_of_reach_and_says_so() {
+    let all = Distributed::start();
+    let here = &all.here;
+    let thief = Thief::steals_from(here, SEALING).await;
+    thief::shows_to_the_witness(here, &thief.forges(ORIGIN, 9).await, 1).await;
+    let run = people::run_of_the_incident(here);
+    people::reaches(here, &run, "isolate", "awaiting-approval");
+    people::approve(here, &run, "isolate", "mara.lindqvist").must_end_with(0);
+    // At the last moment, with a fresh permit in its hands.
+    all.sealing.suspend();
+    people::approve(here, &run, "isolate", "ines.duarte").must_end_with(0);
+    people::reaches(here, &run, "isolate", "done");
     fenced_by_the_clock(&all).await;
 
-    // It wakes with what it had in its hands.
-    let late = here.file("late", b"late");
+    let history = History::nats(&all.server.url(), &here.name()).await;
+    let told = history
+        .events(&format!("run/{run}"))
+        .await
+        .into_iter()
+        .any(|kind| match kind {
+            Kind::StepProgressed(p) => {
+                p.step == "isolate"
+                    && p.text.contains(SEALING)
+                    && p.missing.iter().any(|m| m.contains(SEALING))
+            }
+            _ => false,
+        });
+    assert!(told, "nobody was told that the step waits for {SEALING}");
     all.sealing.resume();
-    let answer = here.call(&["seal", late.to_str().expect("a path")]);
-    assert!([3, 4].contains(&answer.code), "{answer}");
-    nothing_was_signed_since(&all, &before, &run).await;
+    assert_eq!(
+        people::approve_until_the_end(here, &run)["state"],
+        "completed"
+    );
 }
 
 async fn fenced_by_the_clock(all: &Distributed) {
@@ -151,9 +243,19 @@ async fn fenced_by_the_clock(all: &Distributed) {
         .iter()
         .find(|node| node.node == SEALING)
         .map(|node| node.how.as_str());
+    assert_eq!(how, Some("permit ran out"), "{fenced:?}");
+    let issued = history
+        .time_of("log/main", |kind| matches!(kind, Kind::DirectiveIssued(_)))
+        .await
+        .unwrap_or_default();
+    let fenced = history
+        .time_of("log/main", |kind| matches!(kind, Kind::Fenced(_)))
+        .await
+        .unwrap_or_default();
+    let waited_ms = u128::try_from(fenced - issued).expect("the fence follows its directive");
     assert!(
-        how == Some("permit ran out") || how == Some("permit released"),
-        "{fenced:?}"
+        waited_ms < LONGEST.as_millis() + 2_000,
+        "fencing took {waited_ms} ms, though a permit lasts {PERMIT:?}"
     );
     let early = events
         .iter()
@@ -161,46 +263,49 @@ async fn fenced_by_the_clock(all: &Distributed) {
     assert!(!early, "a suspended node acknowledged something");
 }
 
-/// The run goes on to its end with the node awake; the old origin never grew.
-async fn nothing_was_signed_since(all: &Distributed, before: &BTreeSet<(String, u64)>, run: &str) {
-    let here = &all.here;
-    let ended = people::approve_until_the_end(here, run);
-    assert_eq!(ended["state"], "completed", "{ended:#}");
-    let old = |set: &BTreeSet<(String, u64)>| {
-        set.iter()
-            .filter(|(origin, _)| origin == ORIGIN)
-            .map(|(_, size)| *size)
-            .max()
-    };
-    let after = all.published().await;
-    assert!(
-        old(&after) <= old(before).max(Some(3)),
-        "the isolated origin grew: {before:?} then {after:?}"
-    );
-    let url = format!("{}/main/1/checkpoint", here.address("sealing", "http"));
-    let note = reqwest::get(url)
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(wait::PATIENCE, work)
         .await
-        .expect("an answer")
-        .text()
-        .await
-        .expect("a checkpoint");
-    assert_eq!(
-        note.lines().nth(1),
-        Some("3"),
-        "the isolated origin's checkpoint: {note}"
-    );
-    let new = here.file("new", b"after it all");
-    here.seal_eventually(&new);
-    assert_eq!(
-        here.verify(&new).good()["origin"],
-        "seal.example.com/main/2"
-    );
+        .expect("callers are answered")
+}
+
+/// Each seal that a caller was given has a successor in the new origin, and that is valid.
+async fn nothing_is_lost(here: &Installation, acknowledged: &[Acknowledged]) {
+    let mut sealing = SealingClient::new(here.connect("sealing", "operator").await);
+    let mut verification = VerificationClient::new(here.connect("verification", "operator").await);
+    for seal in acknowledged {
+        let request = GetSealRequest {
+            origin: ORIGIN.to_owned(),
+            index: seal.index,
+            follow: true,
+        };
+        let renewed = sealing
+            .get_seal(request)
+            .await
+            .expect("an acknowledged seal")
+            .into_inner();
+        assert_eq!(
+            renewed.origin, SUCCESSOR,
+            "leaf {} has no successor",
+            seal.index
+        );
+        let request = VerifyRequest {
+            seal: renewed.seal,
+            digest: seal.digest.to_vec().into(),
+        };
+        let answer = verification
+            .verify(request)
+            .await
+            .expect("a verdict")
+            .into_inner();
+        assert_eq!(answer.verdict, "valid", "{}", answer.reason);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_lost_the_event_log_stops_signing_by_itself_and_goes_on_when_it_is_back() {
     let mut all = Distributed::start();
-    let first = all.here.file("first", b"1");
+    let first = all.here.file("known", b"1");
     all.here.seal_eventually(&first);
     all.server.kill().expect("the server is killed");
     let second = all.here.file("second", b"2");
