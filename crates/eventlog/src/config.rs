@@ -96,7 +96,8 @@ pub enum Config {
     /// `jetstream { sync_interval: always }`: else a power loss takes acknowledged commits, and a
     /// client has no way to see the setting.
     JetStream {
-        /// `nats://host:port` or `tls://host:port`, several separated by commas.
+        /// `nats://host:port` or `tls://host:port`, several separated by commas. User and password
+        /// may stand before the host (`tls://user:password@host:port`); `credentials` come first.
         url: String,
         /// How to authenticate; `None` for a server that asks for nothing.
         credentials: Option<Credentials>,

@@ -134,8 +134,8 @@ impl Command {
 /// Where services listen and what they work with.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Hosting {
-    /// NATS server with JetStream instead of the embedded event log (nats://host:port)
-    #[arg(long, value_name = "URL")]
+    /// NATS server with JetStream instead of the embedded event log (nats://host:port, or tls://user:password@host:port)
+    #[arg(long, env = "SEALWARDEN_NATS", hide_env_values = true, value_name = "URL")]
     pub(crate) nats: Option<String>,
     /// gRPC address, mutual TLS; port 0 takes the last one used, or any free one
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]

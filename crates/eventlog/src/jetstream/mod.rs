@@ -14,6 +14,7 @@
 //! that were acknowledged. The setting belongs to the server and no client can see it, so
 //! [`JetStream::open`] cannot check it; it does check everything that the stream itself says.
 
+mod address;
 mod append;
 mod message;
 mod read;

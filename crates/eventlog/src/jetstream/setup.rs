@@ -13,6 +13,7 @@ use async_nats::{Client, ConnectOptions, Event};
 use futures_util::TryStreamExt;
 use tokio::sync::watch;
 
+use super::address::Addresses;
 use super::subject::Subjects;
 use crate::config::{Auth, Credentials, Environment, OpenError};
 
@@ -35,9 +36,14 @@ const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 /// since announcements were missed meanwhile.
 pub(super) async fn connect(
     url: &str,
-    credentials: Credentials,
+    mut credentials: Credentials,
     wake: Arc<watch::Sender<u64>>,
 ) -> Result<Client, OpenError> {
+    let addresses = Addresses::parse(url)?;
+    let url = &addresses.shown;
+    if matches!(credentials.auth, Auth::None) {
+        credentials.auth = addresses.auth();
+    }
     let options = options(credentials).await?.event_callback(move |event| {
         let wake = Arc::clone(&wake);
         async move {
@@ -47,19 +53,13 @@ pub(super) async fn connect(
             }
         }
     });
-    let servers = url
-        .split(',')
-        .map(|server| server.trim().parse::<async_nats::ServerAddr>())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| OpenError::Invalid {
-            reason: format!("`{url}` is no NATS address ({error}): write nats://host:port"),
-        })?;
-    let client = options
-        .connect(servers)
-        .await
-        .map_err(|error| OpenError::Unavailable {
-            reason: format!("NATS at {url}: {error}"),
-        })?;
+    let client =
+        options
+            .connect(addresses.servers)
+            .await
+            .map_err(|error| OpenError::Unavailable {
+                reason: format!("NATS at {url}: {error}"),
+            })?;
     let info = client.server_info();
     if !client.is_server_compatible(2, 12, 0) {
         return Err(OpenError::Invalid {
