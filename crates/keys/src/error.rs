@@ -1,11 +1,12 @@
 //! What can go wrong with a key, told apart by what the caller can do about it.
 
-use crate::{id::KeyId, private_files::FileError, provider::Purpose};
+use crate::{id::KeyId, pkcs11::TokenProblem, private_files::FileError, provider::Purpose};
 
 /// Why a key operation did not happen.
 ///
 /// [`KeyError::Unavailable`] and [`KeyError::Timeout`] may pass and may have used the key all the same (the audit
-/// tells); the other kinds will not pass by themselves and made no signature.
+/// tells), and so may [`KeyError::Token`] where [`TokenProblem::may_have_used_key`] says it; the other kinds will not
+/// pass by themselves and made no signature.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The provider has no such key.
@@ -78,6 +79,9 @@ pub enum KeyError {
         /// What is wrong and the command that mends it.
         reason: String,
     },
+    /// A PKCS#11 token, or the way to it, says no.
+    #[error(transparent)]
+    Token(#[from] TokenProblem),
 }
 
 impl From<FileError> for KeyError {

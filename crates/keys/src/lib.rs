@@ -1,25 +1,32 @@
-//! The key-provider port and the software provider.
+//! The key-provider port, the software provider and the PKCS#11 provider.
 //!
 //! [`KeyProvider`] is what the rest of the product knows of keys: it creates, describes, uses, disables and
 //! destroys Ed25519 keys, and tells what uses its own audit has seen. [`SoftwareProvider`] keeps keys as
-//! files; [`faults::FaultyProvider`] makes any provider slow, failing or silent, for tests and drills.
+//! files; [`Pkcs11Provider`] keeps them in a token, behind a worker process; [`RoutedProvider`] puts the two together;
+//! [`faults::FaultyProvider`] makes any provider slow, failing or silent, for tests and drills.
 //!
 //! Invariants:
 //! - a key has one [`Purpose`] for life, and a use under another one is refused;
 //! - a signature is released only after its use stands durably in the provider's audit;
 //! - private keys never leave a provider, are not printed by any `Debug`, and are zeroized after use.
 
+mod audit;
+mod blocking;
 mod error;
 pub mod faults;
 mod id;
+pub mod pkcs11;
 pub mod private_files;
 mod provider;
+mod routed;
 mod software;
 
 pub use error::KeyError;
 pub use id::{InvalidKeyId, KeyId};
+pub use pkcs11::{Pkcs11Config, Pkcs11Provider, TokenProblem};
 pub use provider::{
     Algorithm, AuditEntry, AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider, KeyState,
     Purpose, sign_within,
 };
+pub use routed::{RoutedConfig, RoutedProvider};
 pub use software::{Guard, SoftwareConfig, SoftwareProvider};

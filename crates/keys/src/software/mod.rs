@@ -11,7 +11,6 @@
 //! use reads the key file, so a disabled key is refused at once by all of them. A use does not take the lock:
 //! a stopped process must not be able to delay a disablement.
 
-mod audit;
 mod guard;
 mod keyfile;
 
@@ -30,8 +29,10 @@ use ring::{
 use zeroize::Zeroizing;
 
 pub use self::guard::Guard;
-use self::{audit::AuditLog, guard::WrappingKey, keyfile::KeyFile};
+use self::{guard::WrappingKey, keyfile::KeyFile};
 use crate::{
+    audit::AuditLog,
+    blocking::blocking,
     error::KeyError,
     id::KeyId,
     private_files::{self, FileError, FileLock},
@@ -87,17 +88,6 @@ impl SoftwareProvider {
     ) -> Result<T, KeyError> {
         let folder = Arc::clone(&self.folder);
         blocking(move || work(&folder)).await
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
-) -> Result<T, KeyError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(KeyError::Unavailable {
-            reason: format!("the key operation was ended: {error}"),
-        }),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The software provider's own audit: one JSON line a use, appended and synced before the key is used.
+//! A provider's own audit: one JSON line a use, appended and synced before the key is used.
 //!
 //! It is written by the process that uses the key, so it shows honest uses only: whoever copied a key signs elsewhere,
 //! and whoever owns this machine can rewrite it. A torn last line (a crash during an append, before any signature) is
@@ -37,7 +37,7 @@ struct Line {
 }
 
 /// The file `audit.log` of a folder of keys.
-pub(super) struct AuditLog {
+pub(crate) struct AuditLog {
     path: PathBuf,
     /// After a failed sync nobody knows what is durable, and asking again may answer a false "yes": no more uses.
     failed: AtomicBool,
@@ -45,7 +45,7 @@ pub(super) struct AuditLog {
 
 impl AuditLog {
     /// Finds the log in `dir`, or makes it if the folder `is_new`.
-    pub(super) fn open(dir: &Path, is_new: bool) -> Result<Self, KeyError> {
+    pub(crate) fn open(dir: &Path, is_new: bool) -> Result<Self, KeyError> {
         let log = Self {
             path: dir.join("audit.log"),
             failed: AtomicBool::new(false),
@@ -64,7 +64,7 @@ impl AuditLog {
     }
 
     /// Records a use durably. Only after this answers `Ok` may the key be used.
-    pub(super) fn append(&self, entry: &AuditEntry) -> Result<(), KeyError> {
+    pub(crate) fn append(&self, entry: &AuditEntry) -> Result<(), KeyError> {
         if self.failed.load(Ordering::Acquire) {
             return Err(self.unavailable(
                 "trust",
@@ -82,7 +82,7 @@ impl AuditLog {
     }
 
     /// See [`crate::KeyProvider::audit_after`].
-    pub(super) fn read_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
+    pub(crate) fn read_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
         let mut file = self.file(OpenOptions::new().read(true))?;
         self.check_cursor(&file, cursor)?;
         file.seek(SeekFrom::Start(cursor))

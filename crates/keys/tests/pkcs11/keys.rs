@@ -1,0 +1,168 @@
+//! Keys in the token: made, used, disabled, destroyed.
+
+use sealwarden_keys::{
+    DisableOutcome, KeyError, KeyProvider as _, KeyState, Purpose, TokenProblem,
+};
+
+use crate::support::{SoftHsm, TOKEN, id, sign, uses};
+
+fn reason(outcome: DisableOutcome) -> String {
+    match outcome {
+        DisableOutcome::LocalOnly { reason } => reason,
+        DisableOutcome::Disabled => panic!("a software token cannot promise that"),
+    }
+}
+
+#[tokio::test]
+async fn a_key_made_in_the_token_signs_and_signs_again_after_a_restart() {
+    let hsm = SoftHsm::new();
+    let provider = hsm.open().await;
+    let key = provider
+        .create(&id("main-1"), Purpose::Sealing)
+        .await
+        .unwrap();
+    assert_eq!(
+        (key.provider.as_str(), key.state),
+        ("pkcs11", KeyState::Active)
+    );
+    sign(&provider, &key, b"first").await;
+    sign(&provider, &key, &vec![7; 64 * 1024]).await;
+    drop(provider);
+
+    let provider = hsm.open().await;
+    assert_eq!(provider.info(&id("main-1")).await.unwrap(), key);
+    assert_eq!(provider.list().await.unwrap(), vec![key.clone()]);
+    sign(&provider, &key, b"second").await;
+    assert_eq!(uses(&provider).await, 3, "one line a use");
+    let again = provider.create(&id("main-1"), Purpose::Sealing).await;
+    assert_eq!(again, Err(KeyError::AlreadyExists { id: id("main-1") }));
+    let capabilities = provider.capabilities();
+    assert!(
+        !capabilities.can_disable && !capabilities.attests_origin,
+        "SoftHSM2 is no hardware and attests nothing"
+    );
+    let record = std::fs::read_to_string(hsm.path("keys/main-1.key.json")).unwrap();
+    assert!(record.contains(r#""attestation": "none""#), "{record}");
+    assert!(record.contains("sealwarden sealing main-1"), "{record}");
+}
+
+#[tokio::test]
+async fn installations_that_share_a_token_have_keys_of_their_own() {
+    let hsm = SoftHsm::new();
+    let mut other = hsm.config();
+    other.dir = hsm.path("other");
+    let mine = hsm.open().await;
+    let theirs = sealwarden_keys::Pkcs11Provider::open(other).await.unwrap();
+    let mine_key = mine.create(&id("main-1"), Purpose::Sealing).await.unwrap();
+    let their_key = theirs
+        .create(&id("main-1"), Purpose::Sealing)
+        .await
+        .unwrap();
+    assert_ne!(mine_key.public_key, their_key.public_key);
+    sign(&mine, &mine_key, b"m").await;
+    sign(&theirs, &their_key, b"m").await;
+}
+
+#[tokio::test]
+async fn a_sealing_key_is_refused_for_any_other_purpose_and_too_long_messages_are_too() {
+    let hsm = SoftHsm::new();
+    let provider = hsm.open().await;
+    provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    for purpose in [Purpose::Signing, Purpose::Node, Purpose::Witness] {
+        let refused = provider.sign(&id("k"), purpose, b"m").await;
+        assert!(
+            matches!(refused, Err(KeyError::WrongPurpose { .. })),
+            "{refused:?}"
+        );
+    }
+    let long = provider
+        .sign(&id("k"), Purpose::Sealing, &vec![0; 64 * 1024 + 1])
+        .await;
+    assert!(matches!(long, Err(KeyError::Refused { .. })), "{long:?}");
+    let missing = provider.sign(&id("other"), Purpose::Sealing, b"m").await;
+    assert_eq!(missing, Err(KeyError::NotFound { id: id("other") }));
+    assert_eq!(uses(&provider).await, 0, "refused uses leave no line");
+}
+
+#[tokio::test]
+async fn a_disabled_key_is_refused_here_and_by_the_token_itself() {
+    let hsm = SoftHsm::new();
+    let provider = hsm.open().await;
+    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    sign(&provider, &key, b"m").await;
+    for _ in 0..2 {
+        let said = reason(provider.disable(&id("k")).await.unwrap());
+        for part in ["CKA_SIGN is off", "not hardware", "PIN"] {
+            assert!(said.contains(part), "{part:?} is missing: {said}");
+        }
+    }
+    let refused = provider.sign(&id("k"), Purpose::Sealing, b"m").await;
+    assert!(
+        matches!(refused, Err(KeyError::Refused { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(uses(&provider).await, 1);
+
+    // Somebody who sets our own record back still meets the token's refusal.
+    let path = hsm.path("keys/k.key.json");
+    let record = std::fs::read_to_string(&path).unwrap();
+    assert!(record.contains(r#""state": "disabled""#), "{record}");
+    std::fs::write(&path, record.replace("disabled", "active")).unwrap();
+    let refused = provider.sign(&id("k"), Purpose::Sealing, b"m").await;
+    assert_eq!(
+        refused,
+        Err(KeyError::Token(TokenProblem::KeyForbidden {
+            token: TOKEN.to_owned(),
+            label: "sealwarden sealing k".to_owned(),
+        }))
+    );
+}
+
+#[tokio::test]
+async fn a_destroyed_key_is_gone_from_the_token_and_its_public_part_stays() {
+    let hsm = SoftHsm::new();
+    let provider = hsm.open().await;
+    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    for _ in 0..2 {
+        let said = reason(provider.destroy(&id("k")).await.unwrap());
+        assert!(said.contains("gone from the token"), "{said}");
+        provider.disable(&id("k")).await.unwrap();
+    }
+    let info = provider.info(&id("k")).await.unwrap();
+    assert_eq!(
+        (info.state, info.public_key),
+        (KeyState::Destroyed, key.public_key)
+    );
+    let path = hsm.path("keys/k.key.json");
+    let record = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, record.replace("destroyed", "active")).unwrap();
+    let missing = provider.sign(&id("k"), Purpose::Sealing, b"m").await;
+    assert!(
+        matches!(
+            missing,
+            Err(KeyError::Token(TokenProblem::KeyMissing { .. }))
+        ),
+        "{missing:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_interrupted_creation_is_completed_with_the_key_that_the_token_made() {
+    let hsm = SoftHsm::new();
+    let provider = hsm.open().await;
+    let made = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    // As it stands when the answer of the token was lost.
+    let path = hsm.path("keys/k.key.json");
+    let record = std::fs::read_to_string(&path).unwrap();
+    let public_key = hex::encode(made.public_key);
+    let before = record
+        .replace(r#""active""#, r#""creating""#)
+        .replace(&public_key, &"0".repeat(64));
+    std::fs::write(&path, before).unwrap();
+    let unmade = provider.info(&id("k")).await;
+    assert_eq!(unmade, Err(KeyError::NotFound { id: id("k") }));
+    assert!(provider.list().await.unwrap().is_empty());
+    let again = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    assert_eq!(again, made);
+    sign(&provider, &made, b"m").await;
+}
