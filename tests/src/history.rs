@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use sealwarden_eventlog::{CommitId, Config, Environment, EventLog, NewCommit, StreamName};
+use sealwarden_eventlog::{
+    AppendError, Auth, CommitId, Config, Credentials, Environment, EventLog, NewCommit, StreamName,
+    TlsFiles,
+};
 use sealwarden_wire::event::v1::{Actor, Commit, Envelope, Event, actor, event::Kind};
 
 /// An event log that a test has opened beside the services, or after them.
@@ -25,6 +28,24 @@ impl History {
         Self::open(Config::JetStream {
             url: url.to_owned(),
             credentials: None,
+            prefix: installation.to_owned(),
+            environment: Environment::Production,
+        })
+        .await
+    }
+
+    /// The log of a production installation, as a user of the NATS server with TLS.
+    pub async fn nats_as(url: &str, authority: &Path, installation: &str) -> Self {
+        let tls = TlsFiles {
+            ca: authority.to_owned(),
+            client: None,
+        };
+        Self::open(Config::JetStream {
+            url: url.to_owned(),
+            credentials: Some(Credentials {
+                auth: Auth::None,
+                tls: Some(tls),
+            }),
             prefix: installation.to_owned(),
             environment: Environment::Production,
         })
@@ -87,6 +108,18 @@ impl History {
 
     /// Appends events to a stream in the name of a node, past every decider.
     pub async fn writes(&self, stream: &str, node: &str, kinds: Vec<Kind>) {
+        self.tries_to_write(stream, node, kinds)
+            .await
+            .expect("the commit is stored");
+    }
+
+    /// As [`History::writes`], where it may be refused.
+    pub async fn tries_to_write(
+        &self,
+        stream: &str,
+        node: &str,
+        kinds: Vec<Kind>,
+    ) -> Result<(), AppendError> {
         let stream = name(stream);
         let id = CommitId::new();
         let actor = Actor {
@@ -123,9 +156,9 @@ impl History {
                 )
                 .await
             {
-                Ok(_) => return,
-                Err(sealwarden_eventlog::AppendError::Conflict { .. }) => {} // a service was first
-                Err(error) => panic!("the commit is not stored: {error}"),
+                Ok(_) => return Ok(()),
+                Err(AppendError::Conflict { .. }) => {} // a service was first
+                Err(error) => return Err(error),
             }
         }
     }

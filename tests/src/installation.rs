@@ -17,6 +17,8 @@ use crate::wait::eventually;
 pub struct Installation {
     home: TempDir,
     nats: Option<String>,
+    name: Option<String>,
+    environment: Vec<(String, OsString)>,
 }
 
 impl Installation {
@@ -26,15 +28,31 @@ impl Installation {
         Self {
             home: tempfile::tempdir().expect("a temporary folder"),
             nats: None,
+            name: None,
+            environment: Vec::new(),
         }
     }
 
-    /// An empty one, for a NATS server.
+    /// An empty one, for a NATS server. `{role}` in the address stands for the role that connects.
     pub fn over_nats(url: &str) -> Self {
         Self {
             nats: Some(url.to_owned()),
             ..Self::new()
         }
+    }
+
+    /// Fixes the installation's name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Gives all processes a variable of the environment.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
     }
 
     /// The folder around the data folder: a place for the test's files.
@@ -67,7 +85,7 @@ impl Installation {
     pub fn serve(&self, role: &str, node: &str) -> Process {
         let arguments =
             self.arguments(&["serve", role, "--node", node, "--base", "seal.example.com"]);
-        Process::start(self.home(), node, &arguments)
+        Process::start_with(self.home(), node, &arguments, &self.environment)
     }
 
     /// The arguments of a hosting command, with data folder and event log.
@@ -75,7 +93,11 @@ impl Installation {
         let mut arguments: Vec<OsString> = command.iter().map(OsString::from).collect();
         arguments.extend(["--data".into(), self.data().into_os_string()]);
         if let Some(url) = &self.nats {
-            arguments.extend(["--nats".into(), url.into()]);
+            let role = command.get(1).copied().unwrap_or_default();
+            arguments.extend(["--nats".into(), url.replace("{role}", role).into()]);
+        }
+        if let Some(name) = &self.name {
+            arguments.extend(["--installation".into(), name.into()]);
         }
         arguments
     }

@@ -1,6 +1,6 @@
 //! A long-running process of the binary: `up` or `serve`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -35,13 +35,29 @@ impl Process {
             .unwrap_or_else(|log| panic!("{name} did not get ready:\n{log}"))
     }
 
+    /// As [`Process::start`], with further variables of the environment.
+    pub fn start_with<S: AsRef<OsStr>>(
+        home: &Path,
+        name: &str,
+        arguments: &[S],
+        environment: &[(String, OsString)],
+    ) -> Self {
+        Self::spawn_with(home, name, arguments, environment)
+            .wait_until_ready()
+            .unwrap_or_else(|log| panic!("{name} did not get ready:\n{log}"))
+    }
+
     /// Starts it and waits until it serves; its log when it does not.
     pub fn try_start<S: AsRef<OsStr>>(
         home: &Path,
         name: &str,
         arguments: &[S],
     ) -> Result<Self, String> {
-        let mut process = Self::spawn(home, name, arguments);
+        Self::spawn(home, name, arguments).wait_until_ready()
+    }
+
+    fn wait_until_ready(self) -> Result<Self, String> {
+        let mut process = self;
         let (sender, receiver) = sync_channel(1);
         let stdout = process.child.stdout.take().expect("a pipe");
         std::thread::spawn(move || read_output(stdout, &sender));
@@ -59,6 +75,15 @@ impl Process {
 
     /// Starts it without waiting, for tests that kill it while it starts.
     pub fn spawn<S: AsRef<OsStr>>(home: &Path, name: &str, arguments: &[S]) -> Self {
+        Self::spawn_with(home, name, arguments, &[])
+    }
+
+    fn spawn_with<S: AsRef<OsStr>>(
+        home: &Path,
+        name: &str,
+        arguments: &[S],
+        environment: &[(String, OsString)],
+    ) -> Self {
         let log = home.join(format!("{name}.log"));
         let file = File::options()
             .create(true)
@@ -66,6 +91,7 @@ impl Process {
             .open(&log)
             .expect("a log file");
         let child = binary::command(home, arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(file)

@@ -8,6 +8,7 @@ mod scenarios {
     mod approvals;
     mod crash;
     mod damage;
+    mod deployed;
     mod drill;
     mod partition;
     mod sealing;

@@ -58,10 +58,10 @@ impl Distributed {
             .join(SEALING)
             .join("log/main/1/checkpoint");
         let note = std::fs::read_to_string(file).expect("the checkpoint");
-        note.lines()
-            .take(3)
-            .map(|line| format!("{line}\n"))
-            .collect()
+        note.lines().take(3).collect::<Vec<_>>().join(
+            "
+",
+        )
     }
 }
 
@@ -92,7 +92,6 @@ async fn seal_on(
         let answer = answer.into_inner();
         assert_eq!(answer.origin, ORIGIN);
         acknowledged.push(Acknowledged {
-            at: Instant::now(),
             digest,
             index: answer.index,
         });
@@ -211,13 +210,13 @@ async fn isolation_waits_for_a_node_out_of_reach_and_says_so() {
         .events(&format!("run/{run}"))
         .await
         .into_iter()
-        .any(|kind| match kind {
-            Kind::StepProgressed(p) => {
-                p.step == "isolate"
-                    && p.text.contains(SEALING)
-                    && p.missing.iter().any(|m| m.contains(SEALING))
-            }
-            _ => false,
+        .any(|kind| {
+            let Kind::StepProgressed(said) = kind else {
+                return false;
+            };
+            said.step == "isolate"
+                && said.text.contains(SEALING)
+                && said.missing.iter().any(|m| m.contains(SEALING))
         });
     assert!(told, "nobody was told that the step waits for {SEALING}");
     all.sealing.resume();
