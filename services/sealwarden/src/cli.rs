@@ -99,6 +99,8 @@ pub(crate) enum Command {
     Certificate(Certificate),
     /// What runs, in which mode, and what is open
     Status,
+    /// How fast it is, beside this machine's limits and a plain baseline
+    Bench(crate::bench::Bench),
 }
 
 impl Command {
@@ -127,6 +129,7 @@ impl Command {
             Self::Evidence(_) => "evidence",
             Self::Certificate(_) => "certificate",
             Self::Status => "status",
+            Self::Bench(_) => "bench",
         }
     }
 }

@@ -43,6 +43,7 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Evidence(what) => evidence::run(&cli, what),
         Command::Certificate(what) => certificate::run(&cli, what),
         Command::Status => status::run(&cli).await,
+        Command::Bench(args) => crate::bench::run(&cli, args).await,
     }
 }
 

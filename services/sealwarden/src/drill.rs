@@ -2,10 +2,10 @@
 
 mod documents;
 mod key_compromise;
-mod people;
-mod sandbox;
+pub(crate) mod people;
+pub(crate) mod sandbox;
 mod score;
-mod thief;
+pub(crate) mod thief;
 mod watch;
 
 use crate::cli::{Cli, Drill, DrillName};

@@ -2,6 +2,7 @@
 //!
 //! This binary is a thin shell: [`cli`] parses, one file in `commands/` a command, [`host`] builds services, [`drill`] exercises them.
 
+mod bench;
 mod cli;
 mod client;
 mod commands;

@@ -1,0 +1,129 @@
+//! `bench`: how fast the product is, beside the limit of this machine and a plain baseline, both measured in the same run.
+//!
+//! Everything runs in this process, in a folder that is removed afterwards; nothing of an installation is touched.
+
+mod contain;
+mod figures;
+mod limits;
+mod load;
+mod log;
+mod steps;
+mod unary;
+mod verify;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+
+use crate::cli::Cli;
+use crate::commands::Answer;
+use crate::failure::{Ending, Failure};
+use crate::output;
+use figures::Measured;
+
+/// The words behind `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// What to measure
+    #[arg(value_enum)]
+    pub(crate) what: What,
+    /// Seconds for each measurement; limits and baselines take as long each
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+    /// Folder on the disk to measure (default: the system's folder for temporary files)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Measure a debug build, whose figures mean nothing
+    #[arg(long)]
+    pub(crate) allow_debug: bool,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// Sealing over gRPC with mutual TLS, one document a call, 256 callers
+    SealUnary,
+    /// Verdicts over seals of a tree of 16 million leaves, checkpoint cached
+    Verify,
+    /// Steps of runbooks, durable in the embedded event log
+    Steps,
+    /// Batches into a seal log's files, without network and event log
+    Log,
+    /// From the last approval to proven fencing of three nodes
+    Contain,
+}
+
+impl What {
+    fn name(self) -> &'static str {
+        match self {
+            Self::SealUnary => "seal-unary",
+            Self::Verify => "verify",
+            Self::Steps => "steps",
+            Self::Log => "log",
+            Self::Contain => "contain",
+        }
+    }
+}
+
+/// What a measurement works with.
+pub(crate) struct Setting {
+    /// How long each loop runs.
+    pub(crate) span: Duration,
+    /// An empty folder on the disk that is measured.
+    pub(crate) folder: PathBuf,
+    bar: ProgressBar,
+}
+
+impl Setting {
+    /// Tells a person what is being measured now.
+    pub(crate) fn stage(&self, text: &str) {
+        self.bar.set_message(text.to_owned());
+    }
+}
+
+pub(crate) async fn run(cli: &Cli, args: &Bench) -> Answer {
+    if cfg!(debug_assertions) && !args.allow_debug {
+        return Err(Failure::refused(
+            "this is a debug build, whose figures mean nothing; build with `cargo build --release`, or give --allow-debug",
+        ));
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("sealwarden-bench-");
+    let folder = match &args.dir {
+        Some(dir) => builder.tempdir_in(dir),
+        None => builder.tempdir(),
+    }
+    .map_err(|e| Failure::usage(format!("cannot make a folder to work in: {e}; see --dir")))?;
+    let bar = if output::watched() {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::hidden()
+    };
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let setting = Setting {
+        span: Duration::from_secs(args.seconds),
+        folder: folder.path().to_owned(),
+        bar: bar.clone(),
+    };
+    let measured = measure(args.what, setting).await?;
+    bar.finish_and_clear();
+    measured.tell(args.what.name(), cli.json);
+    Ok(Ending::Good)
+}
+
+async fn measure(what: What, setting: Setting) -> Result<Measured, Failure> {
+    let measured = match what {
+        What::SealUnary => unary::measure(&setting).await?,
+        What::Steps => steps::measure(&setting).await?,
+        What::Contain => contain::measure(&setting).await?,
+        What::Verify => tokio::task::spawn_blocking(move || verify::measure(&setting))
+            .await
+            .map_err(anyhow::Error::from)??,
+        What::Log => tokio::task::spawn_blocking(move || log::measure(&setting))
+            .await
+            .map_err(anyhow::Error::from)??,
+    };
+    Ok(measured)
+}
