@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Files being written carry this ending until they are renamed.
 const TEMPORARY: &str = ".tmp";
+/// How many files are synced at once.
+const SYNC_THREADS: usize = 8;
 /// How many durable folders are remembered before the memory starts anew.
 const REMEMBERED_FOLDERS: usize = 1024;
 
@@ -137,6 +139,43 @@ impl Disk {
         self.run(Operation::SyncFile(path), |_| File::open(path)?.sync_data())
     }
 
+    /// Makes the contents of several files durable, in any order and at once: a journal then commits them together, where one
+    /// sync after another waits for the disk each time.
+    pub(crate) fn sync_files(&mut self, paths: &[PathBuf]) -> Result<(), LogError> {
+        self.sync_together(paths, Operation::SyncFile, |path| {
+            File::open(path)?.sync_data()
+        })
+    }
+
+    fn sync_together<'a>(
+        &mut self,
+        paths: &'a [PathBuf],
+        operation: impl Fn(&'a Path) -> Operation<'a>,
+        sync: impl Fn(&Path) -> io::Result<()> + Sync,
+    ) -> Result<(), LogError> {
+        self.check()?;
+        // The seam hears of them one after another; those before a fault are carried out.
+        let faults = Arc::clone(&self.faults);
+        let passed = paths
+            .iter()
+            .position(|path| faults.before(operation(path)) != Fault::None)
+            .unwrap_or(paths.len());
+        let (ready, stopped) = paths.split_at(passed);
+        let injected = stopped
+            .first()
+            .map(|path| (path, io::Error::other("injected failure")));
+        let Some((path, source)) = sync_all(ready, &sync).or(injected) else {
+            return Ok(());
+        };
+        let (action, path) = describe(operation(path));
+        self.poisoned = Some(format!("cannot {action} {}: {source}", path.display()));
+        Err(LogError::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        })
+    }
+
     /// Makes the names in a folder durable.
     pub(crate) fn sync_dir(&mut self, path: &Path) -> Result<(), LogError> {
         self.run(Operation::SyncDir(path), |_| File::open(path)?.sync_all())
@@ -179,9 +218,10 @@ impl Disk {
     /// Makes the names in `changed`, and of all fresh folders, durable.
     pub(crate) fn sync_dirs(&mut self, mut changed: BTreeSet<PathBuf>) -> Result<(), LogError> {
         changed.extend(self.fresh.iter().map(|path| parent(path).to_path_buf()));
-        for path in &changed {
-            self.sync_dir(path)?;
-        }
+        let changed: Vec<_> = changed.into_iter().collect();
+        self.sync_together(&changed, Operation::SyncDir, |path| {
+            File::open(path)?.sync_all()
+        })?;
         if self.durable.len() >= REMEMBERED_FOLDERS {
             self.durable.clear();
         }
@@ -218,6 +258,33 @@ impl Disk {
             }
         })
     }
+}
+
+/// Syncs on a few threads; answers the first that failed.
+fn sync_all<'a>(
+    paths: &'a [PathBuf],
+    sync: &(impl Fn(&Path) -> io::Result<()> + Sync),
+) -> Option<(&'a PathBuf, io::Error)> {
+    let some = |paths: &'a [PathBuf]| {
+        let mut failed = paths.iter().map(|path| (path, sync(path)));
+        failed.find_map(|(path, outcome)| Some((path, outcome.err()?)))
+    };
+    if paths.len() < 2 {
+        return some(paths);
+    }
+    std::thread::scope(|scope| {
+        let parts = paths.chunks(paths.len().div_ceil(SYNC_THREADS));
+        let threads: Vec<_> = parts
+            .map(|part| (part, scope.spawn(move || some(part))))
+            .collect();
+        let ended = threads.into_iter().map(|(part, thread)| {
+            // A thread that panicked synced nothing for certain.
+            thread
+                .join()
+                .unwrap_or_else(|_| Some((part.first()?, io::Error::other("the sync panicked"))))
+        });
+        ended.fold(None, Option::or)
+    })
 }
 
 fn describe(operation: Operation<'_>) -> (&'static str, &Path) {

@@ -9,7 +9,7 @@
 //!
 //! Whatever was interrupted is done again by the same call with the same batch: every file gets the same bytes.
 
-use crate::disk::{Access, Disk, parent, read_if_there};
+use crate::disk::{Access, Disk, parent, read_if_there, temporary};
 use crate::edge::Edge;
 use crate::error::LogError;
 use crate::faults::{Faults, NoFaults};
@@ -316,17 +316,16 @@ impl SealLog {
             self.disk.write_temporary(&path, &bytes, Access::Public)?;
             paths.push(path);
         }
-        let first_index = staged.old_size;
+        let mut written: Vec<_> = paths.iter().map(|path| temporary(path)).collect();
         private::write(
             &mut self.disk,
             &self.dir,
-            first_index,
+            staged.old_size,
             &staged.leaves,
+            &mut written,
             &mut changed,
         )?;
-        for path in &paths {
-            self.disk.sync_temporary(path)?;
-        }
+        self.disk.sync_files(&written)?;
         for path in &paths {
             self.disk.commit_temporary(path)?;
             changed.insert(parent(path).to_path_buf());

@@ -60,12 +60,13 @@ impl Segment {
     }
 }
 
-/// Writes and syncs the leaves from `first_index` on; the caller syncs the folders in `changed`.
+/// Writes the leaves from `first_index` on. The caller syncs the files in `written`, then the folders in `changed`.
 pub(crate) fn write(
     disk: &mut Disk,
     dir: &Path,
     first_index: u64,
     leaves: &[Leaf],
+    written: &mut Vec<PathBuf>,
     changed: &mut BTreeSet<PathBuf>,
 ) -> Result<(), LogError> {
     disk.create_dirs(dir, &dir.join(FOLDER), Access::Owner)?;
@@ -75,7 +76,7 @@ pub(crate) fn write(
         let room = SEGMENT_LEAVES - index % SEGMENT_LEAVES;
         let take = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
         let (now, later) = rest.split_at(take);
-        write_segment(disk, dir, index, now, changed)?;
+        write_segment(disk, dir, index, now, written, changed)?;
         index += room;
         rest = later;
     }
@@ -87,6 +88,7 @@ fn write_segment(
     dir: &Path,
     index: u64,
     leaves: &[Leaf],
+    written: &mut Vec<PathBuf>,
     changed: &mut BTreeSet<PathBuf>,
 ) -> Result<(), LogError> {
     let segment = Segment::of(dir, index);
@@ -115,8 +117,8 @@ fn write_segment(
         // The segment's files are new in their folder.
         changed.insert(parent(&segment.records).to_path_buf());
     }
-    disk.sync_file(&segment.records)?;
-    disk.sync_file(&segment.ends)
+    written.extend([segment.records, segment.ends]);
+    Ok(())
 }
 
 /// Reads the leaves of `range`, all of which must be published.
