@@ -1,7 +1,7 @@
 //! What is left to do, derived from the folded state: nothing is remembered elsewhere, so a crash at any point loses nothing.
 
 use sealwarden_domain::incident::Incident;
-use sealwarden_domain::log_control::LogControl;
+use sealwarden_domain::log_control::{DirectiveState, LogControl};
 use sealwarden_runbook::{Class, Plan};
 use sealwarden_wire::event::v1::{DirectiveKind, HoldPlaced, IncidentClassified, SignalReported};
 
@@ -163,8 +163,15 @@ fn lifts(log: &LogControl) -> impl Iterator<Item = u64> {
     let open = log
         .directives
         .values()
-        .filter(|d| d.kind() == DirectiveKind::Open && !d.acks.is_empty());
+        .filter(|d| d.kind() == DirectiveKind::Open && obeyed_by_a_writer(log, d));
     open.map(|directive| directive.position)
+}
+
+/// Only the word of a node that writes the log counts: it judged the approvals.
+fn obeyed_by_a_writer(log: &LogControl, directive: &DirectiveState) -> bool {
+    log.origins
+        .iter()
+        .any(|origin| directive.acks.contains_key(&origin.node))
 }
 
 fn lifted_after(log: &LogControl, position: u64) -> bool {

@@ -153,13 +153,13 @@ fn without_intents(log: &LogControl) -> LogControl {
         isolation: o.isolation,
         compromised_since_ms: o.compromised_since_ms,
     };
-    LogControl {
-        origins: log.origins.iter().map(bare).collect(),
-        grants: log.grants.clone(),
-        requests: log.requests.clone(),
-        holds: log.holds.clone(),
-        directives: log.directives.clone(),
-    }
+    let mut light = LogControl::default();
+    light.origins = log.origins.iter().map(bare).collect();
+    light.grants.clone_from(&log.grants);
+    light.requests.clone_from(&log.requests);
+    light.holds.clone_from(&log.holds);
+    light.directives.clone_from(&log.directives);
+    light
 }
 
 /// Joins the subject's open incident or opens the next. If the incident is closed meanwhile, the next one is tried when that has been folded.

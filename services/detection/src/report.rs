@@ -196,18 +196,25 @@ fn place(request: &ReportRequest, logs: Logs<'_>) -> Result<(String, String), Ba
         }
         return Ok((found.log.to_owned(), request.origin.clone()));
     }
-    if request.log.is_empty() {
+    // An installation with one log needs no name for it.
+    let only = || logs.logs.keys().next().filter(|_| logs.logs.len() == 1);
+    let name = if request.log.is_empty() {
+        only().filter(|_| request.class == KEY_COMPROMISE)
+    } else {
+        Some(&request.log)
+    };
+    let Some(name) = name else {
         return Ok((String::new(), String::new()));
-    }
+    };
     let control = logs
         .logs
-        .get(&request.log)
-        .ok_or_else(|| BadReport::Log(request.log.clone()))?;
+        .get(name)
+        .ok_or_else(|| BadReport::Log(name.clone()))?;
     let current = control
         .current()
         .filter(|_| request.class == KEY_COMPROMISE);
     Ok((
-        request.log.clone(),
+        name.clone(),
         current.map(|o| o.origin.clone()).unwrap_or_default(),
     ))
 }

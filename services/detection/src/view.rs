@@ -108,7 +108,9 @@ pub(crate) fn earliest(state: &State, incident: &Incident) -> i64 {
 
 /// Times from the first bad event, against the plan's.
 fn targets(state: &State, id: &str, incident: &Incident, earliest_at_ms: i64) -> Vec<api::Target> {
-    let classified = incident.classified.clone().unwrap_or_default();
+    let Some(classified) = incident.classified.clone() else {
+        return Vec::new(); // targets come with the class
+    };
     let held = state
         .logs
         .values()

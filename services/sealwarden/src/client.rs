@@ -1,6 +1,7 @@
 //! Talking to services: which address, which certificate.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sealwarden_engine::Role;
 use sealwarden_pki::{Identity, IdentityFiles};
@@ -19,6 +20,9 @@ use crate::host::endpoints::Endpoints;
 
 /// A channel that carries the trace of this command into the services.
 pub(crate) type Traced = InterceptedService<Channel, TraceContext>;
+
+/// The longest a call may take: sealing waits for witnesses, everything else is quick.
+const CALL: Duration = Duration::from_secs(60);
 
 /// Largest answer that is accepted, bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -82,9 +86,18 @@ impl Client {
                     ))
                 })?,
         };
-        let channel = sealwarden_pki::connect(&url, &self.identity).await.map_err(|e| {
-            Failure::unavailable(format!("the {} service does not answer: {e}; is it running? start it with `sealwarden up`", role.as_str()))
-        })?;
+        let gone = |e: &dyn std::fmt::Display| {
+            Failure::unavailable(format!(
+                "the {} service does not answer: {e}; is it running? start it with `sealwarden up`",
+                role.as_str()
+            ))
+        };
+        let endpoint = sealwarden_pki::endpoint(&url, &self.identity).map_err(|e| gone(&e))?;
+        let channel = endpoint
+            .timeout(CALL)
+            .connect()
+            .await
+            .map_err(|e| gone(&told(&e)))?;
         Ok(InterceptedService::new(channel, TraceContext))
     }
 
@@ -121,4 +134,15 @@ impl Client {
                 .max_decoding_message_size(MAX_ANSWER),
         )
     }
+}
+
+/// An error with its causes: what failed inside a connection says more than that it failed.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }

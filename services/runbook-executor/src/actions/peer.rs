@@ -67,7 +67,7 @@ pub(super) async fn until_answered<T, F: Future<Output = Result<T, CallError>>>(
                 return Err(Trouble::NotDone(format!("{what}: {reason}")));
             }
             Err(CallError::Away(reason)) => {
-                let text = format!("{what} does not answer ({reason}); asking again");
+                let text = format!("{what}: {reason}; asking again");
                 progress
                     .say(text, vec![what.to_owned()], vec![what.to_owned(), reason])
                     .await;

@@ -24,6 +24,8 @@ const WINDOW: usize = 64;
 struct Verdicts {
     verified: u64,
     failed: u64,
+    /// Of those, how many only lack their witnesses.
+    unwitnessed: u64,
     /// The first verdict that is not valid, in words.
     first: String,
 }
@@ -92,6 +94,7 @@ async fn sweep(executor: &Executor, origin: &str) -> Result<Verdicts, CallError>
                 verdicts.verified += 1;
             } else {
                 verdicts.failed += 1;
+                verdicts.unwitnessed += u64::from(answer.verdict == "unwitnessed");
                 if verdicts.first.is_empty() {
                     verdicts.first = format!(
                         "index {}: {}, {}",
@@ -103,6 +106,14 @@ async fn sweep(executor: &Executor, origin: &str) -> Result<Verdicts, CallError>
         Ok::<Verdicts, Status>(verdicts)
     };
     let (sent, verdicts) = tokio::try_join!(feed, judge)?;
+    // A new seal is witnessed a moment after it was signed. The attempt's deadline bounds the wait.
+    if verdicts.failed > 0 && verdicts.failed == verdicts.unwitnessed {
+        let reason = format!(
+            "{} seals of {origin} are not witnessed yet",
+            verdicts.failed
+        );
+        return Err(CallError::Away(reason));
+    }
     if sent != verdicts.verified + verdicts.failed {
         let reason = format!(
             "{sent} seals were sent and {} verdicts came back",

@@ -137,7 +137,7 @@ fn show(cli: &Cli, i: &wire::Incident) {
     output::line("timeline (UTC):");
     for entry in &i.timeline {
         output::line(&format!(
-            "  {}  {:<22} {}",
+            "  {}  {:<27} {}",
             time(entry.at_ms),
             entry.actor,
             entry.text

@@ -1,7 +1,6 @@
 //! `signal`: a person or a script reports that something is wrong.
 
 use sealwarden_wire::incident::v1::ReportRequest;
-use sealwarden_wire::seal::v1::StatusRequest;
 use serde_json::json;
 
 use super::{Answer, client, time_argument};
@@ -30,16 +29,10 @@ pub(crate) async fn run(cli: &Cli, args: &Signal) -> Answer {
         }
         None => Vec::new(),
     };
-    let status = client
-        .sealing()
-        .await?
-        .status(StatusRequest {})
-        .await?
-        .into_inner();
     let request = ReportRequest {
         class: args.class.clone(),
-        log: status.log,
-        origin: args.origin.clone().unwrap_or(status.origin),
+        log: String::new(),
+        origin: args.origin.clone().unwrap_or_default(),
         seen: args.seen.clone(),
         expected: args.expected.clone(),
         earliest_at_ms: match &args.earliest {

@@ -1,13 +1,19 @@
 //! `status`: what runs, in which mode, and what is open.
 
+use std::time::Duration;
+
 use sealwarden_wire::control::v1::StatusRequest;
 use sealwarden_wire::seal::v1 as seal;
 use serde_json::json;
 
 use super::{Answer, client};
 use crate::cli::Cli;
+use crate::client::Client;
 use crate::failure::Ending;
 use crate::output;
+
+/// How long a sealing node may take to answer; a suspended one never does.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(cli: &Cli) -> Answer {
     let client = client(cli)?;
@@ -17,20 +23,16 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
         .status(StatusRequest {})
         .await?
         .into_inner();
-    let sealing = match client.sealing().await {
-        Ok(mut sealing) => sealing
-            .status(seal::StatusRequest {})
-            .await
-            .map(tonic::Response::into_inner)
-            .ok(),
-        Err(_) => None,
-    };
+    let sealing = tokio::time::timeout(PATIENCE, sealing_status(&client))
+        .await
+        .ok()
+        .flatten();
     if cli.json {
         output::json(&json!({
             "installation": control.installation, "environment": control.environment,
             "trust_version": control.trust_version, "open_incidents": control.open_incidents, "open_runs": control.open_runs,
             "sealing": sealing.as_ref().map(|s| json!({
-                "node": s.node, "log": s.log, "origin": s.origin, "size": s.size, "mode": s.mode, "reason": s.reason, "permit": s.permit, "queued": s.queued,
+                "node": s.node, "log": s.log, "origin": s.origin, "size": s.size, "mode": s.mode, "reason": s.reason, "permit": s.permit, "queued": s.queued, "tickets": s.tickets, "ticket_bytes": s.ticket_bytes,
             })),
             "logs": control.logs.iter().map(|l| json!({
                 "log": l.log, "origin": l.origin, "size": l.size, "mode": l.mode, "epoch": l.epoch, "permit_holder": l.permit_holder,
@@ -60,8 +62,16 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
                 "sealing {} into {} ({} seals), mode {}{reason}",
                 s.node, s.origin, s.size, s.mode
             ));
+            if s.tickets > 0 {
+                output::line(&format!(
+                    "{} requests wait in the durable queue; they are sealed in order when signing returns",
+                    s.tickets
+                ));
+            }
         }
-        None => output::line("sealing does not answer"),
+        None => {
+            output::line("sealing does not answer; its node is down, suspended or not reachable");
+        }
     }
     output::line(&format!(
         "{} open incidents, {} open runs",
@@ -78,4 +88,11 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
     }));
     output::table(&rows);
     Ok(Ending::Good)
+}
+
+/// The sealing node's own word; none if it is away.
+async fn sealing_status(client: &Client) -> Option<seal::StatusResponse> {
+    let mut sealing = client.sealing().await.ok()?;
+    let answer = sealing.status(seal::StatusRequest {}).await.ok()?;
+    Some(answer.into_inner())
 }

@@ -8,9 +8,10 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Answer;
-use crate::cli::{Cli, Hosting, RoleName, Serve, Up};
+use crate::cli::{Cli, Hosting, RoleName, Serve, Token, Up};
 use crate::failure::{Ending, Failure};
 use crate::host::installation::NewInstallation;
+use crate::host::key_providers::TokenOptions;
 use crate::host::start::{Options, Started, start, trial_people};
 use crate::output;
 
@@ -28,9 +29,20 @@ pub(crate) async fn serve(cli: &Cli, args: &Serve) -> Answer {
         RoleName::Detection => Role::Detection,
         RoleName::RunbookExecutor => Role::RunbookExecutor,
     };
+    if role != Role::Sealing && args.hosting.token.module.is_some() {
+        return Err(Failure::usage(format!(
+            "only sealing keys are kept in a token, and a {} service has none: leave the --pkcs11 flags out",
+            role.as_str()
+        )));
+    }
     if args.hosting.nats.is_none() {
         return Err(Failure::usage(
             "a single service talks to the others over NATS: name the server with --nats nats://HOST:PORT, or run all services with `sealwarden up`",
+        ));
+    }
+    if role == Role::RunbookExecutor && args.node.is_some() {
+        return Err(Failure::usage(
+            "an installation has one runbook executor, and it is named runbook-executor-1; leave --node out",
         ));
     }
     let name = args
@@ -81,8 +93,18 @@ fn options(cli: &Cli, hosting: &Hosting, roles: Vec<(Role, String)>) -> Options 
         listen_http: hosting.listen_http,
         hosts: hosting.host.clone(),
         passphrase_file: hosting.passphrase_file.clone(),
+        token: token(&hosting.token),
         roles,
     }
+}
+
+/// The token named on the command line, which lets all three flags be there or none.
+fn token(flags: &Token) -> Option<TokenOptions> {
+    Some(TokenOptions {
+        module: flags.module.clone()?,
+        label: flags.label.clone()?,
+        pin_file: flags.pin_file.clone()?,
+    })
 }
 
 /// One line that scripts can wait for; what a new user must know goes to standard error.
@@ -105,8 +127,9 @@ fn ready(cli: &Cli, started: &Started, roles: &[(Role, String)]) {
             started.installation.data.display()
         ));
     }
+    let tells = roles.iter().any(|(role, _)| *role == Role::RunbookExecutor);
     let people = trial_people(&started.installation.data);
-    if !people.is_empty() {
+    if tells && !people.is_empty() {
         output::complain(&format!(
             "note: the approvers' keys ({}) are trial keys in {}/people, and the trust root lies beside them: good for trying, no protection. A real plan names people's own keys (--plan DIR).",
             people.join(", "),

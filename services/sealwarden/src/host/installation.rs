@@ -3,13 +3,13 @@
 //! ```text
 //! DATA/installation.json        name, environment, base of origins
 //! DATA/plan/                    the response plan (unless --plan names another folder)
-//! DATA/people/<id>/             trial approvers: SSH key and client certificate (only when the plan's roster has no keys)
+//! DATA/people/<id>/             trial approvers' SSH keys (only with the shipped plan)
 //! DATA/root/id_ed25519          local trust root
 //! DATA/pki/                     local certificate authority
 //! DATA/certificates/            identities issued by it
-//! DATA/nodes/<node>/            keys and state of each service
+//! DATA/nodes/<node>/            keys and state of each service; the sealing node's trees are in log/
 //! DATA/events/                  the embedded event log
-//! DATA/log/, DATA/evidence/     seal logs, evidence bundles
+//! DATA/evidence/, evidence-log/ evidence bundles, and the log they are sealed in
 //! DATA/endpoints.json           where the services listen now
 //! ```
 

@@ -15,6 +15,7 @@ use tonic::service::Routes;
 
 use super::endpoints::{Endpoint, Endpoints};
 use super::installation::{Installation, NewInstallation, private_dir};
+use super::key_providers::{KeySource, TokenOptions};
 use super::listen::Listeners;
 use super::roles::{Shared, announce};
 
@@ -42,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) hosts: Vec<String>,
     /// Passphrase for keys at rest.
     pub(crate) passphrase_file: Option<PathBuf>,
+    /// Token for sealing keys; software keys otherwise.
+    pub(crate) token: Option<TokenOptions>,
     /// Roles with their nodes' names.
     pub(crate) roles: Vec<(Role, String)>,
 }
@@ -83,7 +86,10 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
         clock: Arc::new(SystemClock),
         plan,
         shutdown: shutdown.clone(),
-        passphrase_file: options.passphrase_file.clone(),
+        key_source: KeySource {
+            passphrase_file: options.passphrase_file.clone(),
+            token: options.token.clone(),
+        },
     };
     issue_clients(&installation).await?;
     let mut started = Started {
@@ -105,8 +111,9 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
 impl Started {
     async fn serve(&mut self, shared: &Shared, options: &Options) -> anyhow::Result<()> {
         let listeners = self.bind(options).await?;
-        self.endpoint.grpc = listeners.grpc_url()?;
-        self.endpoint.http = listeners.http_url()?;
+        let reachable = options.hosts.first().map(String::as_str);
+        self.endpoint.grpc = announced(&listeners.grpc_url()?, reachable)?;
+        self.endpoint.http = announced(&listeners.http_url()?, reachable)?;
         let mut hosts = options.hosts.clone();
         hosts.extend([
             "localhost".to_owned(),
@@ -210,6 +217,22 @@ impl Started {
         }
         self.follower.abort();
         result
+    }
+}
+
+/// The address that others are told: a listener on all addresses has none of its own.
+fn announced(url: &str, reachable: Option<&str>) -> anyhow::Result<String> {
+    let any = ["://0.0.0.0:", "://[::]:"]
+        .into_iter()
+        .find(|any| url.contains(any));
+    match (any, reachable) {
+        (None, _) => Ok(url.to_owned()),
+        (Some(any), Some(host)) => Ok(url.replace(any, &format!("://{host}:"))),
+        (Some(_), None) => {
+            bail!(
+                "{url} is every address of this machine; say by --host NAME under which one others reach it"
+            )
+        }
     }
 }
 
