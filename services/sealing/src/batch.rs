@@ -7,6 +7,7 @@ use crate::permits::{Permit, decider};
 use crate::service::Service;
 use crate::stop::Failure;
 use crate::tree::{Tree, with_writer};
+use crate::writer::note_successors;
 use sealwarden_domain::RejectionCode;
 use sealwarden_domain::log_control::Command;
 use sealwarden_engine::ExecuteError;
@@ -26,8 +27,27 @@ pub(crate) async fn seal(
     reseal: Option<u64>,
 ) -> Result<Published, Failure> {
     check_before(service, tree, reseal).await?;
-    let staged = on_writer(service, tree, move |log| log.stage(leaves)).await?;
-    finish(service, tree, staged, reseal).await
+    let mut leaves = leaves;
+    loop {
+        let staged = on_writer(service, tree, move |log| match log.staged() {
+            Some(earlier) => Ok(Err((earlier.clone(), leaves))),
+            None => log.stage(leaves).map(Ok),
+        });
+        let earlier = match staged.await? {
+            Ok(staged) => return finish(service, tree, staged, reseal).await,
+            Err((earlier, back)) => {
+                leaves = back;
+                earlier
+            }
+        };
+        // Another task left it: of ours nothing is staged yet.
+        let finished = finish(service, tree, earlier, reseal).await;
+        let published = finished.map_err(|failure| match failure {
+            Failure::Unknown(reason) => Failure::Away(format!("an earlier batch waits: {reason}")),
+            failure => failure,
+        })?;
+        note_successors(service, tree, &published);
+    }
 }
 
 /// Whether a batch is worth staging. What the writer knows may lag, so only the newest state refuses.
@@ -69,6 +89,11 @@ pub(crate) async fn finish(
     }
     let published = on_writer(service, tree, move |log| log.publish(&staged, &note)).await?;
     drop(released);
+    let leaves = published.seals.iter().map(|seal| &seal.leaf);
+    service
+        .requests
+        .note(tree.number, published.first_index, leaves);
+    service.tickets.published(tree.number, &published).await;
     service.published.send_modify(|count| *count += 1);
     Ok(published)
 }

@@ -1,5 +1,6 @@
 //! Settings of the sealing service, checked once.
 
+use crate::queue::Limits;
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -14,6 +15,16 @@ pub struct Config {
     pub queue: usize,
     /// How many leaves one batch has at most.
     pub max_batch: usize,
+    /// How many tickets wait in the durable queue at most; the next request is told `RESOURCE_EXHAUSTED`.
+    pub queue_tickets: usize,
+    /// How many bytes they count for at most: 256 and its record a ticket.
+    pub queue_bytes: u64,
+    /// How many settled tickets are remembered, at least as many as can wait.
+    pub tickets_kept: usize,
+    /// How many tickets are sealed a second at most when signing returns.
+    pub drain_per_second: u32,
+    /// Over how many of the log line's last leaves a request id gives the same seal.
+    pub request_window: u64,
     /// How long a caller that asked for witnesses waits for them, milliseconds.
     pub witness_wait_ms: u64,
     /// How long a witness may take for one answer, milliseconds.
@@ -32,6 +43,11 @@ impl Default for Config {
             log: "main".to_owned(),
             queue: 16_384,
             max_batch: 8_192,
+            queue_tickets: 262_144,
+            queue_bytes: 256 << 20,
+            tickets_kept: 1_048_576,
+            drain_per_second: 10_000,
+            request_window: 262_144,
             witness_wait_ms: 5_000,
             witness_timeout_ms: 5_000,
             audit_poll_ms: 25,
@@ -64,6 +80,31 @@ impl Config {
             self.queue
         );
         ensure!(
+            (1..=16_777_216).contains(&self.queue_tickets),
+            "queue_tickets {} is not from 1 to 16777216",
+            self.queue_tickets
+        );
+        ensure!(
+            (self.queue_tickets..=16_777_216).contains(&self.tickets_kept),
+            "tickets_kept {} is not from queue_tickets ({}) to 16777216: callers could not collect what was queued",
+            self.tickets_kept,
+            self.queue_tickets
+        );
+        ensure!(
+            self.queue_bytes >= 65_536,
+            "queue_bytes {} is less than 65536, which one large request takes",
+            self.queue_bytes
+        );
+        ensure!(
+            self.drain_per_second > 0,
+            "drain_per_second 0 would never empty the queue"
+        );
+        ensure!(
+            (1..=16_777_216).contains(&self.request_window),
+            "request_window {} is not from 1 to 16777216",
+            self.request_window
+        );
+        ensure!(
             self.audit_poll_ms > 0,
             "audit_poll_ms 0 would read the audit without pause"
         );
@@ -72,6 +113,14 @@ impl Config {
             "witness_timeout_ms 0 would never hear a witness"
         );
         Ok(())
+    }
+
+    pub(crate) fn queue_limits(&self) -> Limits {
+        Limits {
+            tickets: self.queue_tickets,
+            bytes: self.queue_bytes,
+            kept: self.tickets_kept,
+        }
     }
 
     pub(crate) fn witness_wait(&self) -> Duration {

@@ -149,6 +149,8 @@ fn plan_kind(kind: DirectiveKind) -> Option<PlanKind> {
         DirectiveKind::RotateOrigin => Some(PlanKind::RotateOrigin),
         DirectiveKind::Reseal => Some(PlanKind::Reseal),
         DirectiveKind::Open => Some(PlanKind::Open),
+        DirectiveKind::Queue => Some(PlanKind::Queue),
+        DirectiveKind::QueueNoncritical => Some(PlanKind::QueueNoncritical),
     }
 }
 

@@ -48,11 +48,11 @@ pub(crate) async fn enforce<'a>(
 ) -> Result<Enforced<'a>, Obstacle> {
     match directive.kind() {
         DirectiveKind::IsolateKey => isolate(service, directive).await,
-        DirectiveKind::ReadOnly => Ok(Enforced {
+        DirectiveKind::ReadOnly | DirectiveKind::Queue => Ok(Enforced {
             released: Some(service.release.lock().await),
             ..Enforced::default()
         }),
-        DirectiveKind::Open => Ok(Enforced::default()),
+        DirectiveKind::Open | DirectiveKind::QueueNoncritical => Ok(Enforced::default()),
         DirectiveKind::RotateOrigin => rotate(service, directive).await,
         DirectiveKind::Reseal => {
             let results = reseal(service, directive).await?;

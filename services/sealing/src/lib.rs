@@ -2,6 +2,8 @@
 //!
 //! - `batch`: one batch's way, in the order that makes a crash at any point harmless; recovery takes the same way.
 //! - `writer`: group commit without a fixed wait.
+//! - `queue`, `tickets`: requests that wait while they cannot be signed, durably, each under a ticket.
+//! - `requests`: the same request gives the same seal.
 //! - `permits`: the right to use the key, asked for again and again, counted on `CLOCK_BOOTTIME`.
 //! - `directives`, `enforce`, `reseal`: containment orders, judged by this node's own plan.
 //! - `audit`: every use of the key that its provider saw, copied into the event log.
@@ -11,19 +13,25 @@
 //! acknowledged. Whether the key may be used is read from the log line's stream itself, never from a copy that may lag. If the
 //! event log cannot be reached, nothing is released.
 
+mod accept;
 mod affected;
 mod audit;
 mod batch;
 mod config;
 mod directives;
+mod drain;
 mod enforce;
 mod grpc;
 mod permits;
+mod queue;
 mod request;
+mod requests;
 mod reseal;
+mod seals;
 mod service;
 mod status;
 mod stop;
+mod tickets;
 mod tiles;
 mod tree;
 mod trust;
@@ -79,8 +87,10 @@ async fn assemble(
         .with_context(|| format!("reading the events of log {}", config.log))?;
     let trees = open_trees(&config, &node, &mut control).await?;
     let (queue, waiting) = mpsc::channel(config.queue);
-    let service = Arc::new(Service::new(node, config, control, trees, queue));
+    let tickets = tickets::open(&node, &config).await?;
+    let service = Arc::new(Service::new(node, config, control, trees, queue, tickets));
     read_successors(&service).await?;
+    tickets::settle_published(&service).await?;
     let tasks = spawn(&service, waiting);
     Ok((service, tasks))
 }
@@ -182,7 +192,10 @@ async fn read_successors(service: &Arc<Service>) -> anyhow::Result<()> {
             let read = own.successors.read(&tree);
             read.with_context(|| format!("reading the records of {}", tree.origin))?;
         }
-        anyhow::Ok(())
+        let mut trees = own.trees();
+        trees.sort_by_key(|tree| tree.number);
+        let read = own.requests.read(&trees);
+        read.context("reading the requests of the log's last records")
     });
     read.await.context("the log's thread ended")?
 }

@@ -1,9 +1,11 @@
 //! From a request's fields to a leaf: every limit is checked here, and named when it is broken.
 
+use crate::queue::Priority;
+use crate::requests::RequestKey;
 use ring::rand::{SecureRandom, SystemRandom};
 use sealwarden_seal::record::{DigestAlgorithm, MAX_CLAIMED_AT_MS, Nonce, Record};
 use sealwarden_seallog::Leaf;
-use sealwarden_wire::seal::v1::{SealRequest, Stage};
+use sealwarden_wire::seal::v1::{Priority as WirePriority, SealRequest, Stage};
 use tonic::Status;
 
 const DIGEST_ALGORITHM: &str = "sha-256";
@@ -33,8 +35,16 @@ pub(crate) fn new_nonce() -> Result<Nonce, NoRandomness> {
 pub(crate) struct Checked {
     /// The leaf.
     pub(crate) leaf: Leaf,
+    /// The client's own id of the request, if it gave one.
+    pub(crate) key: Option<RequestKey>,
+    /// The document's digest.
+    pub(crate) digest: [u8; DIGEST_BYTES],
     /// Whether to wait for witnesses.
     pub(crate) until_witnessed: bool,
+    /// Which ones go first.
+    pub(crate) priority: Priority,
+    /// Whether a ticket is welcome.
+    pub(crate) accept_queued: bool,
 }
 
 /// Checks a request. A request without a claimed time claims `now_ms`.
@@ -42,11 +52,22 @@ pub(crate) fn check(request: SealRequest, now_ms: i64) -> Result<Checked, Status
     let until_witnessed = match Stage::try_from(request.wait) {
         Ok(Stage::Unspecified | Stage::Sealed) => false,
         Ok(Stage::Witnessed) => true,
-        Err(_) => {
+        Ok(Stage::Queued) | Err(_) => {
             return Err(invalid(
                 "wait",
                 request.wait,
                 "must be a stage: sealed or witnessed",
+            ));
+        }
+    };
+    let priority = match WirePriority::try_from(request.priority) {
+        Ok(WirePriority::Unspecified | WirePriority::Normal) => Priority::Normal,
+        Ok(WirePriority::Critical) => Priority::Critical,
+        Err(_) => {
+            return Err(invalid(
+                "priority",
+                request.priority,
+                "must be a priority: normal or critical",
             ));
         }
     };
@@ -80,13 +101,18 @@ pub(crate) fn check(request: SealRequest, now_ms: i64) -> Result<Checked, Status
         original: None,
         request_id: request_id(request.request_id)?,
     };
+    let key = RequestKey::of(&record);
     let record = record
         .encode()
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
     let nonce = new_nonce().map_err(|error| Status::internal(error.to_string()))?;
     Ok(Checked {
         leaf: Leaf { nonce, record },
+        key,
+        digest,
         until_witnessed,
+        priority,
+        accept_queued: request.accept_queued,
     })
 }
 
@@ -233,6 +259,14 @@ mod tests {
                 },
             ),
             ("wait", SealRequest { wait: 9, ..good() }),
+            ("wait", SealRequest { wait: 3, ..good() }),
+            (
+                "priority",
+                SealRequest {
+                    priority: 7,
+                    ..good()
+                },
+            ),
         ];
         for (field, request) in cases {
             let status = check(request, 0).unwrap_err();

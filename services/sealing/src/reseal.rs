@@ -240,7 +240,7 @@ pub(crate) fn newer_stop(log: &LogControl, node: &str, epoch: u64) -> Option<u64
         .filter(|state| {
             matches!(
                 state.kind(),
-                DirectiveKind::IsolateKey | DirectiveKind::ReadOnly
+                DirectiveKind::IsolateKey | DirectiveKind::ReadOnly | DirectiveKind::Queue
             )
         })
         .map(|state| state.directive.epoch)

@@ -2,11 +2,13 @@
 
 use crate::config::Config;
 use crate::permits::{Permit, Permits, decider};
+use crate::queue::{Priority, Queue};
+use crate::requests::Requests;
 use crate::stop::Failure;
 use crate::tree::{Successors, Tree};
 use crate::trust::Witnesses;
 use crate::writer::Job;
-use sealwarden_domain::log_control::{Command, LogControl};
+use sealwarden_domain::log_control::{Command, LogControl, Mode};
 use sealwarden_engine::{ExecuteError, Executed, Node, Stream};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -47,6 +49,12 @@ pub(crate) struct Service {
     /// Counts published batches.
     pub(crate) published: watch::Sender<u64>,
     pub(crate) queue: mpsc::Sender<Job>,
+    /// The durable queue.
+    pub(crate) tickets: Queue,
+    /// Requests that are sealed already.
+    pub(crate) requests: Requests,
+    /// Why the batch in hand cannot be finished; while it cannot, no other is made.
+    pub(crate) stuck: watch::Sender<Option<Failure>>,
     /// Bytes of requests that were accepted and are not published yet.
     pub(crate) pending_bytes: AtomicU64,
     /// Cancelled when the writer has made its last batch.
@@ -60,7 +68,9 @@ impl Service {
         control: Stream<LogControl>,
         trees: Vec<Tree>,
         queue: mpsc::Sender<Job>,
+        tickets: Queue,
     ) -> Self {
+        let requests = Requests::new(config.request_window);
         let trees = trees
             .into_iter()
             .map(|tree| (tree.origin.clone(), Arc::new(tree)));
@@ -79,6 +89,9 @@ impl Service {
             broken: watch::Sender::new(None),
             published: watch::Sender::new(0),
             queue,
+            tickets,
+            requests,
+            stuck: watch::Sender::new(None),
             pending_bytes: AtomicU64::new(0),
             writer_ended: CancellationToken::new(),
         }
@@ -160,6 +173,39 @@ impl Service {
         self.on_board(|log| self.may_sign(log, &tree.origin, None))
             .ok_or_else(starting)??;
         Ok(tree)
+    }
+
+    /// Whether a request of this priority can be sealed now.
+    pub(crate) fn admits(&self, priority: Priority) -> Result<Arc<Tree>, Failure> {
+        let tree = self.ready()?;
+        if priority == Priority::Normal
+            && let Some(diverted) = self.diverted()
+        {
+            return Err(diverted);
+        }
+        Ok(tree)
+    }
+
+    /// What keeps requests that are not critical from being sealed, where others are.
+    pub(crate) fn diverted(&self) -> Option<Failure> {
+        self.on_board(|log| {
+            let ordered = log.ordered_mode(&self.node.name)?;
+            (ordered.mode == Mode::QueueNoncritical).then(|| Failure::Diverted {
+                mode: ordered.mode.as_str(),
+                incident: ordered.incident.to_owned(),
+            })
+        })?
+    }
+
+    /// The lowest priority of tickets that can be sealed now; none where nothing can.
+    pub(crate) fn drains(&self) -> Option<Priority> {
+        if self.ready().is_err() || self.stuck.borrow().is_some() {
+            return None;
+        }
+        Some(match self.diverted() {
+            Some(_) => Priority::Critical,
+            None => Priority::Normal,
+        })
     }
 
     /// Stops the writer for good and says so loudly. Reading goes on, unless the process must `end`.

@@ -1,6 +1,7 @@
 //! What the service says about itself.
 
-use crate::grpc::blocking;
+use crate::queue::Priority;
+use crate::seals::blocking;
 use crate::service::Service;
 use sealwarden_wire::seal::v1::{KeyStatus, StatusResponse};
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use tonic::Status;
 
 /// The answer to `Status`.
 pub(crate) async fn status(service: &Service) -> Result<StatusResponse, Status> {
-    let (mode, reason) = match service.ready() {
+    let (mode, reason) = match service.admits(Priority::Normal) {
         Ok(_) => ("open", String::new()),
         Err(failure) => (failure.mode(), failure.to_string()),
     };
@@ -31,6 +32,7 @@ pub(crate) async fn status(service: &Service) -> Result<StatusResponse, Status> 
         });
         valid.unwrap_or(false)
     });
+    let (tickets, ticket_bytes) = service.tickets.waiting();
     let waiting = service.queue.max_capacity() - service.queue.capacity();
     Ok(StatusResponse {
         node: service.node.name.clone(),
@@ -42,6 +44,8 @@ pub(crate) async fn status(service: &Service) -> Result<StatusResponse, Status> 
         permit,
         queued: u64::try_from(waiting).unwrap_or(u64::MAX),
         keys: keys(service).await?,
+        tickets: u64::try_from(tickets).unwrap_or(u64::MAX),
+        ticket_bytes,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Why a seal was not made, and how callers hear of it.
 
+use crate::queue::QueueError;
 use sealwarden_domain::log_control::StopReason;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
@@ -32,6 +33,24 @@ pub(crate) enum Failure {
     /// The process ends.
     #[error("the sealing service is shutting down")]
     ShuttingDown,
+    /// The mode sends this request into the durable queue.
+    #[error(
+        "{mode} mode, ordered by incident {incident}, lets only critical requests be sealed now"
+    )]
+    Diverted {
+        /// The mode's name.
+        mode: &'static str,
+        /// The incident.
+        incident: String,
+    },
+    /// It waits under a ticket, and its caller does not want one.
+    #[error(
+        "this request waits in the durable queue already; ask for its ticket with `accept_queued`"
+    )]
+    Waits,
+    /// The durable queue did not take it.
+    #[error("{0}")]
+    NotQueued(#[from] QueueError),
     /// No room to wait in.
     #[error("{waiting} requests wait already, which is this node's limit")]
     QueueFull {
@@ -52,7 +71,13 @@ impl Failure {
             Self::NoPermit | Self::Away(_) | Self::Unknown(_) | Self::ShuttingDown => {
                 (Code::Unavailable, Some(SOON_MS))
             }
-            Self::Broken(_) => (Code::Unavailable, Some(LATE_MS)),
+            Self::Broken(_) | Self::Diverted { .. } | Self::Waits => {
+                (Code::Unavailable, Some(LATE_MS))
+            }
+            Self::NotQueued(QueueError::Full { .. }) => (Code::ResourceExhausted, Some(LATE_MS)),
+            Self::NotQueued(
+                QueueError::NotWritten(_) | QueueError::Broken(_) | QueueError::Closed,
+            ) => (Code::Unavailable, Some(LATE_MS)),
             Self::QueueFull { .. } => (Code::ResourceExhausted, Some(SOON_MS)),
             Self::NoSpace(_) => (Code::ResourceExhausted, Some(LATE_MS)),
         };
@@ -65,20 +90,46 @@ impl Failure {
         status
     }
 
+    /// Whether a request that was stopped by this may wait in the durable queue: what stops it will pass, and this node will
+    /// seal it then.
+    pub(crate) fn lets_wait(&self) -> bool {
+        match self {
+            Self::Stopped(reason) => match reason {
+                StopReason::Hold { .. }
+                | StopReason::Judging { .. }
+                | StopReason::Isolated { .. }
+                | StopReason::Queue { .. }
+                | StopReason::NotCurrent => true,
+                StopReason::ReadOnly { .. } | StopReason::NotWriter { .. } => false,
+            },
+            Self::NoPermit | Self::Away(_) | Self::Unknown(_) | Self::Diverted { .. } => true,
+            Self::Broken(_)
+            | Self::ShuttingDown
+            | Self::Waits
+            | Self::NotQueued(_)
+            | Self::QueueFull { .. }
+            | Self::NoSpace(_) => false,
+        }
+    }
+
     /// The service's mode in one word, as `Status` answers it.
     pub(crate) fn mode(&self) -> &'static str {
         match self {
             Self::Stopped(reason) => match reason {
                 StopReason::ReadOnly { .. } => "read-only",
+                StopReason::Queue { .. } => "queue",
                 StopReason::Hold { .. } | StopReason::Judging { .. } => "hold",
                 StopReason::Isolated { .. } => "isolated",
                 StopReason::NotCurrent | StopReason::NotWriter { .. } => "starting",
             },
             Self::NoPermit => "no-permit",
+            Self::Diverted { mode, .. } => mode,
             Self::Away(_)
             | Self::Unknown(_)
             | Self::Broken(_)
             | Self::ShuttingDown
+            | Self::Waits
+            | Self::NotQueued(_)
             | Self::QueueFull { .. }
             | Self::NoSpace(_) => "starting",
         }
@@ -90,7 +141,9 @@ fn wait_for(reason: &StopReason, now_ms: i64) -> i64 {
         StopReason::Hold { until_ms, .. } => {
             until_ms.saturating_sub(now_ms).clamp(SOON_MS, LATE_MS)
         }
-        StopReason::Isolated { .. } | StopReason::NotWriter { .. } => LATE_MS,
+        StopReason::Isolated { .. } | StopReason::NotWriter { .. } | StopReason::Queue { .. } => {
+            LATE_MS
+        }
         StopReason::NotCurrent | StopReason::Judging { .. } | StopReason::ReadOnly { .. } => {
             SOON_MS
         }

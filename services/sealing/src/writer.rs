@@ -1,12 +1,21 @@
-//! The batch writer: takes what waits, makes a batch of it, answers. The next batch fills meanwhile.
+//! The batch writer: takes what waits, makes a batch of it, answers. The next batch fills meanwhile. Tickets of the durable
+//! queue join the batches at a bounded rate when they can be signed.
+//!
+//! It is the one place where a request becomes a leaf, so here a request that was sealed before, under another nonce, is
+//! recognised by its id.
 
+use crate::accept::{since, wait};
 use crate::batch;
+use crate::drain::Drain;
+use crate::queue::{Drawn, Entry, Place, Priority, Ticket};
+use crate::requests::RequestKey;
 use crate::service::Service;
 use crate::stop::Failure;
 use crate::tree::{Tree, with_writer};
 use anyhow::bail;
 use sealwarden_seal::record::Record;
 use sealwarden_seallog::{Leaf, ProvenLeaf, Published};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,12 +33,27 @@ const LINKED_REQUESTS: usize = 16;
 pub(crate) struct Job {
     /// What becomes its leaf.
     pub(crate) leaf: Leaf,
+    /// The client's own id of the request, if it gave one.
+    pub(crate) key: Option<RequestKey>,
+    /// Whether it may wait in the durable queue if it cannot be signed, and with which priority.
+    pub(crate) may_wait: Option<Priority>,
     /// What was counted for it in [`Service::pending_bytes`].
     pub(crate) bytes: u64,
     /// The request's span: a batch belongs to the trace of its first request.
     pub(crate) span: Span,
     /// Where the answer goes.
-    pub(crate) answer: oneshot::Sender<Result<ProvenLeaf, Failure>>,
+    pub(crate) answer: oneshot::Sender<Result<Made, Failure>>,
+}
+
+/// What a request became.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// A leaf of the batch that was just published.
+    Sealed(ProvenLeaf),
+    /// It was sealed before, here.
+    At(Place),
+    /// It waits, durably.
+    Queued(Ticket),
 }
 
 /// Runs until shutdown. Ends with an error if the log's files cannot be trusted any more.
@@ -45,15 +69,22 @@ pub(crate) async fn run(service: &Service, mut queue: mpsc::Receiver<Job>) -> an
 
 async fn write(service: &Service, queue: &mut mpsc::Receiver<Job>) -> anyhow::Result<()> {
     let shutdown = &service.node.shutdown;
+    let mut broken = service.broken.subscribe();
+    let mut drain = Drain::new(&service.config);
     let mut jobs = Vec::new();
     // At the start nobody knows whether an earlier life left a batch.
     let mut unfinished = true;
     loop {
-        if let Some(broken) = service.broken.borrow().clone().filter(|broken| broken.end) {
+        if let Some(broken) = broken
+            .borrow_and_update()
+            .clone()
+            .filter(|broken| broken.end)
+        {
             bail!("the log's writer stopped: {}", broken.reason);
         }
         if unfinished && let Err(failure) = roll_forward(service).await {
-            refuse_waiting(service, queue, &failure);
+            service.stuck.send_replace(Some(failure.clone()));
+            refuse_waiting(service, queue, &failure).await;
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 () = changed(service) => {}
@@ -61,13 +92,19 @@ async fn write(service: &Service, queue: &mut mpsc::Receiver<Job>) -> anyhow::Re
             }
             continue;
         }
+        service
+            .stuck
+            .send_if_modified(|stuck| stuck.take().is_some());
+        unfinished = false;
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
-            _ = queue.recv_many(&mut jobs, service.config.max_batch) => {
-                unfinished = make_batch(service, std::mem::take(&mut jobs)).await;
-            }
+            _ = broken.changed() => continue,
+            _ = queue.recv_many(&mut jobs, service.config.max_batch) => {}
+            () = drain.due(service) => {}
         }
+        let drawn = drain.draw(service, jobs.len());
+        unfinished = make_batch(service, std::mem::take(&mut jobs), drawn, &mut drain).await;
     }
 }
 
@@ -99,56 +136,181 @@ async fn roll_forward(service: &Service) -> Result<(), Failure> {
 }
 
 /// Makes and answers one batch. Answers whether it may have left a staged one.
-async fn make_batch(service: &Service, jobs: Vec<Job>) -> bool {
-    let span = span_of(&jobs);
-    let leaves = jobs.iter().map(|job| job.leaf.clone()).collect();
+async fn make_batch(
+    service: &Service,
+    jobs: Vec<Job>,
+    drawn: Vec<Drawn>,
+    drain: &mut Drain,
+) -> bool {
+    // Held to the end: nothing else may publish a leaf while it is put into the durable queue.
+    let _batching = service.batching.lock().await;
+    let (drawn, settled) = unsealed_tickets(service, drawn);
+    service.tickets.settle(settled).await;
+    let jobs = answer_sealed(service, jobs);
+    if jobs.is_empty() && drawn.is_empty() {
+        return false;
+    }
+    let batch = Batch::of(&jobs, &drawn);
+    let span = span_of(&jobs, batch.leaves.len());
     let seal = async {
         let absent = || Failure::Away("the log has no tree of this node".to_owned());
         let tree = current(service).await.ok_or_else(absent)?;
-        let _batching = service.batching.lock().await;
-        batch::seal(service, &tree, leaves, None).await
+        let published = batch::seal(service, &tree, batch.leaves, None).await?;
+        Ok((tree, published))
     };
-    let outcome = seal.instrument(span).await;
-    match outcome {
-        Ok(published) => {
-            for (job, seal) in jobs.into_iter().zip(published.seals) {
-                answer(service, job, Ok(seal));
-            }
+    match seal.instrument(span).await {
+        Ok((tree, published)) => {
+            answer_published(service, &tree, published, jobs, &batch.of_job);
+            drain.sealed(drawn.len());
             false
         }
         Err(failure) => {
             tracing::debug!(%failure, requests = jobs.len(), "a batch was not sealed");
-            for job in jobs {
-                answer(service, job, Err(failure.clone()));
+            drain.pause(AGAIN);
+            let is_unknown = matches!(failure, Failure::Unknown(_) | Failure::Broken(_));
+            put_off(service, jobs, &failure).await;
+            is_unknown
+        }
+    }
+}
+
+/// The leaves of a batch: tickets first, for they are older. A request that is there twice is one leaf.
+struct Batch {
+    leaves: Vec<Leaf>,
+    /// Which leaf each job becomes.
+    of_job: Vec<usize>,
+}
+
+impl Batch {
+    fn of(jobs: &[Job], drawn: &[Drawn]) -> Self {
+        let mut leaves = Vec::with_capacity(jobs.len() + drawn.len());
+        let mut known: HashMap<RequestKey, usize> = HashMap::new();
+        let mut place = |leaf: &Leaf, key: Option<RequestKey>| {
+            let next = leaves.len();
+            let at = key.map_or(next, |key| *known.entry(key).or_insert(next));
+            if at == next {
+                leaves.push(leaf.clone());
             }
-            matches!(failure, Failure::Unknown(_) | Failure::Broken(_))
+            at
+        };
+        for ticket in drawn {
+            place(&ticket.leaf, ticket.key);
+        }
+        let of_job = jobs.iter().map(|job| place(&job.leaf, job.key)).collect();
+        Self { leaves, of_job }
+    }
+}
+
+/// Tickets that are to be sealed, and those whose requests were sealed already.
+fn unsealed_tickets(service: &Service, drawn: Vec<Drawn>) -> (Vec<Drawn>, Vec<(Ticket, Place)>) {
+    let mut settled = Vec::new();
+    let unsealed = drawn.into_iter().filter(|drawn| {
+        let place = drawn.key.and_then(|key| service.requests.of(&key));
+        settled.extend(place.map(|place| (drawn.ticket, place)));
+        place.is_none()
+    });
+    let unsealed = unsealed.collect();
+    (unsealed, settled)
+}
+
+/// Answers requests that were sealed while they waited, under another nonce; gives the others.
+fn answer_sealed(service: &Service, jobs: Vec<Job>) -> Vec<Job> {
+    let mut others = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        match job.key.and_then(|key| service.requests.of(&key)) {
+            Some(place) => answer(service, job, Ok(Made::At(place))),
+            None => others.push(job),
+        }
+    }
+    others
+}
+
+fn answer_published(
+    service: &Service,
+    tree: &Tree,
+    published: Published,
+    jobs: Vec<Job>,
+    of_job: &[usize],
+) {
+    let tree = tree.number;
+    let places: Vec<_> = published.seals.iter().map(|seal| seal.index).collect();
+    let mut seals: Vec<_> = published.seals.into_iter().map(Some).collect();
+    for (job, at) in jobs.into_iter().zip(of_job) {
+        let made = match (seals.get_mut(*at).and_then(Option::take), places.get(*at)) {
+            (Some(seal), _) => Ok(Made::Sealed(seal)),
+            (None, Some(index)) => Ok(Made::At(Place {
+                tree,
+                index: *index,
+            })),
+            (None, None) => Err(Failure::Unknown("its leaf is not in the batch".to_owned())),
+        };
+        answer(service, job, made);
+    }
+}
+
+/// Lets requests wait in the durable queue that want to; tells the others. A leaf that is staged keeps its nonce, so it is
+/// recognised when its batch is finished after all.
+async fn put_off(service: &Service, jobs: Vec<Job>, failure: &Failure) {
+    let (mut entries, mut waiting) = (Vec::new(), Vec::new());
+    for job in jobs {
+        match job.may_wait.filter(|_| failure.lets_wait()) {
+            Some(priority) => {
+                entries.push(Entry {
+                    priority,
+                    leaf: job.leaf.clone(),
+                    key: job.key,
+                    since: since(service),
+                });
+                waiting.push(job);
+            }
+            None => answer(service, job, Err(failure.clone())),
+        }
+    }
+    if waiting.is_empty() {
+        return;
+    }
+    match wait(service, entries).await {
+        Ok(tickets) => {
+            for (job, ticket) in waiting.into_iter().zip(tickets) {
+                answer(service, job, Ok(Made::Queued(ticket)));
+            }
+        }
+        Err(refused) => {
+            // What is staged may still be sealed: then that is what the caller must know.
+            let told = if matches!(failure, Failure::Unknown(_)) {
+                failure.clone()
+            } else {
+                refused
+            };
+            for job in waiting {
+                answer(service, job, Err(told.clone()));
+            }
         }
     }
 }
 
 /// The batch's span: under its first request's, following the next few.
-fn span_of(jobs: &[Job]) -> Span {
+fn span_of(jobs: &[Job], leaves: usize) -> Span {
     let parent = jobs.first().and_then(|job| job.span.id());
-    let span = tracing::info_span!(parent: parent, "batch", leaves = jobs.len());
+    let span = tracing::info_span!(parent: parent, "batch", leaves);
     for job in jobs.iter().skip(1).take(LINKED_REQUESTS) {
         span.follows_from(&job.span);
     }
     span
 }
 
-/// Refuses what waits while an earlier batch cannot be finished: none of it was staged.
-fn refuse_waiting(service: &Service, queue: &mut mpsc::Receiver<Job>, failure: &Failure) {
+/// Puts off what waits while an earlier batch cannot be finished: none of it was staged.
+async fn refuse_waiting(service: &Service, queue: &mut mpsc::Receiver<Job>, failure: &Failure) {
     let failure = if let Failure::Unknown(reason) = failure {
         Failure::Away(format!("an earlier batch waits: {reason}"))
     } else {
         failure.clone()
     };
-    while let Ok(job) = queue.try_recv() {
-        answer(service, job, Err(failure.clone()));
-    }
+    let jobs = std::iter::from_fn(|| queue.try_recv().ok()).collect();
+    put_off(service, jobs, &failure).await;
 }
 
-fn answer(service: &Service, job: Job, outcome: Result<ProvenLeaf, Failure>) {
+fn answer(service: &Service, job: Job, outcome: Result<Made, Failure>) {
     service
         .pending_bytes
         .fetch_sub(job.bytes, Ordering::Relaxed);

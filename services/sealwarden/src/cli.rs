@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Seals documents, watches its own seals, and runs the response when something goes wrong with them.
 #[derive(Debug, Parser)]
-#[command(name = "sealwarden", version, about, propagate_version = true)]
+#[command(name = "sealwarden", version, propagate_version = true)]
 #[command(
     after_help = "Exit codes: 0 good, 1 a negative verdict or outcome, 2 usage, 3 unavailable, 4 refused.\n\nStart with:  sealwarden drill key-compromise    (everything at once, in a sandbox)\n             sealwarden up                      (all services on this machine)"
 )]
@@ -177,7 +177,7 @@ pub(crate) struct Serve {
     /// Which service
     #[arg(value_enum)]
     pub(crate) role: RoleName,
-    /// Name of this node, unique in the installation (default: <role>-1)
+    /// Name of this node, unique in the installation (default: the role with -1)
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<String>,
     #[command(flatten)]
@@ -200,6 +200,19 @@ pub(crate) enum WaitStage {
     Witnessed,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PriorityName {
+    Normal,
+    Critical,
+}
+
+impl Seal {
+    /// The stage that a new seal waits for.
+    pub(crate) fn awaited(&self) -> WaitStage {
+        self.wait.unwrap_or(WaitStage::Witnessed)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Seal {
     /// Files; `-` seals standard input (with --out FILE)
@@ -211,9 +224,18 @@ pub(crate) struct Seal {
     /// Folder for the seals (a file name when standard input is sealed)
     #[arg(long, value_name = "PATH")]
     pub(crate) out: Option<PathBuf>,
-    /// Stage to wait for
-    #[arg(long, value_enum, default_value_t = WaitStage::Witnessed)]
-    pub(crate) wait: WaitStage,
+    /// Stage to wait for [default: witnessed; with --collect: none]
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "witnessed", value_name = "STAGE")]
+    pub(crate) wait: Option<WaitStage>,
+    /// Fetch the seals of files that wait in the durable queue under FILE.seal.ticket; exit 1 while one still waits
+    #[arg(long, conflicts_with_all = ["force", "renew", "no_queue"])]
+    pub(crate) collect: bool,
+    /// While signing is stopped, be refused instead of taking a ticket
+    #[arg(long)]
+    pub(crate) no_queue: bool,
+    /// Critical requests are sealed in mode queue-noncritical too, and leave the queue first
+    #[arg(long, value_enum, default_value_t = PriorityName::Normal)]
+    pub(crate) priority: PriorityName,
     /// Tenant of the records
     #[arg(long, default_value = "default")]
     pub(crate) tenant: String,
@@ -269,7 +291,7 @@ pub(crate) struct Signal {
     /// Class of incident it belongs to
     #[arg(long, default_value = "key-compromise")]
     pub(crate) class: String,
-    /// Origin concerned (default: the present one)
+    /// Origin concerned (default: the present one of the installation's only log)
     #[arg(long)]
     pub(crate) origin: Option<String>,
     /// What was seen

@@ -12,6 +12,7 @@ mod runbook;
 pub(crate) mod seal;
 mod signal;
 mod status;
+mod ticket;
 mod trust;
 mod up;
 pub(crate) mod verify;

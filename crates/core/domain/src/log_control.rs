@@ -11,6 +11,7 @@
 mod apply;
 mod decide;
 mod fence;
+mod mode;
 mod orders;
 mod permits;
 mod state;
@@ -18,6 +19,7 @@ mod tree;
 
 pub use decide::{Command, IsolationProof, Order, decide};
 pub use fence::{FenceHow, GrantClock, NodeFenceStatus, fence_status};
+pub use mode::{Mode, OrderedMode};
 pub use orders::acknowledgement_results;
 pub use state::{
     Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, StopReason, acknowledgement_text,

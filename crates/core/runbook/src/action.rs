@@ -11,6 +11,8 @@ pub enum Action {
     IsolateKey,
     /// Refuses new seals; verification goes on.
     ReadOnly,
+    /// Sends new seals, all or the non-critical ones, into the durable queue.
+    Divert,
     /// Opens a new origin with a new key.
     RotateOrigin,
     /// Publishes a trust bundle that knows the new origin and the suspension of the old key.
@@ -42,16 +44,22 @@ pub enum DirectiveKind {
     Reseal,
     /// Signing is allowed again.
     Open,
+    /// New seals wait in the durable queue, and nothing is signed for them.
+    Queue,
+    /// New seals that are not critical wait in the durable queue.
+    QueueNoncritical,
 }
 
 impl DirectiveKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::IsolateKey,
         Self::ReadOnly,
         Self::RotateOrigin,
         Self::Reseal,
         Self::Open,
+        Self::Queue,
+        Self::QueueNoncritical,
     ];
 
     /// The name used in plan files.
@@ -62,6 +70,18 @@ impl DirectiveKind {
             Self::RotateOrigin => "rotate-origin",
             Self::Reseal => "reseal",
             Self::Open => "open",
+            Self::Queue => "queue",
+            Self::QueueNoncritical => "queue-noncritical",
+        }
+    }
+
+    /// Whether a plan may leave its quorum out: then nobody can order it, and no step may.
+    pub(crate) fn is_optional(self) -> bool {
+        match self {
+            Self::Queue | Self::QueueNoncritical => true,
+            Self::IsolateKey | Self::ReadOnly | Self::RotateOrigin | Self::Reseal | Self::Open => {
+                false
+            }
         }
     }
 
@@ -86,6 +106,8 @@ pub enum ValueType {
     Time,
     /// A whole number from 0.
     Count,
+    /// Which seals are diverted: `queue` (all) or `queue-noncritical`. Always written out, so that the plan can be proven.
+    Mode,
 }
 
 impl ValueType {
@@ -95,6 +117,7 @@ impl ValueType {
             Self::Text => "text",
             Self::Time => "time",
             Self::Count => "count",
+            Self::Mode => "mode",
         }
     }
 
@@ -104,6 +127,7 @@ impl ValueType {
             Self::Text => true,
             Self::Time => text.parse::<jiff::Timestamp>().is_ok(),
             Self::Count => text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u64>().is_ok(),
+            Self::Mode => DIVERT.directives.iter().any(|kind| kind.as_str() == text),
         }
     }
 }
@@ -150,8 +174,8 @@ pub struct ActionSpec {
     pub idempotent: bool,
     /// How to find out whether it happened.
     pub observed: &'static str,
-    /// The kind of directive that it sends to nodes, if it does.
-    pub directive: Option<DirectiveKind>,
+    /// The kinds of directives that it can send to nodes. Where there are several, its input `mode` names one.
+    pub directives: &'static [DirectiveKind],
     /// Whether people perform it. Its approvals are their word that it is done.
     pub manual: bool,
 }
@@ -160,6 +184,17 @@ impl ActionSpec {
     /// The input of this name.
     pub fn input(&self, name: &str) -> Option<&'static Field> {
         self.inputs.iter().find(|field| field.name == name)
+    }
+
+    /// The directive that it sends with this value of its input `mode`; `None` if it sends none, or the mode names none of its own.
+    pub fn directive(&self, mode: Option<&str>) -> Option<DirectiveKind> {
+        match self.directives {
+            [only] => Some(*only),
+            kinds => kinds
+                .iter()
+                .copied()
+                .find(|kind| mode == Some(kind.as_str())),
+        }
     }
 
     /// The output of this name.
@@ -194,10 +229,11 @@ const fn count(name: &'static str) -> Field {
 
 impl Action {
     /// Every action, in the order of an incident.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::SnapshotEvidence,
         Self::IsolateKey,
         Self::ReadOnly,
+        Self::Divert,
         Self::RotateOrigin,
         Self::PublishTrust,
         Self::FindAffected,
@@ -224,6 +260,7 @@ impl Action {
             Self::SnapshotEvidence => &SNAPSHOT_EVIDENCE,
             Self::IsolateKey => &ISOLATE_KEY,
             Self::ReadOnly => &READ_ONLY,
+            Self::Divert => &DIVERT,
             Self::RotateOrigin => &ROTATE_ORIGIN,
             Self::PublishTrust => &PUBLISH_TRUST,
             Self::FindAffected => &FIND_AFFECTED,
@@ -252,7 +289,7 @@ static SNAPSHOT_EVIDENCE: ActionSpec = ActionSpec {
     needs_snapshot: false,
     idempotent: false,
     observed: "the evidence store holds a complete, sealed bundle whose manifest names this run and step",
-    directive: None,
+    directives: &[],
     manual: false,
 };
 
@@ -266,7 +303,7 @@ static ISOLATE_KEY: ActionSpec = ActionSpec {
     needs_snapshot: false,
     idempotent: true,
     observed: "the log line holds this run's directive, and each node that had a permit has acknowledged it or its permit has run out",
-    directive: Some(DirectiveKind::IsolateKey),
+    directives: &[DirectiveKind::IsolateKey],
     manual: false,
 };
 
@@ -280,7 +317,28 @@ static READ_ONLY: ActionSpec = ActionSpec {
     needs_snapshot: false,
     idempotent: true,
     observed: "the log line holds this run's directive and its mode is read-only at that epoch or a newer one",
-    directive: Some(DirectiveKind::ReadOnly),
+    directives: &[DirectiveKind::ReadOnly],
+    manual: false,
+};
+
+static DIVERT: ActionSpec = ActionSpec {
+    action: Action::Divert,
+    name: "divert",
+    summary: "sends new seals into the durable queue, all of them or those that are not critical; `resume` drains it",
+    inputs: &[
+        text("log"),
+        Field {
+            name: "mode",
+            kind: ValueType::Mode,
+            required: true,
+        },
+    ],
+    outputs: &[count("epoch")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "the log line holds this run's directive, and its writer has acknowledged it",
+    directives: &[DirectiveKind::Queue, DirectiveKind::QueueNoncritical],
     manual: false,
 };
 
@@ -294,7 +352,7 @@ static ROTATE_ORIGIN: ActionSpec = ActionSpec {
     needs_snapshot: true,
     idempotent: false,
     observed: "the log line holds an origin that was opened by this run's directive",
-    directive: Some(DirectiveKind::RotateOrigin),
+    directives: &[DirectiveKind::RotateOrigin],
     manual: false,
 };
 
@@ -308,7 +366,7 @@ static PUBLISH_TRUST: ActionSpec = ActionSpec {
     needs_snapshot: true,
     idempotent: false,
     observed: "the trust stream holds a bundle that names this run and step",
-    directive: None,
+    directives: &[],
     manual: false,
 };
 
@@ -322,7 +380,7 @@ static FIND_AFFECTED: ActionSpec = ActionSpec {
     needs_snapshot: false,
     idempotent: true,
     observed: "it changes nothing: it can be done again",
-    directive: None,
+    directives: &[],
     manual: false,
 };
 
@@ -341,7 +399,7 @@ static RESEAL: ActionSpec = ActionSpec {
     needs_snapshot: true,
     idempotent: false,
     observed: "the new origin holds a leaf for each covered original; those that are missing are sealed, none twice",
-    directive: Some(DirectiveKind::Reseal),
+    directives: &[DirectiveKind::Reseal],
     manual: false,
 };
 
@@ -355,7 +413,7 @@ static REVERIFY: ActionSpec = ActionSpec {
     needs_snapshot: false,
     idempotent: true,
     observed: "it changes nothing: it can be done again",
-    directive: None,
+    directives: &[],
     manual: false,
 };
 
@@ -369,7 +427,7 @@ static RESUME: ActionSpec = ActionSpec {
     needs_snapshot: true,
     idempotent: true,
     observed: "the log line holds this run's directive and its mode is open at that epoch",
-    directive: Some(DirectiveKind::Open),
+    directives: &[DirectiveKind::Open],
     manual: false,
 };
 
@@ -383,7 +441,7 @@ static CONFIRM: ActionSpec = ActionSpec {
     needs_snapshot: false,
     idempotent: true,
     observed: "the run holds the approvals that the step's quorum asks for",
-    directive: None,
+    directives: &[],
     manual: true,
 };
 
@@ -397,7 +455,7 @@ static CLOSE_INCIDENT: ActionSpec = ActionSpec {
     needs_snapshot: false,
     idempotent: true,
     observed: "the incident's stream says that it is closed",
-    directive: None,
+    directives: &[],
     manual: false,
 };
 
@@ -429,7 +487,7 @@ mod tests {
         for kind in DirectiveKind::ALL {
             let senders = Action::ALL
                 .iter()
-                .filter(|a| a.spec().directive == Some(kind))
+                .filter(|a| a.spec().directive(Some(kind.as_str())) == Some(kind))
                 .count();
             assert_eq!(senders, 1, "{kind}");
             assert_eq!(DirectiveKind::from_name(kind.as_str()), Some(kind));
@@ -442,5 +500,7 @@ mod tests {
         assert!(!ValueType::Time.accepts("yesterday"));
         assert!(ValueType::Count.accepts("0") && !ValueType::Count.accepts("-1"));
         assert!(!ValueType::Count.accepts("+1") && !ValueType::Count.accepts(""));
+        assert!(ValueType::Mode.accepts("queue") && ValueType::Mode.accepts("queue-noncritical"));
+        assert!(!ValueType::Mode.accepts("open") && !ValueType::Mode.accepts(""));
     }
 }

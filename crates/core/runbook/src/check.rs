@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::action::DirectiveKind;
 use crate::finding::{Finding, Place};
 use crate::names::Role;
 use crate::plan::PlanSet;
@@ -190,10 +189,17 @@ fn check_classes(set: &PlanSet, findings: &mut Vec<Finding>) {
 fn check_directives(set: &PlanSet, findings: &mut Vec<Finding>) {
     for runbook in set.runbooks.values() {
         for step in runbook.steps() {
-            let Some(kind) = step.action.spec().directive else {
+            let Some(kind) = step.directive() else {
                 continue;
             };
-            let Some((kind, demanded)) = demanded(set, kind) else {
+            let Some(demanded) = set.plan.containment(kind) else {
+                let message =
+                    format!("`containment` says nothing of `{kind}`: nodes would refuse it");
+                findings.push(
+                    Finding::error(runbook.file(), step.place, "undemanded-directive", message)
+                        .in_step(&step.id)
+                        .remedy(format!("add `{kind}: {{role: count}}` to {PLAN_FILE}")),
+                );
                 continue;
             };
             let Some(approval) = &step.approval else {
@@ -212,10 +218,6 @@ fn check_directives(set: &PlanSet, findings: &mut Vec<Finding>) {
             }
         }
     }
-}
-
-fn demanded(set: &PlanSet, kind: DirectiveKind) -> Option<(DirectiveKind, &Quorum)> {
-    set.plan.containment(kind).map(|quorum| (kind, quorum))
 }
 
 fn check_unused(set: &PlanSet, findings: &mut Vec<Finding>) {

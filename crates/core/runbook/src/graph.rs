@@ -29,7 +29,7 @@ pub(crate) struct Graph {
 /// Whether an action must have approvals: nodes demand them for directives, what cannot be taken back needs
 /// them by itself, and a manual step's approvals are what completes it.
 pub(crate) fn needs_approval(spec: &ActionSpec) -> bool {
-    spec.directive.is_some() || spec.manual || spec.effect == Effect::Destructive
+    !spec.directives.is_empty() || spec.manual || spec.effect == Effect::Destructive
 }
 
 /// Builds the graph and reports all that is wrong with it.

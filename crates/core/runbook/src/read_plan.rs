@@ -255,7 +255,7 @@ fn read_containment(
     }
     for kind in DirectiveKind::ALL
         .into_iter()
-        .filter(|kind| !named.contains(kind))
+        .filter(|kind| !named.contains(kind) && !kind.is_optional())
     {
         let message = format!("`containment` says nothing of `{kind}`: nodes would refuse it");
         reader.error(

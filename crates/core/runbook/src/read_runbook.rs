@@ -360,6 +360,7 @@ fn check_literal(reader: &mut Reader, template: &Template, kind: ValueType, name
         let remedy = match kind {
             ValueType::Time => "write a single ${…} or a time such as 2026-11-02T10:00:00Z",
             ValueType::Count | ValueType::Text => "write a single ${…} or a whole number",
+            ValueType::Mode => "write `queue` or `queue-noncritical`",
         };
         reader.error(at, "bad-input", message, remedy);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::action::Action;
+use crate::action::{Action, DirectiveKind};
 use crate::digest::{hex, sha256};
 use crate::finding::{Finding, Place};
 use crate::graph::Graph;
@@ -58,6 +58,12 @@ pub struct Step {
 }
 
 impl Step {
+    /// The directive that the step sends to nodes, if it sends one.
+    pub fn directive(&self) -> Option<DirectiveKind> {
+        let mode = self.inputs.get("mode").and_then(Template::as_literal);
+        self.action.spec().directive(mode)
+    }
+
     /// What people are asked to do, if this is a manual step; references are resolved by [`Step::resolve`].
     pub fn instructions(&self) -> Option<&Template> {
         if self.action.spec().manual {

@@ -208,6 +208,72 @@ fn what_cannot_be_taken_back_waits_for_a_snapshot() {
 }
 
 #[test]
+fn what_is_diverted_is_written_out() {
+    let approval = "approval: {quorum: {x: 1}, within: 1m}";
+    let divert = |id, mode| step(id, "divert", &[approval, mode]);
+    let steps = [
+        divert("all", "with: {log: main, mode: queue}"),
+        divert("some", "with: {log: main, mode: queue-noncritical}"),
+        divert("none", "with: {log: main, mode: open}"),
+        divert("later", "with: {log: main, mode: '${incident.subject}'}"),
+        divert("missing", "with: {log: main}"),
+    ];
+    let wrong = found(&steps);
+    let steps_of = |code: &str| {
+        let of_code = wrong.iter().filter(|(found, ..)| *found == code);
+        of_code.map(|(.., step)| step.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(steps_of("bad-input"), ["none"]);
+    assert_eq!(steps_of("missing-input"), ["missing"]);
+    assert!(text_of(&steps).contains("write `queue` or `queue-noncritical`"));
+    assert!(wrong.iter().any(|(.., step)| step == "later"), "{wrong:?}");
+    assert!(
+        !wrong
+            .iter()
+            .any(|(.., step)| step == "all" || step == "some")
+    );
+}
+
+#[test]
+fn a_plan_may_leave_diversion_out_as_long_as_no_step_orders_it() {
+    let without = |text: &str| -> String {
+        let lines = text.lines().filter(|line| !line.starts_with("  queue"));
+        lines.map(|line| format!("{line}\n")).collect()
+    };
+    let files = |plan: &str, runbook: &str| {
+        let texts = [plan.to_owned(), ROSTER.to_owned(), runbook.to_owned()];
+        let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
+        let files: Vec<_> = names.into_iter().zip(texts).collect();
+        codes(&PlanSet::load(&files).err().unwrap_or_default())
+    };
+    let plan = without(PLAN);
+    assert!(files(&plan, RUNBOOK).is_empty());
+    let diverting = RUNBOOK.replacen(
+        "steps:\n",
+        &format!(
+            "steps:\n{}",
+            step(
+                "divert",
+                "divert",
+                &[
+                    "approval: {quorum: {on-call-sre: 1, security-lead: 1}, within: 15m}",
+                    "with: {log: main, mode: queue}",
+                ],
+            )
+        ),
+        1,
+    );
+    assert!(files(PLAN, &diverting).is_empty());
+    assert_eq!(files(&plan, &diverting), ["undemanded-directive"]);
+    let weak = diverting.replacen(
+        "on-call-sre: 1, security-lead: 1}, within: 15m",
+        "on-call-sre: 1}, within: 15m",
+        1,
+    );
+    assert_eq!(files(PLAN, &weak), ["weak-quorum"]);
+}
+
+#[test]
 fn what_cannot_be_executed_is_refused_and_not_skipped() {
     let steps = [
         step(

@@ -7,6 +7,7 @@ mod affected;
 mod attempt;
 mod close;
 mod directive;
+mod divert;
 mod isolate_key;
 mod peer;
 mod publish_trust;
@@ -34,6 +35,7 @@ pub(crate) async fn execute(
         Action::SnapshotEvidence => snapshot::execute(executor, attempt).await,
         Action::IsolateKey => isolate_key::execute(executor, attempt, progress).await,
         Action::ReadOnly => read_only::execute(executor, attempt, progress).await,
+        Action::Divert => divert::execute(executor, attempt, progress).await,
         Action::RotateOrigin => rotate_origin::execute(executor, attempt, progress).await,
         Action::PublishTrust => publish_trust::execute(executor, attempt).await,
         Action::FindAffected => affected::execute(executor, attempt, progress).await,
@@ -56,6 +58,7 @@ pub(crate) async fn observe(
         Action::SnapshotEvidence => snapshot::observe(executor, attempt).await,
         Action::IsolateKey => isolate_key::observe(executor, attempt).await,
         Action::ReadOnly => read_only::observe(executor, attempt).await,
+        Action::Divert => divert::observe(executor, attempt).await,
         Action::RotateOrigin => rotate_origin::observe(executor, attempt).await,
         Action::PublishTrust => publish_trust::observe(executor, attempt).await,
         Action::FindAffected | Action::Reverify => Ok(Observation::NotDone(

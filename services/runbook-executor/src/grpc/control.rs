@@ -107,9 +107,12 @@ fn of_log(name: &str, log: &LogControl, wall_ms: i64) -> Log {
 fn mode(log: &LogControl, origin: &OriginState, wall_ms: i64) -> &'static str {
     match log.may_sign(&origin.node, &origin.origin, wall_ms) {
         Ok(()) if origin.isolation.is_some() => "isolated",
-        Ok(()) => "open",
+        Ok(()) => log
+            .ordered_mode(&origin.node)
+            .map_or("open", |ordered| ordered.mode.as_str()),
         Err(StopReason::Isolated { .. }) => "isolated",
         Err(StopReason::ReadOnly { .. }) => "read-only",
+        Err(StopReason::Queue { .. }) => "queue",
         Err(StopReason::Hold { .. } | StopReason::Judging { .. }) => "hold",
         Err(StopReason::NotCurrent | StopReason::NotWriter { .. }) => "starting",
     }

@@ -17,7 +17,8 @@ use sealwarden_seal::note::{UnsignedNote, Vkey};
 use sealwarden_wire::event::v1::{Directive, DirectiveKind, OriginOpened};
 use sealwarden_wire::seal::v1::sealing_server::{Sealing, SealingServer};
 use sealwarden_wire::seal::v1::{
-    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetSealRequest, SealRequest,
+    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetSealRequest, GetTicketRequest,
+    SealRequest, TicketResponse, WatchTicketRequest,
     SealResponse, StatusRequest, StatusResponse,
 };
 use sealwarden_wire::verify::v1::verification_server::{Verification, VerificationServer};
@@ -198,7 +199,11 @@ pub(crate) async fn acknowledge(
             results.insert("resealed".to_owned(), SEALS.to_string());
             results.insert("reported".to_owned(), "7".to_owned());
         }
-        DirectiveKind::ReadOnly | DirectiveKind::Open | DirectiveKind::Unspecified => {}
+        DirectiveKind::ReadOnly
+        | DirectiveKind::Open
+        | DirectiveKind::Queue
+        | DirectiveKind::QueueNoncritical
+        | DirectiveKind::Unspecified => {}
     }
     let head = stream.head();
     let text = acknowledgement_text(
@@ -235,6 +240,21 @@ type Answers<T> = Pin<Box<dyn Stream2<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl Sealing for Peer {
     type ExportSealsStream = Answers<SealResponse>;
+    type WatchTicketStream = Answers<TicketResponse>;
+
+    async fn get_ticket(
+        &self,
+        _: Request<GetTicketRequest>,
+    ) -> Result<Response<TicketResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn watch_ticket(
+        &self,
+        _: Request<WatchTicketRequest>,
+    ) -> Result<Response<Self::WatchTicketStream>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
 
     async fn seal(&self, _: Request<SealRequest>) -> Result<Response<SealResponse>, Status> {
         Err(Status::unimplemented("not needed here"))

@@ -2,6 +2,7 @@
 
 mod containment;
 mod outside;
+mod queueing;
 mod rig;
 mod sealing;
 mod stopping;

@@ -135,10 +135,14 @@ impl World {
         inputs: &[(&str, &str)],
         roles: &[&str],
     ) -> Order {
-        let action = if kind == DirectiveKind::Open {
-            "resume"
-        } else {
-            sealwarden_domain::log_control::kind_name(kind)
+        let action = match kind {
+            DirectiveKind::Open => "resume",
+            DirectiveKind::Queue | DirectiveKind::QueueNoncritical => "divert",
+            DirectiveKind::Unspecified
+            | DirectiveKind::IsolateKey
+            | DirectiveKind::ReadOnly
+            | DirectiveKind::RotateOrigin
+            | DirectiveKind::Reseal => sealwarden_domain::log_control::kind_name(kind),
         };
         let values = inputs
             .iter()
@@ -177,7 +181,19 @@ pub(super) struct Rig {
 }
 
 impl Rig {
+    pub(super) fn config() -> Config {
+        Config {
+            witness_wait_ms: 200,
+            audit_poll_ms: 5,
+            ..Config::default()
+        }
+    }
+
     pub(super) async fn start(world: &World) -> Self {
+        Self::start_with(world, Self::config()).await
+    }
+
+    pub(super) async fn start_with(world: &World, config: Config) -> Self {
         let (board, follower) = Board::follow(Arc::clone(&world.log));
         let keys = software(world.dir.path()).await;
         let (keys, fault) = FaultyProvider::new(Arc::new(keys));
@@ -211,11 +227,6 @@ impl Rig {
             data: world.dir.path().join("node"),
             shutdown: CancellationToken::new(),
         });
-        let config = Config {
-            witness_wait_ms: 200,
-            audit_poll_ms: 5,
-            ..Config::default()
-        };
         let (service, tasks) = soon(crate::assemble(config, Arc::clone(&node)))
             .await
             .unwrap();

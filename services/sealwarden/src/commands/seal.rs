@@ -1,4 +1,4 @@
-//! `seal FILE…`: hashes here, seals there, writes `FILE.seal`.
+//! `seal FILE…`: hashes here, seals there, writes `FILE.seal`; or `FILE.seal.ticket` while signing is stopped.
 
 use std::path::{Path, PathBuf};
 
@@ -7,13 +7,14 @@ use futures_util::{StreamExt as _, stream};
 use indicatif::ProgressBar;
 use sealwarden_seal::seal::Seal as SealFile;
 use sealwarden_wire::seal::v1::{
-    GetSealRequest, SealRequest, SealResponse, Stage, sealing_client::SealingClient,
+    GetSealRequest, Priority, SealRequest, SealResponse, Stage, sealing_client::SealingClient,
 };
 use serde_json::json;
 
 use super::verify::{beside, digest_of};
+use super::ticket::{self, TicketFile};
 use super::{Answer, client};
-use crate::cli::{Cli, Seal, WaitStage};
+use crate::cli::{Cli, PriorityName, Seal, WaitStage};
 use crate::client::Traced;
 use crate::failure::{Ending, Failure};
 use crate::host::installation::write_public;
@@ -23,13 +24,69 @@ use crate::output;
 const AT_ONCE: usize = 128;
 
 /// What became of one file.
-struct Done {
+pub(super) struct Done {
     file: PathBuf,
     seal: PathBuf,
     origin: String,
     index: u64,
-    /// "sealed", "witnessed", "already sealed" or "renewed".
+    /// "queued", "sealed", "witnessed", "already sealed" or "renewed".
     state: &'static str,
+    /// While it is queued: the ticket, its file, and how many may be before it.
+    ticket: Option<(String, PathBuf, Option<u64>)>,
+}
+
+impl Done {
+    /// It waits under a ticket.
+    pub(super) fn queued(
+        file: &Path,
+        seal: PathBuf,
+        ticket: String,
+        kept: PathBuf,
+        before: Option<u64>,
+    ) -> Self {
+        Self {
+            file: file.to_owned(),
+            seal,
+            origin: String::new(),
+            index: 0,
+            state: "queued",
+            ticket: Some((ticket, kept, before)),
+        }
+    }
+
+    fn is_queued(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    fn words(&self) -> String {
+        match &self.ticket {
+            Some((ticket, kept, before)) => {
+                let place = match before {
+                    Some(before) => format!(", at most {before} before it"),
+                    None => String::new(),
+                };
+                format!("{}: queued under {ticket}{place}", kept.display())
+            }
+            None => format!(
+                "{}: {} as {} #{}",
+                self.seal.display(),
+                self.state,
+                self.origin,
+                self.index
+            ),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        match &self.ticket {
+            Some((ticket, kept, before)) => json!({
+                "file": self.file, "ticket": ticket, "ticket_file": kept, "stage": self.state, "before": before,
+            }),
+            None => json!({
+                "file": self.file, "seal": self.seal, "origin": self.origin, "index": self.index, "stage": self.state,
+            }),
+        }
+    }
 }
 
 pub(crate) async fn run(cli: &Cli, args: &Seal) -> Answer {
@@ -45,7 +102,11 @@ pub(crate) async fn run(cli: &Cli, args: &Seal) -> Answer {
             let client = client.clone();
             let bar = bar.clone();
             async move {
-                let result = one(client, args, &file).await;
+                let result = if args.collect {
+                    ticket::collect(client, args, &file).await
+                } else {
+                    one(client, args, &file).await
+                };
                 bar.inc(1);
                 (file, result)
             }
@@ -61,25 +122,23 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
     let documents: Vec<_> = results
         .iter()
         .map(|(file, result)| match result {
-            Ok(d) => json!({ "file": d.file, "seal": d.seal, "origin": d.origin, "index": d.index, "stage": d.state }),
+            Ok(d) => d.json(),
             Err(e) => json!({ "file": file, "error": e.message() }),
         })
         .collect();
     let unmet = results.iter().any(
-        |(_, r)| matches!(r, Ok(d) if d.state == "sealed" && args.wait == WaitStage::Witnessed),
+        |(_, r)| matches!(r, Ok(d) if d.state == "sealed" && args.wait != Some(WaitStage::Sealed) && !args.collect),
     );
+    let queued = results
+        .iter()
+        .filter(|(_, r)| r.as_ref().is_ok_and(Done::is_queued))
+        .count();
     if cli.json {
         output::json(&json!({ "seals": documents }));
     } else {
         for (file, result) in results.iter() {
             match result {
-                Ok(d) => output::line(&format!(
-                    "{}: {} as {} #{}",
-                    d.seal.display(),
-                    d.state,
-                    d.origin,
-                    d.index
-                )),
+                Ok(d) => output::line(&d.words()),
                 Err(e) => output::complain(&format!("error: {}: {}", file.display(), e.message())),
             }
         }
@@ -101,6 +160,13 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
             Err(e) => Err(e.told(failures, total)),
             Ok(_) => Ok(Ending::Negative),
         };
+    }
+    if queued > 0 {
+        output::complain(&format!(
+            "warning: {queued} of {} files wait to be sealed; fetch their seals later: sealwarden seal --collect FILE… (--wait waits for them)",
+            results.len()
+        ));
+        return Ok(Ending::Negative);
     }
     if unmet {
         output::complain(
@@ -128,6 +194,7 @@ async fn one(mut client: SealingClient<Traced>, args: &Seal, file: &Path) -> Res
                 origin: present.checkpoint().map(|c| c.origin).unwrap_or_default(),
                 index: present.index,
                 state: "already sealed",
+                ticket: None,
             });
         }
         if !args.force {
@@ -142,6 +209,12 @@ async fn one(mut client: SealingClient<Traced>, args: &Seal, file: &Path) -> Res
             target.display()
         )));
     }
+    // A request that waits already is asked for under its own id: it never becomes two seals.
+    let waiting = TicketFile::read(&target)?.filter(|ticket| ticket.is_of(&digest, &args.tenant));
+    let request_id = waiting.map_or_else(
+        || uuid::Uuid::new_v4().to_string(),
+        |ticket| ticket.request_id,
+    );
     let request = SealRequest {
         digest_algorithm: "sha-256".to_owned(),
         digest: digest.to_vec().into(),
@@ -149,12 +222,25 @@ async fn one(mut client: SealingClient<Traced>, args: &Seal, file: &Path) -> Res
         policy: String::new(),
         subject: args.subject.clone().unwrap_or_default(),
         claimed_at_ms: jiff::Timestamp::now().as_millisecond(),
-        request_id: uuid::Uuid::new_v4().to_string(),
+        request_id: request_id.clone(),
         wait: wait(args).into(),
+        priority: match args.priority {
+            PriorityName::Normal => Priority::Normal,
+            PriorityName::Critical => Priority::Critical,
+        }
+        .into(),
+        accept_queued: !args.no_queue,
     };
     let answer = client.seal(request).await?.into_inner();
+    if answer.stage() == Stage::Queued {
+        let ticket = TicketFile::new(answer.ticket, &digest, &args.tenant, request_id);
+        let kept = ticket.write(&target)?;
+        return Ok(Done::queued(file, target, ticket.ticket, kept, None));
+    }
     let state = state(&answer);
-    write(file, target, answer, state)
+    let done = write(file, target, answer, state)?;
+    TicketFile::remove(&done.seal)?;
+    Ok(done)
 }
 
 async fn renew(
@@ -189,13 +275,13 @@ async fn renew(
             "the server answered with the seal of another document",
         ));
     }
-    if answer.stage() == Stage::Sealed && args.wait == WaitStage::Witnessed {
+    if answer.stage() == Stage::Sealed && args.awaited() == WaitStage::Witnessed {
         return write(file, target.to_owned(), answer, "sealed");
     }
     write(file, target.to_owned(), answer, "renewed")
 }
 
-fn write(
+pub(super) fn write(
     file: &Path,
     target: PathBuf,
     answer: SealResponse,
@@ -208,18 +294,19 @@ fn write(
         origin: answer.origin,
         index: answer.index,
         state,
+        ticket: None,
     })
 }
 
-fn state(answer: &SealResponse) -> &'static str {
+pub(super) fn state(answer: &SealResponse) -> &'static str {
     match answer.stage() {
         Stage::Witnessed => "witnessed",
-        Stage::Sealed | Stage::Unspecified => "sealed",
+        Stage::Sealed | Stage::Queued | Stage::Unspecified => "sealed",
     }
 }
 
 fn wait(args: &Seal) -> Stage {
-    match args.wait {
+    match args.awaited() {
         WaitStage::Sealed => Stage::Sealed,
         WaitStage::Witnessed => Stage::Witnessed,
     }
@@ -242,7 +329,7 @@ fn present(target: &Path) -> Result<Option<SealFile>, Failure> {
     }
 }
 
-fn target(args: &Seal, file: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn target(args: &Seal, file: &Path) -> Result<PathBuf, Failure> {
     match &args.out {
         Some(out) if file.as_os_str() == "-" => Ok(out.clone()),
         Some(out) => {

@@ -122,7 +122,7 @@ pub(crate) async fn seal_all(client: &Client, documents: &[Document]) -> Result<
                     claimed_at_ms: jiff::Timestamp::now().as_millisecond(),
                     request_id: uuid::Uuid::new_v4().to_string(),
                     wait: Stage::Witnessed.into(),
-                    policy: String::new(),
+                    ..SealRequest::default()
                 };
                 let answer = sealing.seal(request).await?.into_inner();
                 write_public(&beside(&document.path), &answer.seal)?;

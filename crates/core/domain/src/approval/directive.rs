@@ -72,6 +72,8 @@ pub fn wire_kind(kind: DirectiveKind) -> WireKind {
         DirectiveKind::RotateOrigin => WireKind::RotateOrigin,
         DirectiveKind::Reseal => WireKind::Reseal,
         DirectiveKind::Open => WireKind::Open,
+        DirectiveKind::Queue => WireKind::Queue,
+        DirectiveKind::QueueNoncritical => WireKind::QueueNoncritical,
     }
 }
 
@@ -191,8 +193,8 @@ fn check_order(
         Ok(inputs) => inputs,
         Err(error) => return wrong(format!("the directive's inputs are malformed: {error}")),
     };
-    let Some(ordered) =
-        Action::from_name(inputs.action()).and_then(|action| action.spec().directive)
+    let Some(ordered) = Action::from_name(inputs.action())
+        .and_then(|action| action.spec().directive(inputs.get("mode")))
     else {
         return wrong(format!(
             "the approved action {:?} sends no directive",

@@ -80,7 +80,10 @@ fn check_inputs(log: &LogControl, directive: &Directive) -> Result<(), Rejection
         }
         DirectiveKind::IsolateKey | DirectiveKind::RotateOrigin => &["origin"],
         DirectiveKind::Reseal => &["into"],
-        DirectiveKind::ReadOnly | DirectiveKind::Open => &[],
+        DirectiveKind::ReadOnly
+        | DirectiveKind::Open
+        | DirectiveKind::Queue
+        | DirectiveKind::QueueNoncritical => &[],
     };
     for name in needed {
         if directive_input(directive, name).is_none() {

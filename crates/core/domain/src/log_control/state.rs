@@ -155,6 +155,11 @@ pub enum StopReason {
         /// Incident.
         incident: String,
     },
+    /// New seals wait in the durable queue.
+    Queue {
+        /// Incident.
+        incident: String,
+    },
     /// Signing is held.
     Hold {
         /// Incident.
@@ -179,6 +184,9 @@ impl std::fmt::Display for StopReason {
             }
             Self::ReadOnly { incident } => {
                 write!(f, "read-only mode, ordered by incident {incident}")
+            }
+            Self::Queue { incident } => {
+                write!(f, "queue mode, ordered by incident {incident}")
             }
             Self::Hold { incident, .. } => {
                 write!(
@@ -255,28 +263,6 @@ impl LogControl {
             .map(|(epoch, _)| *epoch)
     }
 
-    /// The incident whose read-only order the node enforces.
-    pub fn read_only(&self, node: &str) -> Option<&str> {
-        self.read_only_order(node).map(|(_, incident)| incident)
-    }
-
-    /// Epoch and incident of the read-only order that the node enforces.
-    fn read_only_order(&self, node: &str) -> Option<(u64, &str)> {
-        self.directives
-            .iter()
-            .rev()
-            .filter(|(_, d)| d.acks.contains_key(node))
-            .find_map(|(epoch, d)| match d.kind() {
-                DirectiveKind::ReadOnly => Some(Some((*epoch, d.directive.incident.as_str()))),
-                DirectiveKind::Open => Some(None),
-                DirectiveKind::Unspecified
-                | DirectiveKind::IsolateKey
-                | DirectiveKind::RotateOrigin
-                | DirectiveKind::Reseal => None,
-            })
-            .flatten()
-    }
-
     /// The hold that stops the origin at this time and ends last, if there is one.
     pub fn active_hold(&self, origin: &str, wall_ms: i64) -> Option<&Hold> {
         let lifted = self.holds_lifted_at(origin);
@@ -331,12 +317,9 @@ impl LogControl {
         if let Some(incident) = self.isolated_by(node, origin) {
             return Err(StopReason::Isolated { incident });
         }
-        if let Some((ordered, incident)) = self.read_only_order(node)
-            && !reseal.is_some_and(|e| e > ordered && self.is_resealing(node, origin, e))
-        {
-            return Err(StopReason::ReadOnly {
-                incident: incident.to_owned(),
-            });
+        let reseal = reseal.filter(|epoch| self.is_resealing(node, origin, *epoch));
+        if let Some(stop) = self.stopping_mode(node, reseal) {
+            return Err(stop);
         }
         if let Some(hold) = self.active_hold(origin, wall_ms) {
             return Err(StopReason::Hold {
@@ -371,8 +354,14 @@ impl LogControl {
 fn stops_signing(kind: DirectiveKind) -> bool {
     match kind {
         // A kind that this version does not know may be a stop: it stops until it is judged.
-        DirectiveKind::Unspecified | DirectiveKind::IsolateKey | DirectiveKind::ReadOnly => true,
-        DirectiveKind::RotateOrigin | DirectiveKind::Reseal | DirectiveKind::Open => false,
+        DirectiveKind::Unspecified
+        | DirectiveKind::IsolateKey
+        | DirectiveKind::ReadOnly
+        | DirectiveKind::Queue => true,
+        DirectiveKind::RotateOrigin
+        | DirectiveKind::Reseal
+        | DirectiveKind::Open
+        | DirectiveKind::QueueNoncritical => false,
     }
 }
 
@@ -393,6 +382,8 @@ pub fn kind_name(kind: DirectiveKind) -> &'static str {
         DirectiveKind::RotateOrigin => "rotate-origin",
         DirectiveKind::Reseal => "reseal",
         DirectiveKind::Open => "open",
+        DirectiveKind::Queue => "queue",
+        DirectiveKind::QueueNoncritical => "queue-noncritical",
     }
 }
 

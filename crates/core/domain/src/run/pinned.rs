@@ -243,6 +243,7 @@ impl Pinned {
             ValueType::Text => "sample",
             ValueType::Time => "2026-01-01T00:00:00Z",
             ValueType::Count => "0",
+            ValueType::Mode => "queue",
         };
         Some(text.to_owned())
     }
@@ -259,7 +260,7 @@ fn effective_quorum(step: &Step, plan: &Plan) -> Result<Option<Quorum>, Unusable
         .as_ref()
         .map(|approval| approval.quorum.roles().clone())
         .unwrap_or_default();
-    if let Some(kind) = spec.directive {
+    if let Some(kind) = step.directive() {
         let demanded = plan.containment(kind).ok_or_else(|| {
             unusable(format!(
                 "the plan has no containment quorum for {kind}, so nodes would refuse it"

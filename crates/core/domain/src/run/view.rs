@@ -327,8 +327,8 @@ fn approvers(pinned: &Pinned) -> Vec<Approver> {
 pub fn directive_draft(state: &RunState, id: &str, at: At) -> Option<Directive> {
     let pinned = state.pinned()?;
     let (step, started) = (state.step(id)?, pinned.started());
-    let kind = pinned.action(id)?.spec().directive?;
     let (inputs, _) = step.inputs.as_ref()?;
+    let kind = pinned.action(id)?.spec().directive(inputs.get("mode"))?;
     let approvals = step
         .standing(at.wall_ms)
         .filter(|decided| decided.decision == Decision::Approve)

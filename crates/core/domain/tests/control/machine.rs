@@ -287,7 +287,11 @@ impl World {
                 let state = &self.line.state;
                 assert!(state.active_hold(&e.origin, self.line.wall_ms).is_none());
                 assert!(state.isolated_by(&e.node, &e.origin).is_none());
-                let stops = [DirectiveKind::IsolateKey, DirectiveKind::ReadOnly];
+                let stops = [
+                    DirectiveKind::IsolateKey,
+                    DirectiveKind::ReadOnly,
+                    DirectiveKind::Queue,
+                ];
                 assert!(
                     state
                         .unanswered(&e.node)

@@ -43,6 +43,8 @@ fn moves() -> impl Strategy<Value = Move> {
         Just(DirectiveKind::RotateOrigin),
         Just(DirectiveKind::Reseal),
         Just(DirectiveKind::Open),
+        Just(DirectiveKind::Queue),
+        Just(DirectiveKind::QueueNoncritical),
     ];
     prop_oneof![
         3 => prop_oneof![0..700_u64, Just(5_000), Just(5_399), Just(5_500)].prop_map(Move::Pass),

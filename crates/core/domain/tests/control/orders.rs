@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sealwarden_domain::RejectionCode;
 use sealwarden_domain::log_control::{
-    Command, IsolationProof, StopReason, acknowledgement_results, acknowledgement_text,
+    Command, IsolationProof, Mode, StopReason, acknowledgement_results, acknowledgement_text,
 };
 use sealwarden_wire::event::v1::{
     Directive, DirectiveAcknowledged, DirectiveIssued, DirectiveKind, Fenced, Isolated, event::Kind,
@@ -130,6 +130,40 @@ fn opening_lifts_read_only_mode_and_never_an_isolation() {
     let open = line.order(DirectiveKind::Open, "log: main\n");
     line.acknowledge(open, WRITER);
     assert!(matches!(stop(&line), Some(StopReason::Isolated { .. })));
+}
+
+#[test]
+fn a_weaker_mode_never_lifts_a_stricter_one_and_opening_lifts_all() {
+    let (mut line, _) = Line::with_permit();
+    let mode = |line: &Line| line.state.ordered_mode(WRITER).map(|it| it.mode);
+    let mut order = |kind| {
+        let epoch = line.order(kind, "log: main\n");
+        line.acknowledge(epoch, WRITER);
+        (mode(&line), stop(&line))
+    };
+    let noncritical = Some(Mode::QueueNoncritical);
+    assert_eq!(order(DirectiveKind::QueueNoncritical), (noncritical, None));
+    let (ordered, stopped) = order(DirectiveKind::Queue);
+    assert_eq!(ordered, Some(Mode::Queue));
+    assert!(matches!(stopped, Some(StopReason::Queue { .. })));
+    let (ordered, _) = order(DirectiveKind::QueueNoncritical);
+    assert_eq!(ordered, Some(Mode::Queue));
+    let (ordered, stopped) = order(DirectiveKind::ReadOnly);
+    assert_eq!(ordered, Some(Mode::ReadOnly));
+    assert!(matches!(stopped, Some(StopReason::ReadOnly { .. })));
+    let (ordered, stopped) = order(DirectiveKind::Queue);
+    assert_eq!(ordered, Some(Mode::ReadOnly));
+    assert!(matches!(stopped, Some(StopReason::ReadOnly { .. })));
+    assert_eq!(order(DirectiveKind::Open), (None, None));
+}
+
+#[test]
+fn a_queue_order_stops_signing_before_it_is_judged_and_a_noncritical_one_does_not() {
+    let (mut line, _) = Line::with_permit();
+    line.order(DirectiveKind::QueueNoncritical, "log: main\n");
+    assert_eq!(stop(&line), None);
+    let epoch = line.order(DirectiveKind::Queue, "log: main\n");
+    assert_eq!(stop(&line), Some(StopReason::Judging { epoch }));
 }
 
 #[test]

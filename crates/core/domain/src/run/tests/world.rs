@@ -232,6 +232,7 @@ pub(super) fn outputs(action: Action) -> BTreeMap<String, String> {
                 ValueType::Text => format!("{}-of-{}", field.name, action),
                 ValueType::Time => "2026-11-02T10:00:01Z".to_owned(),
                 ValueType::Count => "7".to_owned(),
+                ValueType::Mode => "queue".to_owned(),
             };
             (field.name.to_owned(), value)
         })
