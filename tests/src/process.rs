@@ -137,9 +137,16 @@ impl Process {
         })
     }
 
-    /// Stops it where it stands (SIGSTOP).
+    /// Stops it where it stands (SIGSTOP), and waits until its last thread has: a thread in the middle of a disk access ends that first.
     pub fn suspend(&self) {
         self.signal(Signal::STOP);
+        wait::eventually("every thread of the process stands still", || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
+            let mut states = tasks
+                .filter_map(Result::ok)
+                .map(|task| thread_state(&task.path()));
+            states.all(|state| state == Some('T')).then_some(())
+        });
     }
 
     /// Lets it go on (SIGCONT).
@@ -171,6 +178,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The state letter of a thread, which follows its name in parentheses (proc(5)).
+fn thread_state(task: &Path) -> Option<char> {
+    let stat = std::fs::read_to_string(task.join("stat")).ok()?;
+    stat.rsplit(')').next()?.trim().chars().next()
 }
 
 /// Reads to the end, so that the process never blocks on its output, and hands on the line `ready …`.

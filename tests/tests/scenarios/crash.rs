@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sealwarden_seal::seal::Seal;
 use sealwarden_tests::history::History;
 use sealwarden_tests::thief::{self, Thief};
 use sealwarden_tests::{Installation, Process, people};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{RunOutcome, StepOutcome};
+use sealwarden_wire::seal::v1::{ExportSealsRequest, sealing_client::SealingClient};
 use serde_json::Value;
 
 const ORIGIN: &str = "seal.example.com/main/1";
@@ -73,6 +75,7 @@ async fn a_response_survives_being_killed_at_random_moments() {
     let run = respond_and_kill(&here, &id);
     assert_eq!(run["state"], "completed", "{run:#}");
     every_seal_has_its_successor(&here, &files);
+    every_leaf_was_sealed_again_once(&here).await;
     everything_happened_once(&here, &id).await;
 }
 
@@ -136,12 +139,32 @@ fn every_seal_has_its_successor(here: &Installation, files: &[PathBuf]) {
         Some(2),
         "one rotation: {status:#}"
     );
+    assert!(up.terminate().success());
+}
+
+/// What the new tree holds: each leaf of the frozen one, once.
+async fn every_leaf_was_sealed_again_once(here: &Installation) {
+    let up = here.up();
     let bundle = here.call(&["trust", "show"]).good();
-    let frozen = &bundle["payload"]["logs"][0]["frozen_at"]["size"];
-    assert_eq!(
-        &status["logs"][0]["size"], frozen,
-        "each covered leaf was sealed again once: {status:#}"
-    );
+    let frozen = bundle["payload"]["logs"][0]["frozen_at"]["size"]
+        .as_u64()
+        .expect("a size");
+    let mut sealing = SealingClient::new(here.connect("sealing", "operator").await);
+    let request = ExportSealsRequest {
+        origin: "seal.example.com/main/2".to_owned(),
+    };
+    let mut seals = sealing
+        .export_seals(request)
+        .await
+        .expect("the new tree's seals")
+        .into_inner();
+    let mut originals = Vec::new();
+    while let Some(answer) = seals.message().await.expect("a seal") {
+        let seal = Seal::parse(&answer.seal).expect("a seal");
+        originals.extend(seal.record.original.map(|original| original.index));
+    }
+    originals.sort_unstable();
+    assert_eq!(originals, (0..frozen).collect::<Vec<_>>());
     assert!(up.terminate().success());
 }
 
