@@ -11,8 +11,10 @@ mod scenarios {
     mod deployed;
     mod drill;
     mod partition;
+    mod queue;
     mod sealing;
     mod strangers;
     mod tampered;
     mod theft;
+    mod token;
 }

@@ -54,8 +54,14 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The word of [`Command::Pkcs11Worker`].
+pub(crate) const PKCS11_WORKER: &str = "pkcs11-worker";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Loads a PKCS#11 module for the service that starts it; not for people
+    #[command(hide = true)]
+    Pkcs11Worker,
     /// Run all services on this machine; prints one line `ready …` when it serves, stops cleanly on SIGTERM
     Up(Up),
     /// Run one service of a distributed installation, over NATS
@@ -112,6 +118,7 @@ impl Command {
     /// Its word on the command line.
     pub(crate) fn name(&self) -> &'static str {
         match self {
+            Self::Pkcs11Worker => PKCS11_WORKER,
             Self::Up(_) => "up",
             Self::Serve(_) => "serve",
             Self::Seal(_) => "seal",
@@ -138,7 +145,12 @@ impl Command {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Hosting {
     /// NATS server with JetStream instead of the embedded event log (nats://host:port, or tls://user:password@host:port)
-    #[arg(long, env = "SEALWARDEN_NATS", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "SEALWARDEN_NATS",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub(crate) nats: Option<String>,
     /// gRPC address, mutual TLS; port 0 takes the last one used, or any free one
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
@@ -161,9 +173,30 @@ pub(crate) struct Hosting {
     /// File with the passphrase that guards software keys at rest (default: a guard file in the data folder)
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) token: Token,
     /// Log lines as JSON
     #[arg(long)]
     pub(crate) log_json: bool,
+}
+
+/// A PKCS#11 token for the sealing keys: all three or none.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Token {
+    /// PKCS#11 module of an HSM: new sealing keys are made in its token, all other keys stay software keys
+    #[arg(
+        long = "pkcs11-module",
+        value_name = "FILE",
+        requires = "label",
+        requires = "pin_file"
+    )]
+    pub(crate) module: Option<PathBuf>,
+    /// Label of the token
+    #[arg(long = "pkcs11-token", value_name = "LABEL", requires = "module")]
+    pub(crate) label: Option<String>,
+    /// File with the token's PIN, mode 0600
+    #[arg(long = "pkcs11-pin-file", value_name = "FILE", requires = "module")]
+    pub(crate) pin_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

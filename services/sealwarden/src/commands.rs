@@ -27,6 +27,7 @@ pub(crate) type Answer = Result<Ending, Failure>;
 /// Runs the command of this call.
 pub(crate) async fn run(cli: Cli) -> Answer {
     match &cli.command {
+        Command::Pkcs11Worker => pkcs11_worker(),
         Command::Up(args) => up::up(&cli, args).await,
         Command::Serve(args) => up::serve(&cli, args).await,
         Command::Seal(args) => seal::run(&cli, args).await,
@@ -46,6 +47,13 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Status => status::run(&cli).await,
         Command::Bench(args) => crate::bench::run(&cli, args).await,
     }
+}
+
+/// The worker has neither runtime nor telemetry, so `main` runs it before there are any.
+pub(crate) fn pkcs11_worker() -> Answer {
+    sealwarden_keys::pkcs11::run_worker()
+        .map(|()| Ending::Good)
+        .map_err(|error| Failure::unavailable(format!("the PKCS#11 worker: {error}")))
 }
 
 /// A client for this call.

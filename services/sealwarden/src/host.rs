@@ -2,7 +2,9 @@
 
 pub(crate) mod endpoints;
 pub(crate) mod installation;
+pub(crate) mod key_providers;
 pub(crate) mod listen;
+pub(crate) mod log_identity;
 pub(crate) mod node_facts;
 pub(crate) mod plan;
 pub(crate) mod roles;

@@ -19,6 +19,13 @@ use tracing::Instrument as _;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    if matches!(cli.command, cli::Command::Pkcs11Worker) {
+        // Nothing but the module and its pipe: standard output is that pipe.
+        return match commands::pkcs11_worker() {
+            Ok(verdict) => verdict.into(),
+            Err(failure) => failure.report(false),
+        };
+    }
     sealwarden_pki::install_ring();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

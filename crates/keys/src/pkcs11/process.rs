@@ -164,6 +164,8 @@ impl Pipes {
             .args(&config.worker.args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Ctrl-C is for the service, which still signs what it has begun.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {

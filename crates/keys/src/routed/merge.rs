@@ -89,6 +89,9 @@ impl Merge {
         if steps.is_empty() {
             steps = self.extend(sealing, others, from, limit).await?;
         }
+        if steps.is_empty() {
+            return Ok(Vec::new());
+        }
         // The steps say how many lines of which audit follow, and where each ends.
         let mine = steps.iter().map(|step| step.sealing);
         let count = moves(from.sealing, mine);

@@ -56,6 +56,7 @@ impl Sandbox {
             listen_http: loopback,
             hosts: Vec::new(),
             passphrase_file: None,
+            token: None,
             roles: Role::ALL
                 .map(|role| (role, format!("{}-1", role.as_str())))
                 .to_vec(),

@@ -1,15 +1,12 @@
 //! The surroundings of one role: its folder, keys, identity and enrolment.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use sealwarden_engine::{Board, Clock, Node, Role, enrolment_text};
 use sealwarden_eventlog::EventLog;
-use sealwarden_keys::{
-    Guard, KeyError, KeyId, KeyInfo, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider,
-};
+use sealwarden_keys::{KeyError, KeyId, KeyInfo, KeyProvider, Purpose};
 use sealwarden_pki::{Authority, CallerName, CallerRole, Identity, IdentityFiles};
 use sealwarden_runbook::PlanSet;
 use sealwarden_seal::note::{UnsignedNote, Vkey};
@@ -17,6 +14,8 @@ use sealwarden_wire::event::v1::{NodeEnrolled, ServiceAnnounced, event::Kind};
 use tokio_util::sync::CancellationToken;
 
 use super::installation::{Installation, private_dir};
+use super::key_providers::KeySource;
+use super::log_identity;
 use super::node_facts::NodeFacts;
 
 /// How long certificates of services last; they are renewed at start when a third is left.
@@ -36,8 +35,8 @@ pub(crate) struct Shared {
     pub(crate) plan: Arc<PlanSet>,
     /// Ends the process.
     pub(crate) shutdown: CancellationToken,
-    /// Passphrase that guards keys at rest, if not a generated guard file.
-    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Where keys are kept.
+    pub(crate) key_source: KeySource,
 }
 
 impl Shared {
@@ -51,7 +50,7 @@ impl Shared {
         let installation = &self.installation.settings.installation;
         let data = self.installation.data.join("nodes").join(name);
         private_dir(&data)?;
-        let keys = self.provider(&data).await?;
+        let keys = self.key_source.of_role(role, &data).await?;
         let key = KeyId::new("node")?;
         let info = key_or_new(keys.as_ref(), &key, Purpose::Node).await?;
         let vkey =
@@ -74,23 +73,10 @@ impl Shared {
             data,
             shutdown: self.shutdown.clone(),
         });
+        log_identity::check(&node).await?;
         self.enrol(&node).await?;
+        log_identity::remember(&node).await?;
         Ok(node)
-    }
-
-    async fn provider(&self, data: &Path) -> anyhow::Result<Arc<dyn KeyProvider>> {
-        let guard = match &self.passphrase_file {
-            Some(path) => Guard::PassphraseFile(path.clone()),
-            None => Guard::File(data.join("guard")),
-        };
-        let config = SoftwareConfig {
-            dir: data.join("keys"),
-            guard,
-        };
-        let provider = SoftwareProvider::open(config)
-            .await
-            .context("opening the key folder")?;
-        Ok(Arc::new(provider))
     }
 
     async fn identity(&self, name: &str, hosts: &[String]) -> anyhow::Result<Identity> {
@@ -124,7 +110,7 @@ impl Shared {
         let signing: Arc<dyn KeyProvider> = if node.role == Role::RunbookExecutor {
             Arc::clone(&node.keys)
         } else {
-            self.provider(&executor).await?
+            self.key_source.software(&executor).await?
         };
         let id = KeyId::new("signing")?;
         let info = key_or_new(signing.as_ref(), &id, Purpose::Signing).await?;

@@ -1,0 +1,196 @@
+//! Sealing keys in a PKCS#11 token (SoftHSM2): sealing, its outages, and how a start without it is refused.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+use sealwarden_tests::{Installation, Process, eventually};
+
+const TOKEN: &str = "sealing";
+const PIN: &str = "730-551-9284";
+/// Where distributions put the module.
+const MODULES: [&str; 3] = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+];
+
+/// A token in the installation's home, where SoftHSM2 looks for its settings.
+struct Token {
+    folder: PathBuf,
+    pin_file: PathBuf,
+}
+
+impl Token {
+    fn new(here: &Installation) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = here.home().join("tokens");
+        let settings = here.home().join(".config/softhsm2");
+        for dir in [&folder, &settings] {
+            std::fs::create_dir_all(dir).expect("a folder");
+        }
+        let text = format!("directories.tokendir = {}\n", folder.display());
+        std::fs::write(settings.join("softhsm2.conf"), text).expect("SoftHSM2's settings");
+        let made = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", TOKEN])
+            .args(["--pin", PIN, "--so-pin", "12345678"])
+            .env_clear()
+            .env("HOME", here.home())
+            .output()
+            .expect("softhsm2-util runs: install the package softhsm2");
+        assert!(made.status.success(), "{made:?}");
+        let pin_file = here.file("pin", PIN.as_bytes());
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&pin_file, mode).expect("a mode");
+        Self { folder, pin_file }
+    }
+
+    fn up(&self, here: &Installation) -> Result<Process, String> {
+        let module = MODULES.iter().find(|path| Path::new(path).exists());
+        let module = module.expect("the SoftHSM2 module: install the package softhsm2");
+        let pin_file = self.pin_file.to_str().expect("a path");
+        let command = ["up", "--base", "seal.example.com"];
+        let flags = ["--pkcs11-token", TOKEN, "--pkcs11-pin-file", pin_file];
+        let command = [&command[..], &flags, &["--pkcs11-module", module]].concat();
+        Process::try_start(here.home(), "up", &here.arguments(&command))
+    }
+}
+
+/// The worker of the sealing service: the child of its process that was started as one.
+fn worker(here: &Installation) -> i32 {
+    let endpoints = std::fs::read(here.data().join("endpoints.json")).expect("endpoints.json");
+    let endpoints: serde_json::Value = serde_json::from_slice(&endpoints).expect("JSON");
+    let service = endpoints["sealing"]["pid"].to_string();
+    eventually("a worker runs", || {
+        std::fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .find(|pid: &i32| {
+                let read = |name| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+                let parent = format!("PPid:\t{service}\n");
+                String::from_utf8_lossy(&read("status")).contains(&parent)
+                    && read("cmdline").ends_with(b"\0pkcs11-worker\0")
+            })
+    })
+}
+
+fn key(here: &Installation, id: &str) -> serde_json::Value {
+    let answer = here.call(&["keys", "list"]).good();
+    let keys = answer["keys"].as_array().cloned().unwrap_or_default();
+    let found = keys.into_iter().find(|key| key["key_id"] == id);
+    found.unwrap_or_else(|| panic!("no key {id}: {answer}"))
+}
+
+#[test]
+fn seals_are_made_with_a_key_in_the_token_through_hangs_removal_and_restarts() {
+    let here = Installation::new();
+    let token = Token::new(&here);
+    let up = token.up(&here).unwrap_or_else(|log| panic!("{log}"));
+    let mut files = vec![here.file("first", b"first")];
+    here.seal(&files[0]);
+    let made = key(&here, "main-1");
+    assert_eq!(made["provider"], "pkcs11", "{made}");
+    let keys = here.data().join("nodes/sealing-1");
+    assert!(keys.join("keys-pkcs11/main-1.key.json").exists());
+    assert!(!keys.join("keys/main-1.key.json").exists());
+    assert!(
+        keys.join("keys/node.key.json").exists(),
+        "the node's own key stays a software key"
+    );
+
+    // The PIN is in no argument and in no environment.
+    let pid = worker(&here);
+    for name in ["cmdline", "environ"] {
+        // Only root may look into a worker's environment.
+        let text = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let has_pin = text.windows(PIN.len()).any(|part| part == PIN.as_bytes());
+        assert!(!has_pin, "the PIN is in its {name}");
+    }
+
+    // A module that hangs is a slow call.
+    kill_process(Pid::from_raw(pid).expect("a process id"), Signal::STOP).expect("a signal");
+    files.push(here.file("second", b"second"));
+    here.seal_eventually(&files[1]);
+    assert_ne!(worker(&here), pid);
+
+    // A token that is away stops sealing until it is back, and verifying goes on.
+    let away = here.home().join("away");
+    std::fs::rename(&token.folder, &away).expect("the token is removed");
+    std::fs::create_dir(&token.folder).expect("an empty reader");
+    files.push(here.file("third", b"third"));
+    let name = files[2].to_string_lossy().into_owned();
+    let refused = here.call(&["seal", &name, "--wait", "sealed"]);
+    assert_ne!(refused.code, 0, "{refused}");
+    assert_eq!(here.verify(&files[0]).good()["verdict"], "valid");
+    std::fs::remove_dir(&token.folder).expect("the empty reader");
+    std::fs::rename(&away, &token.folder).expect("the token is back");
+    here.seal_eventually(&files[2]);
+    let pid = worker(&here);
+    assert!(up.terminate().success());
+    eventually("no worker is left", || {
+        (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+    });
+
+    let _up = token.up(&here).unwrap_or_else(|log| panic!("{log}"));
+    files.push(here.file("fourth", b"fourth"));
+    here.seal_eventually(&files[3]);
+    for file in &files {
+        let answer = here.verify(file).good();
+        assert_eq!(answer["verdict"], "valid", "{answer}");
+        assert_eq!(answer["origin"], "seal.example.com/main/1");
+    }
+    let incidents = here.call(&["incident", "list"]).good();
+    assert_eq!(
+        incidents["incidents"],
+        serde_json::json!([]),
+        "every use of the key has its intent"
+    );
+}
+
+#[test]
+fn a_software_key_goes_on_after_a_token_is_chosen_and_a_wrong_pin_stops_the_start() {
+    let here = Installation::new();
+    let up = here.up();
+    let first = here.file("first", b"first");
+    here.seal(&first);
+    assert!(up.terminate().success());
+
+    let token = Token::new(&here);
+    let up = token.up(&here).unwrap_or_else(|log| panic!("{log}"));
+    let second = here.file("second", b"second");
+    here.seal_eventually(&second);
+    assert_eq!(key(&here, "main-1")["provider"], "software");
+    for file in [&first, &second] {
+        assert_eq!(here.verify(file).good()["verdict"], "valid");
+    }
+    let incidents = here.call(&["incident", "list"]).good();
+    assert_eq!(incidents["incidents"], serde_json::json!([]));
+    assert!(up.terminate().success());
+
+    std::fs::write(&token.pin_file, "wrong\n").expect("a PIN file");
+    let Err(log) = token.up(&here) else {
+        panic!("it started with a wrong PIN");
+    };
+    assert!(log.contains("the PIN is wrong for the token"), "{log}");
+    assert!(!log.contains(PIN), "{log}");
+}
+
+#[test]
+fn the_flags_of_a_token_belong_together_and_to_sealing() {
+    let here = Installation::new();
+    here.call(&["up", "--pkcs11-token", TOKEN]).must_end_with(2);
+    let token = [
+        "--pkcs11-module",
+        "/m",
+        "--pkcs11-token",
+        "t",
+        "--pkcs11-pin-file",
+        "/p",
+    ];
+    let serve = [
+        &["serve", "detection", "--nats", "nats://127.0.0.1:1"][..],
+        &token,
+    ]
+    .concat();
+    here.call(&serve).must_end_with(2);
+}
