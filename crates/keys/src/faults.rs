@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::{
     error::KeyError,
     id::KeyId,
-    provider::{AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider, Purpose},
+    provider::{AuditGap, AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider, Purpose},
 };
 
 /// How signing misbehaves.
@@ -120,5 +120,9 @@ impl KeyProvider for FaultyProvider {
 
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
         self.inner.audit_after(cursor, limit).await
+    }
+
+    async fn audit_gaps(&self, patience: Duration) -> Result<Vec<AuditGap>, KeyError> {
+        self.inner.audit_gaps(patience).await
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`KeyProvider`] is what the rest of the product knows of keys: it creates, describes, uses, disables and
 //! destroys Ed25519 keys, and tells what uses its own audit has seen. [`SoftwareProvider`] keeps keys as
-//! files; [`Pkcs11Provider`] keeps them in a token, behind a worker process; [`RoutedProvider`] puts the two together;
+//! files; [`Pkcs11Provider`] keeps them in a token, behind a worker process; [`TransitProvider`] leaves them with an
+//! OpenBao server; [`RoutedProvider`] puts two of them together;
 //! [`faults::FaultyProvider`] makes any provider slow, failing or silent, for tests and drills.
 //!
 //! Invariants:
@@ -20,13 +21,15 @@ pub mod private_files;
 mod provider;
 mod routed;
 mod software;
+pub mod transit;
 
 pub use error::KeyError;
 pub use id::{InvalidKeyId, KeyId};
 pub use pkcs11::{Pkcs11Config, Pkcs11Provider, TokenProblem};
 pub use provider::{
-    Algorithm, AuditEntry, AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider, KeyState,
-    Purpose, sign_within,
+    Algorithm, AuditEntry, AuditGap, AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider,
+    KeyState, Purpose, sign_within,
 };
 pub use routed::{RoutedConfig, RoutedProvider};
 pub use software::{Guard, SoftwareConfig, SoftwareProvider};
+pub use transit::{TransitConfig, TransitProvider};

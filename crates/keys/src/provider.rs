@@ -118,7 +118,8 @@ pub struct AuditEntry {
     pub key: KeyId,
     /// What for.
     pub purpose: Purpose,
-    /// SHA-256 of the message signed.
+    /// SHA-256 of the message signed. Where the audit keeps only a keyed digest, and none of the messages signed through this
+    /// provider has it, this is that digest: it is the SHA-256 of no message anybody intended.
     pub message_sha256: [u8; 32],
     /// When, in Unix milliseconds, by the clock of the process that used it.
     pub at_ms: i64,
@@ -133,6 +134,29 @@ pub struct AuditLine {
     pub line: String,
     /// What the line says, or why it cannot be understood (a torn write, or somebody else's hand).
     pub entry: Result<AuditEntry, String>,
+}
+
+/// What a provider's audit should show of this process's uses by now, and does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditGap {
+    /// The audit has grown since this use, and does not show it: lines are missing.
+    UseNotShown {
+        /// The key used.
+        key: KeyId,
+        /// What for.
+        purpose: Purpose,
+        /// SHA-256 of the message signed.
+        message_sha256: [u8; 32],
+        /// When the signature came back, in Unix milliseconds.
+        at_ms: i64,
+    },
+    /// The audit has not grown at all since these uses: it is switched off, or another file than the one read here.
+    Silent {
+        /// When the first of them came back, in Unix milliseconds.
+        since_ms: i64,
+        /// How many they are.
+        uses: usize,
+    },
 }
 
 /// A keeper of private keys.
@@ -174,6 +198,12 @@ pub trait KeyProvider: Send + Sync + 'static {
     /// At most `limit` complete lines of the audit after `cursor` (0: from the beginning), in order. A cursor that
     /// the audit no longer reaches is [`KeyError::Corrupt`]: somebody has shortened it.
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError>;
+
+    /// The uses of this process, older than the patience given, that an audit kept by somebody else should show and does not. A
+    /// provider that writes its audit itself has none.
+    async fn audit_gaps(&self, _patience: Duration) -> Result<Vec<AuditGap>, KeyError> {
+        Ok(Vec::new())
+    }
 }
 
 /// As [`KeyProvider::sign`], but answers [`KeyError::Timeout`] when `deadline` passes first. The signature of a use

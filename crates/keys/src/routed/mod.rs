@@ -6,7 +6,7 @@
 
 mod merge;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -14,7 +14,7 @@ use self::merge::Merge;
 use crate::{
     error::KeyError,
     id::KeyId,
-    provider::{AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider, Purpose},
+    provider::{AuditGap, AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider, Purpose},
 };
 
 /// Which provider does what.
@@ -56,13 +56,14 @@ impl RoutedProvider {
 
     /// The provider that has the key, and what it is.
     async fn find(&self, id: &KeyId) -> Result<(&dyn KeyProvider, KeyInfo), KeyError> {
-        match self.sealing.info(id).await {
-            Ok(info) => return Ok((self.sealing.as_ref(), info)),
+        // The local provider first: a node's own key has to work while the sealing keys' provider is away.
+        match self.others.info(id).await {
+            Ok(info) => return Ok((self.others.as_ref(), info)),
             Err(KeyError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
-        let info = self.others.info(id).await?;
-        Ok((self.others.as_ref(), info))
+        let info = self.sealing.info(id).await?;
+        Ok((self.sealing.as_ref(), info))
     }
 }
 
@@ -131,6 +132,12 @@ impl KeyProvider for RoutedProvider {
         self.merge
             .read_after(self.sealing.as_ref(), self.others.as_ref(), cursor, limit)
             .await
+    }
+
+    async fn audit_gaps(&self, patience: Duration) -> Result<Vec<AuditGap>, KeyError> {
+        let mut gaps = self.sealing.audit_gaps(patience).await?;
+        gaps.extend(self.others.audit_gaps(patience).await?);
+        Ok(gaps)
     }
 }
 
