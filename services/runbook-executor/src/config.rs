@@ -22,8 +22,10 @@ pub struct Config {
     pub clock_skew_s: u64,
     /// Folder of evidence bundles; `evidence` in the role's own folder if absent.
     pub evidence_dir: Option<PathBuf>,
-    /// Folder of the evidence log; `evidence-log` in the role's own folder if absent.
+    /// Folder of the evidence log; `evidence-log` in the role's own folder if absent. The event log's heads are kept in `heads` below it.
     pub evidence_log_dir: Option<PathBuf>,
+    /// How often the event log's heads are sealed in the evidence log if they changed, milliseconds. What is rewritten sooner after it was written goes unseen.
+    pub heads_interval_ms: u64,
     /// How many steps of all runs may execute at once.
     pub max_running_steps: usize,
 }
@@ -39,6 +41,7 @@ impl Default for Config {
             clock_skew_s: 300,
             evidence_dir: None,
             evidence_log_dir: None,
+            heads_interval_ms: 60_000,
             max_running_steps: 64,
         }
     }
@@ -88,6 +91,12 @@ impl Config {
             self.clock_skew_s,
             self.clock_skew_s <= 86_400,
             "use at most 86400",
+        )?;
+        check(
+            "heads_interval_ms",
+            self.heads_interval_ms,
+            (10..=86_400_000).contains(&self.heads_interval_ms),
+            "use 10 to 86400000",
         )?;
         let places = u64::try_from(self.max_running_steps).unwrap_or(u64::MAX);
         check(

@@ -43,11 +43,18 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
     tasks.spawn(grantor::run(Arc::clone(&executor)));
     tasks.spawn(trust::run(Arc::clone(&executor)));
     tasks.spawn(runs::run(Arc::clone(&executor)));
+    tasks.spawn(keep_heads(Arc::clone(&executor)));
     Ok(Mounts {
         grpc: grpc::routes(&executor),
         http: axum::Router::new(),
         tasks,
     })
+}
+
+async fn keep_heads(executor: Arc<Executor>) -> anyhow::Result<()> {
+    let every = Duration::from_millis(executor.config.heads_interval_ms);
+    executor.evidence.heads().run(every).await;
+    Ok(())
 }
 
 async fn open(config: Config, node: Arc<Node>, grants: Grants) -> anyhow::Result<Executor> {

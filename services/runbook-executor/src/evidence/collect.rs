@@ -4,9 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use sealwarden_domain::approval::allowed_signers;
 use sealwarden_domain::installation::Installation;
 use sealwarden_domain::run::RunState;
@@ -16,21 +15,30 @@ use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::note::Note;
 use sealwarden_seal::tile::{TILE_HEIGHT, TILE_WIDTH, TileKind, tile_at};
 use sealwarden_wire::event::v1::{CheckpointSighted, event::Kind};
-use serde_json::json;
 
 use super::folder::{Folder, Piecewise};
+use super::heads::Kept;
 use super::http::fetch;
 use super::store::{EvidenceError, Place};
+use super::{HEADS, line};
 use crate::environment::of_approvals;
 
 /// Commits read at once.
 const PAGE: usize = 256;
-/// The longest readable form of one event, in characters; the payload beside it is whole.
-const MAX_SHOWN: usize = 4096;
 /// The longest checkpoint or tile that is fetched, in bytes.
 const MAX_FETCH: usize = 1024 * 1024;
 /// Hash-tile levels that a tree below 2^64 leaves can have.
 const LEVELS: u8 = 8;
+
+/// Where everything comes from.
+pub(super) struct Sources<'a> {
+    /// The event log and the board.
+    pub(super) node: &'a Node,
+    /// For checkpoints and tiles.
+    pub(super) http: &'a reqwest::Client,
+    /// The event log's heads just before.
+    pub(super) heads: Result<Option<Arc<Kept>>, EvidenceError>,
+}
 
 struct Collector<'a> {
     node: &'a Node,
@@ -41,12 +49,12 @@ struct Collector<'a> {
 
 /// Collects into a new folder; gives the digests of its files.
 pub(super) async fn everything(
-    node: &Node,
-    http: &reqwest::Client,
+    from: Sources<'_>,
     place: &Place,
     state: &RunState,
     partial: PathBuf,
 ) -> Result<BTreeMap<String, String>, EvidenceError> {
+    let Sources { node, http, heads } = from;
     let folder = tokio::task::spawn_blocking(move || Folder::anew(partial))
         .await
         .map_err(|error| EvidenceError::Log(error.to_string()))??;
@@ -65,6 +73,7 @@ pub(super) async fn everything(
     for category in ["sighting", "keyuse"] {
         collector.category(category).await?;
     }
+    collector.heads(heads)?;
     collector.run(state)?;
     collector.installation(&place.incident, &log)?;
     collector.checkpoints(&log).await?;
@@ -160,6 +169,28 @@ impl Collector<'_> {
             if !self.folder.files().contains_key(&path) {
                 self.folder.add(&path, &sighting.note)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The event log's newest heads with their seal.
+    fn heads(
+        &mut self,
+        heads: Result<Option<Arc<Kept>>, EvidenceError>,
+    ) -> Result<(), EvidenceError> {
+        match heads {
+            Ok(Some(kept)) => {
+                self.folder
+                    .add(&format!("{HEADS}.txt"), kept.text.as_bytes())?;
+                self.folder
+                    .add(&format!("{HEADS}.seal"), kept.seal.as_bytes())?;
+            }
+            Ok(None) => self
+                .missing
+                .push("heads of the event log: none were kept yet".to_owned()),
+            Err(error) => self
+                .missing
+                .push(format!("heads of the event log: {error}")),
         }
         Ok(())
     }
@@ -338,38 +369,7 @@ fn events_path(stream: &StreamName) -> String {
 }
 
 fn write_commit(file: &mut Piecewise, recorded: &Recorded) -> std::io::Result<()> {
-    let commit = decode(recorded);
-    let shown: Vec<String> = match &commit {
-        Ok(commit) => commit
-            .events
-            .iter()
-            .map(|event| {
-                format!("{:?}", event.kind)
-                    .chars()
-                    .take(MAX_SHOWN)
-                    .collect()
-            })
-            .collect(),
-        Err(error) => vec![error.to_string()],
-    };
-    let envelope = commit
-        .ok()
-        .and_then(|commit| commit.envelope)
-        .unwrap_or_default();
-    let line = json!({
-        "stream": recorded.stream.to_string(),
-        "position": recorded.position,
-        "recorded_at_ms": recorded.recorded_at_ms,
-        "actor": envelope.actor.map(|actor| actor.name).unwrap_or_default(),
-        "correlation": envelope.correlation,
-        "traceparent": envelope.traceparent,
-        "events": shown,
-        "commit_id": recorded.commit_id.to_string(),
-        "prev_hash": hex::encode(recorded.prev_hash),
-        "hash": hex::encode(recorded.hash),
-        "payload": STANDARD.encode(&recorded.payload),
-    });
-    file.write(format!("{line}\n").as_bytes())
+    file.write(format!("{}\n", line::of(recorded)).as_bytes())
 }
 
 fn sightings(recorded: &Recorded) -> Vec<CheckpointSighted> {

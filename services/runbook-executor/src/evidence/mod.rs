@@ -7,6 +7,8 @@
 //!   manifest.seal           the manifest's seal in the evidence log `<base>/evidence/1` (C2SP tlog-proof)
 //!   collection.txt          what could not be collected, and why
 //!   events/<stream>.jsonl   every commit of the streams concerned, with its payload and its place in the hash chain
+//!   heads/heads.txt         where every stream of the event log ended just before (see `heads`), and
+//!   heads/heads.seal        that text's seal in the evidence log
 //!   checkpoints/…           checkpoint and right-edge tiles of every origin of the log, as they were served
 //!   sightings/…             checkpoints that were refused
 //!   acknowledgements/…      signed notes of nodes
@@ -18,7 +20,9 @@
 
 mod collect;
 mod folder;
+pub(crate) mod heads;
 mod http;
+mod line;
 mod manifest;
 mod seal;
 mod store;
@@ -37,6 +41,9 @@ pub(crate) const MANIFEST: &str = "manifest.txt";
 pub(crate) const NOTE: &str = "manifest.note";
 /// Its seal.
 pub(crate) const SEAL: &str = "manifest.seal";
+
+/// The event log's heads in a bundle, `.txt` and `.seal`.
+pub(crate) const HEADS: &str = "heads/heads";
 
 /// The origin of an installation's evidence log.
 pub fn evidence_origin(base: &str) -> String {

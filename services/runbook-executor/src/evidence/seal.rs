@@ -1,4 +1,4 @@
-//! The evidence log: a seal log of the installation's own, written by this process alone.
+//! The evidence log: a seal log of the installation's own, written by this process alone. It seals manifests of bundles and heads of the event log.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,13 +13,20 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::store::EvidenceError;
 use crate::signer::Signer;
 
-/// What is sealed: a manifest.
+/// Policy in the records of manifests.
+pub(super) const EVIDENCE: &str = "evidence";
+/// Policy in the records of the event log's heads.
+pub(super) const HEADS: &str = "heads";
+
+/// What is sealed: a manifest, or heads.
 pub(super) struct Subject {
     /// Its SHA-256.
     pub(super) digest: [u8; 32],
+    /// [`EVIDENCE`] or [`HEADS`].
+    pub(super) policy: &'static str,
     /// What it is.
     pub(super) words: String,
-    /// The step's idempotency key.
+    /// What makes it one thing: a step's idempotency key, a number.
     pub(super) request_id: String,
     /// Now, Unix milliseconds.
     pub(super) now_ms: i64,
@@ -62,22 +69,37 @@ impl EvidenceLog {
 
     /// Seals a manifest, once: one that stands in the log already gets the seal of its place. Gives the seal file.
     pub(super) async fn seal(&self, subject: Subject) -> Result<String, EvidenceError> {
+        let guard = self.ready().await?;
+        let digest = subject.digest;
+        let (guard, known) = blocking(move || find(guard, digest)).await??;
+        match known {
+            Some(text) => Ok(text),
+            None => self.append(guard, subject).await,
+        }
+    }
+
+    /// Seals what was never sealed before, without looking for it. Gives the seal file.
+    pub(super) async fn seal_new(&self, subject: Subject) -> Result<String, EvidenceError> {
+        let guard = self.ready().await?;
+        self.append(guard, subject).await
+    }
+
+    /// The open log. A batch that an earlier life left is signed first: its size gets no second root.
+    async fn ready(&self) -> Result<Opened, EvidenceError> {
         let guard = Arc::clone(&self.log).lock_owned().await;
         let (dir, vkey) = (self.dir.clone(), self.vkey.clone());
         let guard = blocking(move || open(guard, &dir, &vkey)).await??;
-        // A batch that an earlier life left is signed first: its size gets no second root.
+        self.publish_staged(guard).await
+    }
+
+    async fn append(&self, guard: Opened, subject: Subject) -> Result<String, EvidenceError> {
+        let (guard, index) = blocking(move || stage(guard, &subject)).await??;
         let guard = self.publish_staged(guard).await?;
-        let digest = subject.digest;
-        let (guard, known) = blocking(move || find(guard, digest)).await??;
-        if let Some(text) = known {
-            return Ok(text);
-        }
-        let guard = blocking(move || stage(guard, &subject)).await??;
-        let guard = self.publish_staged(guard).await?;
-        let (_guard, text) = blocking(move || find(guard, digest)).await??;
-        text.ok_or_else(|| {
-            EvidenceError::Log("the manifest was sealed and is not in the log".to_owned())
+        blocking(move || {
+            let log = guard.log.as_ref().ok_or_else(closed)?;
+            Ok(log.view()?.seal_of(index)?.to_text())
         })
+        .await?
     }
 
     async fn publish_staged(&self, mut guard: Opened) -> Result<Opened, EvidenceError> {
@@ -126,14 +148,15 @@ fn find(guard: Opened, digest: [u8; 32]) -> Result<(Opened, Option<String>), Evi
     Ok((guard, text))
 }
 
-fn stage(mut guard: Opened, subject: &Subject) -> Result<Opened, EvidenceError> {
+/// Stages a leaf; gives its index.
+fn stage(mut guard: Opened, subject: &Subject) -> Result<(Opened, u64), EvidenceError> {
     let mut nonce = [0; NONCE_BYTES];
     SystemRandom::new()
         .fill(&mut nonce)
         .map_err(|_| EvidenceError::Log("the system's random source failed".to_owned()))?;
     let record = Record {
         tenant: "sealwarden".to_owned(),
-        policy: "evidence".to_owned(),
+        policy: subject.policy.to_owned(),
         digest_algorithm: DigestAlgorithm::Sha256,
         digest: subject.digest,
         claimed_at_ms: subject.now_ms,
@@ -144,10 +167,13 @@ fn stage(mut guard: Opened, subject: &Subject) -> Result<Opened, EvidenceError> 
     let record = record
         .encode()
         .map_err(|error| EvidenceError::Log(error.to_string()))?;
-    if let Some(log) = guard.log.as_mut() {
-        log.stage(vec![Leaf { nonce, record }])?;
-    }
-    Ok(guard)
+    let log = guard.log.as_mut().ok_or_else(closed)?;
+    let index = log.stage(vec![Leaf { nonce, record }])?.old_size;
+    Ok((guard, index))
+}
+
+fn closed() -> EvidenceError {
+    EvidenceError::Log("it is not open".to_owned())
 }
 
 async fn blocking<T: Send + 'static>(

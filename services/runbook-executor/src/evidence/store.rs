@@ -10,11 +10,13 @@ use sealwarden_engine::{ExecuteError, Node, SignError};
 use sealwarden_keys::private_files::FileLock;
 use sealwarden_seal::note::VkeyError;
 
+use super::collect::{self, Sources};
 use super::folder::{private_dirs, sync_tree, write_new};
+use super::heads::Keeper;
 use super::manifest::{Manifest, is_name};
-use super::seal::{EvidenceLog, Subject};
+use super::seal::{EVIDENCE, EvidenceLog, Subject};
 use super::verify::{Damage, Report, check_files, signed_manifest, verify_bundle};
-use super::{MANIFEST, NOTE, SEAL, collect, evidence_origin};
+use super::{MANIFEST, NOTE, SEAL, evidence_origin};
 use crate::config::Config;
 use crate::environment::rfc3339;
 use crate::signer::Signer;
@@ -94,7 +96,8 @@ pub(crate) struct EvidenceStore {
     node: Arc<Node>,
     dir: PathBuf,
     signer: Arc<Signer>,
-    log: EvidenceLog,
+    log: Arc<EvidenceLog>,
+    heads: Keeper,
     http: reqwest::Client,
     life: Arc<FileLock>,
 }
@@ -114,17 +117,31 @@ impl EvidenceStore {
             .evidence_log_dir
             .clone()
             .unwrap_or_else(|| node.data.join("evidence-log"));
+        let heads_dir = log_dir.join("heads");
+        let log = EvidenceLog::new(log_dir, vkey, Arc::clone(&signer), Arc::clone(&life));
+        let log = Arc::new(log);
         Ok(Self {
             node: Arc::clone(node),
+            heads: Keeper::new(
+                Arc::clone(node),
+                Arc::clone(&log),
+                heads_dir,
+                Arc::clone(&life),
+            ),
             dir: config
                 .evidence_dir
                 .clone()
                 .unwrap_or_else(|| node.data.join("evidence")),
-            log: EvidenceLog::new(log_dir, vkey, Arc::clone(&signer), Arc::clone(&life)),
+            log,
             signer,
             http: reqwest::Client::builder().no_proxy().build()?,
             life,
         })
+    }
+
+    /// Keeps the event log's heads.
+    pub(crate) fn heads(&self) -> &Keeper {
+        &self.heads
     }
 
     /// The step's bundle, if it is there; every file of it is checked.
@@ -207,8 +224,14 @@ impl EvidenceStore {
         partial: PathBuf,
     ) -> Result<(), EvidenceError> {
         let collected = rfc3339(self.node.clock.now().wall_ms);
-        let files =
-            collect::everything(&self.node, &self.http, place, state, partial.clone()).await?;
+        // Before anything is read: every stream of the bundle passes through them.
+        let heads = self.heads.keep_for_bundle().await;
+        let from = Sources {
+            node: &self.node,
+            http: &self.http,
+            heads,
+        };
+        let files = collect::everything(from, place, state, partial.clone()).await?;
         let manifest = Manifest {
             installation: self.node.installation.clone(),
             environment: self.node.environment.as_str().to_owned(),
@@ -237,6 +260,7 @@ impl EvidenceStore {
         digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref());
         let subject = Subject {
             digest,
+            policy: EVIDENCE,
             words: format!(
                 "evidence of incident {}, run {}, step {}",
                 place.incident, place.run, place.step

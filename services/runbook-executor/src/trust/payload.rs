@@ -153,10 +153,8 @@ mod tests {
         ]);
         old.published_size = 9;
         let mut log = LogControl::default();
-        log.origins.extend([
-            old.clone(),
-            origin("x.example/main/2", "x.example/main/1"),
-        ]);
+        log.origins
+            .extend([old.clone(), origin("x.example/main/2", "x.example/main/1")]);
         let frozen = entry(&log, &old).unwrap();
         assert_eq!(frozen.state, LogState::Frozen);
         assert_eq!(

@@ -5,7 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use sealwarden_runbook_executor::evidence::{evidence_log_vkey, verify_bundle};
+use sealwarden_keys::{KeyId, KeyProvider as _, Purpose};
+use sealwarden_runbook_executor::evidence::{Manifest, evidence_log_vkey, verify_bundle};
+use sealwarden_seal::note::{Note, UnsignedNote, Vkey};
+use sealwarden_seal::record::{DigestAlgorithm, Record};
+use sealwarden_seallog::{Leaf, SealLog};
+use serde_json::Value;
 
 use super::approvers::approve_all;
 use super::nodes::Nodes;
@@ -40,13 +45,24 @@ async fn any_change_of_a_bundle_is_found_and_named_and_ssh_keygen_verifies_its_a
     let signing = world.signing_vkey().await;
     let log = evidence_log_vkey(BASE, &signing).unwrap();
     let report = verify_bundle(&bundle, &signing, &log).unwrap();
-    assert_eq!(
-        (report.manifest.step.as_str(), report.index, report.size),
-        ("final-snapshot", 1, 2)
+    assert_eq!(report.manifest.step, "final-snapshot");
+    assert_eq!(report.index + 1, report.size, "it was the newest leaf");
+    let run = world
+        .log
+        .head(&"run/R-0badcafe-1".parse().unwrap())
+        .await
+        .unwrap();
+    assert!(report.commits > 50, "{}", report.commits);
+    assert!(
+        report
+            .heads
+            .is_some_and(|at| (1..=run.position).contains(&at))
     );
     for expected in [
         "events/run-R-0badcafe-1.jsonl",
         "events/log-main.jsonl",
+        "heads/heads.txt",
+        "heads/heads.seal",
         "trust/bundle.json",
         "plan/runbook.yaml",
         "approvals/allowed_signers",
@@ -110,6 +126,99 @@ async fn any_change_of_a_bundle_is_found_and_named_and_ssh_keygen_verifies_its_a
     );
 
     ssh_keygen_verifies_approvals(&bundle);
+    even_a_signed_change_of_events_breaks_a_chain_and_is_named(&world, &bundle).await;
+}
+
+/// With the signing key stolen, manifest and seal can be made anew; the chains and the sealed heads still do not fit.
+async fn even_a_signed_change_of_events_breaks_a_chain_and_is_named(world: &World, bundle: &Path) {
+    let signing = world.signing_vkey().await;
+    let log = evidence_log_vkey(BASE, &signing).unwrap();
+    let events = bundle.join("events/log-main.jsonl");
+    let whole = fs::read_to_string(&events).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    let positions: Vec<u64> = lines
+        .iter()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["position"]
+                .as_u64()
+                .unwrap()
+        })
+        .collect();
+    let left_out: String = [lines[0], lines[2]].join("\n");
+    let retold = whole.replacen("\"actor\":\"", "\"actor\":\"not-", 1);
+    let cut_off = lines[0].to_owned();
+    for (text, expected) in [
+        (
+            left_out,
+            format!(
+                "the commit at position {} of log/main to follow",
+                positions[2]
+            ),
+        ),
+        (
+            retold,
+            format!(
+                "\"actor\" of the commit at position {} of log/main",
+                positions[0]
+            ),
+        ),
+        (cut_off, "log/main to have the commit".to_owned()),
+    ] {
+        fs::write(&events, text).unwrap();
+        sign_again(world, bundle, &log).await;
+        let damage = verify_bundle(bundle, &signing, &log).unwrap_err();
+        assert_eq!(damage.file, "events/log-main.jsonl");
+        assert!(damage.expected.contains(&expected), "{damage}");
+    }
+    fs::write(&events, whole).unwrap();
+    sign_again(world, bundle, &log).await;
+    assert!(verify_bundle(bundle, &signing, &log).is_ok());
+}
+
+async fn sign_again(world: &World, bundle: &Path, log_vkey: &Vkey) {
+    let sha256 = |bytes: &[u8]| ring::digest::digest(&ring::digest::SHA256, bytes);
+    let mut manifest =
+        Manifest::parse(&fs::read_to_string(bundle.join("manifest.txt")).unwrap()).unwrap();
+    for (path, digest) in &mut manifest.files {
+        *digest = hex::encode(sha256(&fs::read(bundle.join(path)).unwrap()));
+    }
+    let text = manifest.to_string();
+    fs::write(bundle.join("manifest.txt"), &text).unwrap();
+    let note = signed(world, &world.signing_vkey().await, &text).await;
+    fs::write(bundle.join("manifest.note"), note.to_string()).unwrap();
+
+    let record = Record {
+        tenant: "sealwarden".to_owned(),
+        policy: "evidence".to_owned(),
+        digest_algorithm: DigestAlgorithm::Sha256,
+        digest: sha256(text.as_bytes()).as_ref().try_into().unwrap(),
+        claimed_at_ms: 0,
+        subject: None,
+        original: None,
+        request_id: None,
+    };
+    let mut log = SealLog::open(&world.dir.path().join("executor/evidence-log")).unwrap();
+    let leaf = Leaf {
+        nonce: [1; 16],
+        record: record.encode().unwrap(),
+    };
+    let staged = log.stage(vec![leaf]).unwrap();
+    let checkpoint = signed(world, log_vkey, &staged.checkpoint_text).await;
+    log.publish(&staged, &checkpoint).unwrap();
+    let seal = log.view().unwrap().seal_of(staged.old_size).unwrap();
+    fs::write(bundle.join("manifest.seal"), seal.to_text()).unwrap();
+}
+
+async fn signed(world: &World, vkey: &Vkey, text: &str) -> Note {
+    let note = UnsignedNote::new(text).unwrap();
+    let key = KeyId::new("signing").unwrap();
+    let signature = world
+        .executor_keys()
+        .await
+        .sign(&key, Purpose::Signing, note.text().as_bytes())
+        .await
+        .unwrap();
+    note.attach(vkey.name(), vkey.key_id(), &signature).unwrap()
 }
 
 fn ssh_keygen_verifies_approvals(bundle: &Path) {

@@ -11,6 +11,7 @@ mod crash;
 mod cutting;
 mod fence;
 mod grants;
+mod heads;
 mod nodes;
 mod whole_run;
 mod world;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sealwarden_domain::approval::{Environment, sign};
 use sealwarden_pki::CallerRole;
+use sealwarden_seal::record::Record;
 use sealwarden_seal::trust::{LogState, Payload, TrustBundle};
 use sealwarden_wire::control::v1::StatusRequest;
 use sealwarden_wire::control::v1::control_client::ControlClient;
@@ -67,14 +68,22 @@ pub(crate) async fn assert_completed_once(world: &World) {
     ] {
         assert!(incident.reached_at(stage).is_some(), "{stage:?}");
     }
-    assert_evidence_log_has_two_leaves(world);
+    assert_two_bundles_are_sealed(world);
     assert_no_step_began_unapproved(world).await;
 }
 
-fn assert_evidence_log_has_two_leaves(world: &World) {
+/// The evidence log holds the event log's heads, too.
+fn assert_two_bundles_are_sealed(world: &World) {
     let log = sealwarden_seallog::LogReader::open(&world.dir.path().join("executor/evidence-log"))
         .unwrap();
-    assert_eq!(log.view().unwrap().size(), 2);
+    let bundles = log
+        .view()
+        .unwrap()
+        .iter()
+        .map(|leaf| Record::decode(&leaf.unwrap().1.record).unwrap())
+        .filter(|record| record.policy == "evidence")
+        .count();
+    assert_eq!(bundles, 2);
 }
 
 /// Walks the run's stream: when a step starts, enough different people stand for it.

@@ -1,5 +1,7 @@
 //! Checking a bundle with nothing but its folder and two verifier keys.
 
+mod chains;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
@@ -11,8 +13,10 @@ use sealwarden_seal::note::{Note, Vkey};
 use sealwarden_seal::record::entry_leaf_hash;
 use sealwarden_seal::seal::Seal;
 
+use self::chains::Chains;
+use super::heads::Kept;
 use super::manifest::Manifest;
-use super::{MANIFEST, NOTE, SEAL};
+use super::{HEADS, MANIFEST, NOTE, SEAL};
 
 /// The longest manifest, note or seal that is read, in bytes.
 const MAX_BYTES: u64 = 2 * 1024 * 1024;
@@ -36,6 +40,10 @@ pub struct Report {
     pub index: u64,
     /// The log's size when the bundle was sealed.
     pub size: u64,
+    /// Commits of the event log in it, each checked against the hash chain of its stream.
+    pub commits: u64,
+    /// The position of the event log whose sealed heads all these chains pass through; `None` if the bundle has no heads.
+    pub heads: Option<u64>,
 }
 
 /// The first thing that does not hold.
@@ -54,7 +62,7 @@ pub struct Damage {
     clippy::needless_pass_by_value,
     reason = "errors and texts are found where they end"
 )]
-fn damage(file: &str, expected: impl Into<String>, found: impl ToString) -> Damage {
+pub(super) fn damage(file: &str, expected: impl Into<String>, found: impl ToString) -> Damage {
     Damage {
         file: file.to_owned(),
         expected: expected.into(),
@@ -63,13 +71,19 @@ fn damage(file: &str, expected: impl Into<String>, found: impl ToString) -> Dama
 }
 
 /// Checks a bundle: the manifest's signature by the signing key, its place in the evidence log, and the digest of every file. Nothing may be missing, changed or
-/// added. Blocks its thread.
+/// added. Every commit must hash to what it says and follow the one before it in its stream, its readable form must be its payload's, and its stream must pass through the
+/// event log's heads where the bundle has them. Blocks its thread.
 pub fn verify_bundle(dir: &Path, signing: &Vkey, evidence_log: &Vkey) -> Result<Report, Damage> {
     let bytes = read(dir, MANIFEST)?;
     let manifest = signed_manifest(dir, &bytes, signing)?;
     let sha256 = digest(&SHA256, &bytes);
-    let (index, size) = sealed(dir, sha256.as_ref(), evidence_log)?;
+    let (index, size) = check_seal(SEAL, &read(dir, SEAL)?, sha256.as_ref(), evidence_log)?;
     let (files, bytes) = check_files(dir, &manifest)?;
+    let chains = Chains::of_bundle(dir, &manifest)?;
+    let heads = bundled_heads(dir, &manifest, evidence_log)?;
+    if let Some(kept) = &heads {
+        chains.pass_through(&kept.heads)?;
+    }
     Ok(Report {
         manifest,
         manifest_sha256: hex::encode(sha256),
@@ -78,7 +92,29 @@ pub fn verify_bundle(dir: &Path, signing: &Vkey, evidence_log: &Vkey) -> Result<
         origin: evidence_log.name().to_owned(),
         index,
         size,
+        commits: chains.commits(),
+        heads: heads.map(|kept| kept.heads.position),
     })
+}
+
+/// The event log's heads in the bundle, if it has any.
+fn bundled_heads(
+    dir: &Path,
+    manifest: &Manifest,
+    evidence_log: &Vkey,
+) -> Result<Option<Kept>, Damage> {
+    let text = format!("{HEADS}.txt");
+    if !manifest.files.contains_key(&text) {
+        return Ok(None);
+    }
+    let kept = Kept::read(dir, HEADS, evidence_log)?;
+    let of = |installation: &str, environment: &str| format!("{installation} ({environment})");
+    let expected = of(&manifest.installation, &manifest.environment);
+    let found = of(&kept.heads.installation, &kept.heads.environment);
+    if found != expected {
+        return Err(damage(&text, format!("heads of {expected}"), found));
+    }
+    Ok(Some(kept))
 }
 
 /// The manifest, if it reads and its note is the signing key's over exactly these bytes.
@@ -112,13 +148,18 @@ pub(super) fn signed_manifest(
     Ok(manifest)
 }
 
-/// The manifest's place in the evidence log and the log's size there.
-fn sealed(dir: &Path, manifest_sha256: &[u8], evidence_log: &Vkey) -> Result<(u64, u64), Damage> {
-    let seal = Seal::parse(&read(dir, SEAL)?).map_err(|error| damage(SEAL, "a seal", error))?;
-    if seal.record.digest != manifest_sha256 {
-        let expected = format!("a seal of {}", hex::encode(manifest_sha256));
+/// What a seal file seals: its place in the evidence log and the log's size there. `digest` is what it must be a seal of.
+pub(super) fn check_seal(
+    file: &str,
+    bytes: &[u8],
+    digest: &[u8],
+    evidence_log: &Vkey,
+) -> Result<(u64, u64), Damage> {
+    let seal = Seal::parse(bytes).map_err(|error| damage(file, "a seal", error))?;
+    if seal.record.digest != digest {
+        let expected = format!("a seal of {}", hex::encode(digest));
         return Err(damage(
-            SEAL,
+            file,
             expected,
             format!("one of {}", hex::encode(seal.record.digest)),
         ));
@@ -130,24 +171,24 @@ fn sealed(dir: &Path, manifest_sha256: &[u8], evidence_log: &Vkey) -> Result<(u6
     let signatures = seal
         .note
         .verify(std::slice::from_ref(evidence_log))
-        .map_err(|error| damage(SEAL, expected.clone(), error))?;
+        .map_err(|error| damage(file, expected.clone(), error))?;
     if signatures.len() != seal.note.signatures().len() {
         return Err(damage(
-            SEAL,
+            file,
             expected,
             format!("{} signatures", seal.note.signatures().len()),
         ));
     }
     let checkpoint = seal
         .checkpoint()
-        .map_err(|error| damage(SEAL, "a checkpoint", error))?;
+        .map_err(|error| damage(file, "a checkpoint", error))?;
     if checkpoint.origin != evidence_log.name() {
-        return Err(damage(SEAL, evidence_log.name(), checkpoint.origin));
+        return Err(damage(file, evidence_log.name(), checkpoint.origin));
     }
     let record = seal
         .record
         .encode()
-        .map_err(|error| damage(SEAL, "a record", error))?;
+        .map_err(|error| damage(file, "a record", error))?;
     let leaf = entry_leaf_hash(&seal.nonce, &record);
     verify_inclusion(
         &leaf,
@@ -156,7 +197,7 @@ fn sealed(dir: &Path, manifest_sha256: &[u8], evidence_log: &Vkey) -> Result<(u6
         &seal.proof,
         &checkpoint.root,
     )
-    .map_err(|error| damage(SEAL, "a proof of inclusion in the evidence log", error))?;
+    .map_err(|error| damage(file, "a proof of inclusion in the evidence log", error))?;
     Ok((seal.index, checkpoint.size))
 }
 

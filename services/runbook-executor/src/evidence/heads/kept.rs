@@ -1,0 +1,142 @@
+//! Heads on disk: `<dir>/<number>.txt` and `<number>.seal`, numbered in the order in which they were kept, each written once.
+//!
+//! A crash leaves a seal without its text or a `.partial` file: neither counts, and the number is not used again. Only the newest pair is ever needed, since a chain
+//! hash covers all before it; older pairs tell since when, and may be moved elsewhere.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use ring::digest::{SHA256, digest};
+use sealwarden_seal::note::Vkey;
+
+use super::text::Heads;
+use crate::evidence::folder::{private_dirs, write_new};
+use crate::evidence::verify::{Damage, check_seal, damage};
+
+/// The longest text, in bytes: more than half a million streams.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// How many damaged pairs are passed over in search of one that holds.
+const MAX_DAMAGED: usize = 16;
+
+/// Heads whose seal holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// What they say.
+    pub(crate) heads: Heads,
+    /// The same as text.
+    pub(crate) text: String,
+    /// The text's seal in the evidence log.
+    pub(crate) seal: String,
+    /// The seal's place there.
+    pub(crate) index: u64,
+}
+
+/// What a folder holds.
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    /// The newest heads that hold.
+    pub(super) newest: Option<Kept>,
+    /// The number of the next ones.
+    pub(super) next: u64,
+    /// What is wrong with newer ones.
+    pub(super) damaged: Vec<Damage>,
+}
+
+/// SHA-256 of a text: what is sealed.
+pub(crate) fn digest_of(text: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    hash
+}
+
+impl Kept {
+    /// Checks a text against its seal. `name` without ending is that of both files.
+    pub(crate) fn check(
+        name: &str,
+        text: String,
+        seal: String,
+        evidence_log: &Vkey,
+    ) -> Result<Self, Damage> {
+        let heads = Heads::parse(&text)
+            .map_err(|error| damage(&format!("{name}.txt"), "the heads of an event log", error))?;
+        let file = format!("{name}.seal");
+        let (index, _) = check_seal(&file, seal.as_bytes(), &digest_of(&text), evidence_log)?;
+        Ok(Self {
+            heads,
+            text,
+            seal,
+            index,
+        })
+    }
+
+    /// Reads a pair of files. Blocks its thread.
+    pub(crate) fn read(dir: &Path, name: &str, evidence_log: &Vkey) -> Result<Self, Damage> {
+        let text = |ending: &str| {
+            let file = format!("{name}.{ending}");
+            read(&dir.join(&file)).map_err(|error| damage(&file, "a readable file", error))
+        };
+        Self::check(name, text("txt")?, text("seal")?, evidence_log)
+    }
+}
+
+/// Looks through a folder, which need not exist. Blocks its thread.
+pub(super) fn look(dir: &Path, evidence_log: &Vkey) -> io::Result<Shelf> {
+    let (mut whole, mut highest) = (Vec::new(), 0);
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        entries => Some(entries?),
+    };
+    for entry in entries.into_iter().flatten() {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let Some((number, ending)) = name.split_once('.') else {
+            continue;
+        };
+        let Ok(number) = number.parse::<u64>() else {
+            continue;
+        };
+        highest = number.max(highest);
+        if ending == "txt" {
+            whole.push(number);
+        }
+    }
+    let mut shelf = Shelf {
+        next: highest.saturating_add(1),
+        ..Shelf::default()
+    };
+    whole.sort_unstable();
+    for number in whole.into_iter().rev().take(MAX_DAMAGED) {
+        match Kept::read(dir, &name_of(number), evidence_log) {
+            Ok(kept) => {
+                shelf.newest = Some(kept);
+                break;
+            }
+            Err(damage) => shelf.damaged.push(damage),
+        }
+    }
+    Ok(shelf)
+}
+
+/// Writes a pair under a number that was never used, the text last: it is what counts. Blocks its thread.
+pub(super) fn write(dir: &Path, number: u64, kept: &Kept) -> io::Result<()> {
+    private_dirs(dir)?;
+    let name = name_of(number);
+    for (ending, text) in [("seal", &kept.seal), ("txt", &kept.text)] {
+        let partial = dir.join(format!("{name}.{ending}.partial"));
+        write_new(&partial, text.as_bytes())?;
+        fs::rename(&partial, dir.join(format!("{name}.{ending}")))?;
+    }
+    fs::File::open(dir)?.sync_all()
+}
+
+fn name_of(number: u64) -> String {
+    format!("{number:010}")
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?
+        .take(MAX_BYTES)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
