@@ -3,8 +3,10 @@
 use crate::support::{ORIGIN, Service, World, by, soon};
 use sealwarden_domain::incident::Incident;
 use sealwarden_pki::CallerRole;
-use sealwarden_wire::event::v1::{IncidentStage, IncidentStageReached, event::Kind};
-use sealwarden_wire::incident::v1::{ReportRequest, ShowRequest};
+use sealwarden_wire::event::v1::{
+    IncidentStage, IncidentStageReached, SignalReported, event::Kind,
+};
+use sealwarden_wire::incident::v1::{ListRequest, ReportRequest, ShowRequest};
 
 /// How often the service wrote each thing down.
 async fn written(world: &World) -> [usize; 5] {
@@ -145,6 +147,44 @@ async fn a_malformed_audit_line_waits_for_a_person() {
     flush(&mut service, "marker").await;
     assert!(!incident.proven());
     assert_eq!(written(&world).await, [2, 0, 2, 2, 0]);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_proven_signal_of_a_class_that_the_plan_does_not_know_waits_for_a_person_to_classify_it()
+{
+    let world = World::new().await;
+    let mut service = world.start().await;
+    let signal = SignalReported {
+        signal: "S-0badcafe0001".to_owned(),
+        detector: "event-heads".to_owned(),
+        class: "nobody-planned-for-this".to_owned(),
+        subject: "event log test".to_owned(),
+        proven: true,
+        seen: "another commit at position 5 of log/main".to_owned(),
+        expected: "the commit that was sealed".to_owned(),
+        earliest_at_ms: 1_700_000_000_000,
+        ..SignalReported::default()
+    };
+    world
+        .write("signal", "S-0badcafe0001", Kind::SignalReported(signal))
+        .await;
+    let (id, incident) = service.incident(Incident::proven).await;
+    flush(&mut service, "marker").await;
+    assert!(incident.classified.is_none());
+    assert_eq!(
+        incident.opened.unwrap().title,
+        "nobody-planned-for-this of event log test"
+    );
+    assert_eq!(written(&world).await, [2, 0, 2, 2, 0], "no hold, no class");
+    let listed = ListRequest { open_only: true };
+    let listed = soon(service.client.list(by(listed, "ada", CallerRole::Operator))).await;
+    let listed = listed.unwrap().into_inner().incidents;
+    let shown = listed.iter().find(|it| it.incident == id).unwrap();
+    assert_eq!(
+        (shown.class.as_str(), shown.stage.as_str()),
+        ("", "detected")
+    );
     service.stop().await;
 }
 
