@@ -42,9 +42,11 @@ pub(crate) async fn seal(
         };
         // Another task left it: of ours nothing is staged yet.
         let finished = finish(service, tree, earlier, reseal).await;
-        let published = finished.map_err(|failure| match failure {
-            Failure::Unknown(reason) => Failure::Away(format!("an earlier batch waits: {reason}")),
-            failure => failure,
+        let published = finished.map_err(|failure| {
+            if let Failure::Unknown(reason) = failure {
+                return Failure::Away(format!("an earlier batch waits: {reason}"));
+            }
+            failure
         })?;
         note_successors(service, tree, &published);
     }

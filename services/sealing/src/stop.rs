@@ -74,12 +74,13 @@ impl Failure {
             Self::Broken(_) | Self::Diverted { .. } | Self::Waits => {
                 (Code::Unavailable, Some(LATE_MS))
             }
-            Self::NotQueued(QueueError::Full { .. }) => (Code::ResourceExhausted, Some(LATE_MS)),
             Self::NotQueued(
                 QueueError::NotWritten(_) | QueueError::Broken(_) | QueueError::Closed,
             ) => (Code::Unavailable, Some(LATE_MS)),
             Self::QueueFull { .. } => (Code::ResourceExhausted, Some(SOON_MS)),
-            Self::NoSpace(_) => (Code::ResourceExhausted, Some(LATE_MS)),
+            Self::NoSpace(_) | Self::NotQueued(QueueError::Full { .. }) => {
+                (Code::ResourceExhausted, Some(LATE_MS))
+            }
         };
         let mut status = Status::new(code, format!("not sealed: {self}"));
         if let Some(ms) = retry_ms

@@ -186,6 +186,6 @@ async fn covered(service: &Service, place: Option<(String, u64)>) {
     };
     let mut size = tree.witnessed.subscribe();
     if size.wait_for(|size| *size > index).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

@@ -9,6 +9,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 
+/// Where the tickets go.
+type Answer = oneshot::Sender<Result<Vec<Ticket>, QueueError>>;
+
 /// What the thread is asked to write.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -17,7 +20,7 @@ pub(super) enum Message {
         entries: Vec<Entry>,
         /// The room that was reserved for them.
         reserved: Room,
-        answer: oneshot::Sender<Result<Vec<Ticket>, QueueError>>,
+        answer: Answer,
     },
     /// Tickets that were sealed: in memory they are settled already.
     Settled(Vec<(Ticket, Place)>),
@@ -39,10 +42,7 @@ struct Draft {
     new: Vec<(Ticket, Entry)>,
     requests: HashMap<RequestKey, Ticket>,
     reserved: Vec<Room>,
-    answers: Vec<(
-        Vec<Ticket>,
-        oneshot::Sender<Result<Vec<Ticket>, QueueError>>,
-    )>,
+    answers: Vec<(Vec<Ticket>, Answer)>,
 }
 
 impl Keeper {
