@@ -91,7 +91,15 @@ impl World {
             node: "sealing-1".to_owned(),
             ..OriginOpened::default()
         };
+        // A report that names no log is about the only one there is, so there is another.
+        let second = OriginOpened {
+            origin: ORIGIN.replace("main", "second"),
+            ..opened.clone()
+        };
         world.write("log", "main", Kind::OriginOpened(opened)).await;
+        world
+            .write("log", "second", Kind::OriginOpened(second))
+            .await;
         world
     }
 
