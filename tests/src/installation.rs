@@ -81,10 +81,10 @@ impl Installation {
         )
     }
 
-    /// Starts one role and waits until it serves.
-    pub fn serve(&self, role: &str, node: &str) -> Process {
-        let arguments =
-            self.arguments(&["serve", role, "--node", node, "--base", "seal.example.com"]);
+    /// Starts one role, named `<role>-1` as by default, and waits until it serves.
+    pub fn serve(&self, role: &str) -> Process {
+        let arguments = self.arguments(&["serve", role, "--base", "seal.example.com"]);
+        let node = &format!("{role}-1");
         Process::start_with(self.home(), node, &arguments, &self.environment)
     }
 

@@ -113,7 +113,7 @@ async fn with_one_user_a_service_the_whole_response_works_and_nobody_writes_anot
     let here = Installation::over_nats(&address)
         .named("acme")
         .with_variable("SSL_CERT_FILE", certificates.file("ca.pem"));
-    let _services = ROLES.map(|(role, _)| here.serve(role, &format!("{role}-1")));
+    let _services = ROLES.map(|(role, _)| here.serve(role));
     let file = here.file("file", b"x");
     here.seal_eventually(&file);
     assert_eq!(here.verify(&file).good()["verdict"], "valid");

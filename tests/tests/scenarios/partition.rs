@@ -36,10 +36,10 @@ impl Distributed {
     fn start() -> Self {
         let server = TestServer::start().expect("a nats-server");
         let here = Installation::over_nats(&server.url());
-        let executor = here.serve("runbook-executor", "runbook-executor-1");
-        let sealing = here.serve("sealing", SEALING);
-        let verification = here.serve("verification", "verification-1");
-        let detection = here.serve("detection", "detection-1");
+        let executor = here.serve("runbook-executor");
+        let sealing = here.serve("sealing");
+        let verification = here.serve("verification");
+        let detection = here.serve("detection");
         here.seal_eventually(&here.file("first", b"they have found each other"));
         Self {
             here,
