@@ -7,8 +7,9 @@
 //! **Invariants.** It changes nothing, takes no lock and may run beside the writer: it audits the size that was published when
 //! it began. Memory does not grow with the log: one frontier, one tile a level, one window a private file.
 //!
-//! Not part of the log, and so not audited: `lock`, files being written (`….tmp`), and what lies beyond the published size while
-//! a staged batch or a newer checkpoint accounts for it.
+//! Not part of the log, and so not audited: `lock`, files being written (`….tmp`), what lies beyond the published size while
+//! a staged batch or a newer checkpoint accounts for it, and the folder `heads`, where the owner of an evidence log keeps what is
+//! sealed in it.
 
 mod damage;
 mod files;

@@ -8,6 +8,7 @@
 //! <dir>/private/…           nonce and record of each leaf; readable by the owner only
 //! <dir>/staged              at most one batch that is durable and not yet published
 //! <dir>/lock                held by the one writer
+//! <dir>/heads/…             not ours: what an evidence log's owner keeps beside it
 //! ```
 //!
 //! **Invariants.** No network, no keys, no event log: callers record intents and sign. A size never gets a second root: a

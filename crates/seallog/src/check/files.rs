@@ -7,6 +7,8 @@ use sealwarden_seal::tile::{TILE_HEIGHT, TILE_WIDTH, TileId, TileKind};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// What a log's owner keeps beside it: texts that are sealed in it, with their seals.
+const BESIDE: &str = "heads";
 const SINGLE: [&str; 5] = ["log.json", "checkpoint", "witnessed", "staged", "lock"];
 
 /// The size of the tree that a file belongs to first.
@@ -48,6 +50,7 @@ pub(super) fn walk(findings: &mut Findings<'_>, size: u64) {
             let Ok(entry) = entry else { break };
             let path = folder.join(entry.file_name());
             match entry.file_type() {
+                Ok(kind) if kind.is_dir() && path == Path::new(BESIDE) => {}
                 Ok(kind) if kind.is_dir() => folders.push(path),
                 Ok(kind) if kind.is_file() => file(findings, &path, size, &mut limit),
                 Ok(_) => extra(findings, &path, "no regular file"),

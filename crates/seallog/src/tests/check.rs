@@ -209,6 +209,7 @@ fn truncated_missing_appended_and_extra_files_are_told_apart() {
         "private/note",
         "tile/3/000",
         "surplus",
+        "tile/heads/1.txt",
         "private/0000000001.ends",
     ] {
         let path = dir.path().join(name);
@@ -224,6 +225,13 @@ fn truncated_missing_appended_and_extra_files_are_told_apart() {
         assert_eq!(report.damage_count, 1);
         fs::remove_file(path).unwrap();
     }
+    let beside = dir.path().join("heads");
+    fs::create_dir(&beside).unwrap();
+    fs::write(
+        beside.join("0000000001.txt"),
+        b"an evidence log's owner keeps it",
+    )
+    .unwrap();
     assert!(audit(dir.path(), &options).is_intact());
 }
 

@@ -10,6 +10,7 @@ use sealwarden_engine::{Meta, encode};
 use sealwarden_eventlog::{EventLog, Filter, Head, Memory, NewCommit, Recorded};
 use sealwarden_runbook_executor::evidence::evidence_log_vkey;
 use sealwarden_seal::seal::Seal;
+use sealwarden_seallog::check::{CheckOptions, check};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{ServiceAnnounced, SignalReported};
 
@@ -122,6 +123,9 @@ async fn heads_are_sealed_and_kept_when_they_changed_and_survive_a_restart() {
     assert_eq!(seal.record.digest, digest.as_ref());
     let vkey = evidence_log_vkey(BASE, &world.signing_vkey().await).unwrap();
     assert!(seal.note.verify(&[vkey]).is_ok());
+    let evidence_log = world.dir.path().join("executor/evidence-log");
+    let report = check(&evidence_log, &CheckOptions::default(), &mut |_, _| {}).unwrap();
+    assert!(report.is_intact() && report.size == 1, "{report:?}");
 
     one_life(&world, &world.log).await;
     assert_eq!(kept(&world), first, "nothing changed, nothing is written");

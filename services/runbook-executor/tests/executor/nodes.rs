@@ -17,9 +17,9 @@ use sealwarden_seal::note::{UnsignedNote, Vkey};
 use sealwarden_wire::event::v1::{Directive, DirectiveKind, OriginOpened};
 use sealwarden_wire::seal::v1::sealing_server::{Sealing, SealingServer};
 use sealwarden_wire::seal::v1::{
-    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetSealRequest, GetTicketRequest,
-    SealRequest, TicketResponse, WatchTicketRequest,
-    SealResponse, StatusRequest, StatusResponse,
+    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetSealRequest,
+    GetTicketRequest, SealRequest, SealResponse, StatusRequest, StatusResponse, TicketResponse,
+    WatchTicketRequest,
 };
 use sealwarden_wire::verify::v1::verification_server::{Verification, VerificationServer};
 use sealwarden_wire::verify::v1::{
