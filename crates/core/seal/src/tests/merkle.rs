@@ -250,3 +250,38 @@ proptest! {
         prop_assert_eq!(Hash::from_hex(&upper).is_ok(), upper == hash.to_string());
     }
 }
+
+#[test]
+fn a_node_is_the_sha256_of_its_prefix_and_children() {
+    for byte in 0..=255_u8 {
+        let left = Hash::of(&[byte]);
+        let right = Hash::of(&left.0);
+        let bytes = [&[1], &left.0[..], &right.0[..]].concat();
+        assert_eq!(node_hash(&left, &right), Hash::of(&bytes));
+    }
+}
+
+#[test]
+fn the_base64_of_a_hash_has_one_spelling() {
+    use base64::Engine as _;
+    for byte in 0..=255_u8 {
+        let hash = Hash::of(&[byte]);
+        let text = hash.to_base64();
+        assert_eq!(Hash::from_base64(&text).unwrap(), hash);
+        // Every other character in every place: the standard decoder is the judge.
+        let (place, mut other) = (usize::from(byte) % 44, text.into_bytes());
+        for character in 0..128_u8 {
+            other[place] = character;
+            let other = std::str::from_utf8(&other).unwrap();
+            let judge = base64::engine::general_purpose::STANDARD.decode(other);
+            let judge = judge
+                .ok()
+                .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+            assert_eq!(
+                Hash::from_base64(other).ok().map(|it| it.0),
+                judge,
+                "{other}"
+            );
+        }
+    }
+}
