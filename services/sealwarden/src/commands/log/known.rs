@@ -91,8 +91,7 @@ impl Known {
                 }
             }
             let published = installation.trust.published.as_ref();
-            self.bundle =
-                published.and_then(|it| trust_seen::open_without_memory(&it.bundle).ok());
+            self.bundle = published.and_then(|it| trust_seen::open_without_memory(&it.bundle).ok());
         });
     }
 
