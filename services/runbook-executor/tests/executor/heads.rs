@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealwarden_domain::fold::event;
 use sealwarden_engine::{Meta, encode};
@@ -136,7 +137,8 @@ async fn heads_are_sealed_and_kept_when_they_changed_and_survive_a_restart() {
     let line = format!("\nnode/n-1 {at} sha256:");
     soon(async {
         while !kept(&world).values().any(|text| text.contains(&line)) {
-            tokio::task::yield_now().await;
+            // bounded poll: a file that is written tells nobody
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
