@@ -70,6 +70,10 @@ pub(crate) enum Command {
     Seal(Seal),
     /// Verify a file against its seal; with --trust it needs no server
     Verify(Verify),
+    /// Write a seal as other people's tools read it: RFC 3161 token, CAdES signature, COSE receipt; needs no server
+    Export(crate::commands::export::Export),
+    /// Have an outside authority time-stamp the seals' checkpoints, into FILE.seal.anchors
+    Anchor(crate::commands::export::AnchorFiles),
     /// The trust bundle
     #[command(subcommand)]
     Trust(Trust),
@@ -123,6 +127,8 @@ impl Command {
             Self::Serve(_) => "serve",
             Self::Seal(_) => "seal",
             Self::Verify(_) => "verify",
+            Self::Export(_) => "export",
+            Self::Anchor(_) => "anchor",
             Self::Trust(_) => "trust",
             Self::Log(_) => "log",
             Self::Keys(_) => "keys",
@@ -296,6 +302,12 @@ pub(crate) struct Verify {
     /// File with the trust roots (public SSH keys, one a line) that must have signed the bundle; without it the first bundle seen fixes them
     #[arg(long, value_name = "FILE", requires = "trust")]
     pub(crate) roots: Option<PathBuf>,
+    /// Anchors of the seal's checkpoint (FILE.seal.anchors), which may date it before a compromise
+    #[arg(long, value_name = "FILE", requires = "trust", requires = "tsa_root")]
+    pub(crate) anchors: Option<PathBuf>,
+    /// Certificates of the authorities above the time-stamping authorities that you trust (PEM)
+    #[arg(long, value_name = "FILE", requires = "anchors")]
+    pub(crate) tsa_root: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 pub(crate) mod approve;
 mod certificate;
 pub(crate) mod evidence;
+pub(crate) mod export;
 mod incident;
 mod keys;
 pub(crate) mod log;
@@ -32,6 +33,8 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Serve(args) => up::serve(&cli, args).await,
         Command::Seal(args) => seal::run(&cli, args).await,
         Command::Verify(args) => verify::run(&cli, args).await,
+        Command::Export(args) => export::export(&cli, args),
+        Command::Anchor(args) => export::anchor(&cli, args).await,
         Command::Trust(what) => trust::run(&cli, what).await,
         Command::Log(what) => log::run(&cli, what).await,
         Command::Keys(what) => keys::run(&cli, what).await,

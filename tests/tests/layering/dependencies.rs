@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("keys", &[]),
     ("telemetry", &[]),
     ("pki", &["keys"]),
+    ("anchors", &["seal"]),
     ("seal", &[]),
     ("runbook", &[]),
     ("domain", &["wire", "seal", "runbook"]),
@@ -52,6 +53,7 @@ const SERVICE: &[&str] = &[
 ];
 
 const BINARY: &[&str] = &[
+    "anchors",
     "wire",
     "seal",
     "runbook",

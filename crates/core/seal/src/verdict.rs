@@ -3,12 +3,16 @@
 //! The checks run in the order of [`Verdict`]'s failures, worst first: the earliest failure is the verdict. The expensive
 //! part, the signatures of a checkpoint, is the same for all seals of a batch; [`Verifier`] checks it once.
 
+mod anchored;
 mod checked;
 mod judge;
+
+pub use anchored::VerifiedAnchor;
 
 use crate::record::Record;
 use crate::seal::Parts;
 use crate::trust::VerifiedBundle;
+use anchored::Dated;
 use checked::CheckedNote;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,7 +24,7 @@ use std::fmt;
 pub enum Verdict {
     /// The seal holds.
     Valid,
-    /// The log's key was compromised later than an outside witness dates the seal.
+    /// The log's key was compromised later than an outside witness or an anchor dates the seal.
     ValidBeforeCompromise,
     /// The seal may be forged, or the bundle is too old to know.
     Suspect,
@@ -132,6 +136,19 @@ pub fn verify(
     Verifier::new(bundle, 0).verify(seal, document_digest, now_ms)
 }
 
+/// As [`verify`], with anchors of the seal's checkpoint: where the log's key was compromised, a time-stamping authority's
+/// time counts like an outside witness's. Anchors over other checkpoints, over notes that the log did not sign, and from
+/// the future are passed over; an anchor never makes a verdict worse.
+pub fn verify_anchored(
+    seal: &[u8],
+    document_digest: Option<[u8; 32]>,
+    bundle: &VerifiedBundle,
+    anchors: &[VerifiedAnchor],
+    now_ms: i64,
+) -> Verification {
+    Verifier::new(bundle, 0).verify_anchored(seal, document_digest, anchors, now_ms)
+}
+
 /// Verifies many seals under one bundle, checking the signatures of each checkpoint once.
 #[derive(Debug)]
 pub struct Verifier<'a> {
@@ -160,6 +177,17 @@ impl<'a> Verifier<'a> {
         document_digest: Option<[u8; 32]>,
         now_ms: i64,
     ) -> Verification {
+        self.verify_anchored(seal, document_digest, &[], now_ms)
+    }
+
+    /// Verifies one seal with its anchors; see [`verify_anchored`].
+    pub fn verify_anchored(
+        &mut self,
+        seal: &[u8],
+        document_digest: Option<[u8; 32]>,
+        anchors: &[VerifiedAnchor],
+        now_ms: i64,
+    ) -> Verification {
         let parts = match Parts::parse(seal) {
             Ok(parts) => parts,
             Err(error) => {
@@ -168,12 +196,27 @@ impl<'a> Verifier<'a> {
                 return answer;
             }
         };
+        let dated = Dated::by(anchors, parts.note, self.bundle);
         // Only checkpoints whose signatures hold are kept: rubbish cannot push the good ones out.
         if let Some(checked) = self.cache.get(parts.note) {
-            return judge::judge(self.blank(), &parts, checked, document_digest, now_ms);
+            return judge::judge(
+                self.blank(),
+                &parts,
+                checked,
+                &dated,
+                document_digest,
+                now_ms,
+            );
         }
         let checked = CheckedNote::check(parts.note, self.bundle);
-        let answer = judge::judge(self.blank(), &parts, &checked, document_digest, now_ms);
+        let answer = judge::judge(
+            self.blank(),
+            &parts,
+            &checked,
+            &dated,
+            document_digest,
+            now_ms,
+        );
         if self.capacity > 0 && checked.is_good() {
             if self.cache.len() >= self.capacity {
                 self.cache.clear();

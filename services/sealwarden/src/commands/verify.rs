@@ -10,7 +10,7 @@ use sealwarden_seal::verdict;
 use sealwarden_wire::verify::v1::VerifyRequest;
 use serde_json::{Value, json};
 
-use super::{Answer, client, trust};
+use super::{Answer, client, export, trust};
 use crate::cli::{Cli, Verify};
 use crate::failure::{Ending, Failure};
 use crate::{output, trust_seen};
@@ -76,7 +76,8 @@ fn offline(
     let anchors = args.roots.as_deref().map(read_roots).transpose()?;
     let bundle = trust_seen::open(&bytes, &cli.data, anchors.as_ref())?;
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    let answer = verdict::verify(seal, Some(digest), &bundle, now_ms);
+    let dated = export::verified(args.anchors.as_deref(), args.tsa_root.as_deref())?;
+    let answer = verdict::verify_anchored(seal, Some(digest), &bundle, &dated, now_ms);
     Ok(json!({
         "verdict": answer.verdict.as_str(), "reason": answer.reason, "origin": answer.origin, "index": answer.index,
         "sealed_at": answer.sealed_at, "witnesses": answer.witnesses, "trust_version": answer.bundle_version, "trust_issued": answer.bundle_issued,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::trust::FrozenAt;
-use crate::verdict::{Verdict, Verification, Verifier, verify};
+use crate::verdict::{Verdict, Verification, VerifiedAnchor, Verifier, verify, verify_anchored};
 
 fn judge(seal: &Seal, payload: &Payload) -> Verification {
     verify(&bytes_of(seal), Some(DOCUMENT), &opened(payload), now_ms())
@@ -300,4 +300,70 @@ fn a_remembered_checkpoint_gives_the_same_answers() {
             assert_eq!(verifier.verify(&bytes, Some(DOCUMENT), now), fresh);
         }
     }
+}
+
+fn anchor(time: &str, checkpoint: &Note) -> VerifiedAnchor {
+    VerifiedAnchor {
+        time_ms: at(time).as_millisecond(),
+        tsa: "CN=TSA".into(),
+        checkpoint: checkpoint.to_string(),
+    }
+}
+
+fn judge_anchored(payload: &Payload, anchors: &[VerifiedAnchor]) -> Verification {
+    let bundle = opened(payload);
+    verify_anchored(
+        &bytes_of(&seal()),
+        Some(DOCUMENT),
+        &bundle,
+        anchors,
+        now_ms(),
+    )
+}
+
+#[test]
+fn an_anchor_from_before_the_compromise_dates_a_seal() {
+    // Before the outside witness's time less the skew, so that it cannot help.
+    let payload = compromised("2026-05-01T11:00:00Z");
+    let early = anchor("2026-05-01T10:00:00Z", &seal().note);
+    assert_eq!(judge_anchored(&payload, &[]).verdict, Verdict::Suspect);
+    let answer = judge_anchored(&payload, std::slice::from_ref(&early));
+    assert_eq!(
+        answer.verdict,
+        Verdict::ValidBeforeCompromise,
+        "{}",
+        answer.reason
+    );
+    assert!(
+        answer
+            .reason
+            .contains("CN=TSA anchored this checkpoint at 2026-05-01T10:00:00Z")
+    );
+    // Its cosignatures may be others than the seal's.
+    let unsigned = seal().note.filtered(|it| it.name() != ORIGIN).unwrap();
+    let bare = seal().note.filtered(|it| it.name() == ORIGIN).unwrap();
+    let answer = judge_anchored(&payload, &[anchor("2026-05-01T10:00:00Z", &bare)]);
+    assert_eq!(answer.verdict, Verdict::ValidBeforeCompromise);
+    // Too late (skew included), over a text that the log did not sign, or over no checkpoint at all: as if it were not there.
+    let mut rubbish = early.clone();
+    rubbish.checkpoint = "rubbish".into();
+    for useless in [
+        anchor("2026-05-01T10:59:59Z", &seal().note),
+        anchor("2026-05-01T10:00:00Z", &unsigned),
+        rubbish,
+    ] {
+        let answer = judge_anchored(&payload, std::slice::from_ref(&useless));
+        assert_eq!(answer.verdict, Verdict::Suspect, "{useless:?}");
+        let answer = judge_anchored(&payload, &[useless, early.clone()]);
+        assert_eq!(answer.verdict, Verdict::ValidBeforeCompromise);
+    }
+}
+
+#[test]
+fn an_anchor_changes_nothing_where_no_key_was_compromised() {
+    let early = anchor("2026-05-01T10:00:00Z", &seal().note);
+    assert_eq!(
+        judge_anchored(&payload(), &[early]),
+        judge(&seal(), &payload())
+    );
 }

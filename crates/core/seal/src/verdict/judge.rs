@@ -1,5 +1,6 @@
 //! The verdict over one seal, from its parts and its checked checkpoint.
 
+use super::anchored::Dated;
 use super::checked::{CheckedNote, Cosigned, Good};
 use super::{Verdict, Verification};
 use crate::checkpoint::Checkpoint;
@@ -15,6 +16,7 @@ pub(super) fn judge(
     mut answer: Verification,
     parts: &Parts<'_>,
     checked: &CheckedNote<'_>,
+    dated: &Dated<'_>,
     document_digest: Option<[u8; 32]>,
     now_ms: i64,
 ) -> Verification {
@@ -48,7 +50,14 @@ pub(super) fn judge(
         }
         (Ok(record), CheckedNote::Good(good)) => {
             describe(&mut answer, &good.checkpoint);
-            judge_good(&mut answer, parts, record, good, document_digest, now_ms)
+            judge_good(
+                &mut answer,
+                parts,
+                record,
+                (good, dated),
+                document_digest,
+                now_ms,
+            )
         }
     };
     answer.verdict = verdict;
@@ -66,7 +75,7 @@ fn judge_good(
     answer: &mut Verification,
     parts: &Parts<'_>,
     record: Record,
-    good: &Good<'_>,
+    (good, dated): (&Good<'_>, &Dated<'_>),
     document_digest: Option<[u8; 32]>,
     now_ms: i64,
 ) -> Finding {
@@ -102,7 +111,7 @@ fn judge_good(
     answer.sealed_at = counted.first().map(|it| it.witness.time.clone());
     answer.witnesses = counted.iter().map(|it| it.witness.clone()).collect();
     // The compromise is judged first, so that a suspect log is never reported as merely unwitnessed.
-    let before = match before_compromise(good, counted) {
+    let before = match before_compromise(good, counted, dated, now_ms) {
         Ok(before) => before,
         Err(reason) => return (Verdict::Suspect, reason),
     };
@@ -151,7 +160,12 @@ fn skew_ms(good: &Good<'_>) -> i64 {
 }
 
 /// `Ok(None)`: the log is not compromised. `Ok(Some(_))`: it is, but the seal is proven older. `Err`: suspect.
-fn before_compromise(good: &Good<'_>, counted: &[Cosigned]) -> Result<Option<String>, String> {
+fn before_compromise(
+    good: &Good<'_>,
+    counted: &[Cosigned],
+    dated: &Dated<'_>,
+    now_ms: i64,
+) -> Result<Option<String>, String> {
     let (log, checkpoint) = (good.log, &good.checkpoint);
     if let Some(end) = log.entry.frozen_at {
         let forked = checkpoint.size == end.size && checkpoint.root != end.root;
@@ -177,6 +191,17 @@ fn before_compromise(good: &Good<'_>, counted: &[Cosigned]) -> Result<Option<Str
         .map(|id| format!(" (incident {id})"))
         .unwrap_or_default();
     let outside = counted.iter().find(|it| !it.witness.local);
+    let anchored = dated
+        .earliest(now_ms.saturating_add(skew_ms(good)))
+        .filter(|it| it.time_ms.saturating_add(skew_ms(good)) < since.as_millisecond());
+    let by_anchor = anchored.map(|it| {
+        format!(
+            "the log's key may have been compromised since {since}{incident}, but the time-stamping authority {} anchored this \
+             checkpoint at {}",
+            it.tsa,
+            date(it.time_ms)
+        )
+    });
     match outside {
         // Compared in milliseconds rounded down, which moves the compromise earlier: the safe side.
         Some(it) if it.time_ms.saturating_add(skew_ms(good)) < since.as_millisecond() => {
@@ -186,6 +211,7 @@ fn before_compromise(good: &Good<'_>, counted: &[Cosigned]) -> Result<Option<Str
                 it.witness.name, it.witness.time
             )))
         }
+        _ if by_anchor.is_some() => Ok(by_anchor),
         Some(it) => Err(format!(
             "A key of {} may have been compromised since {since}{incident}, and the earliest outside witness, {}, saw this \
              checkpoint only at {} (clock skew {} s); {}.",
