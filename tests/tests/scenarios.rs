@@ -17,4 +17,5 @@ mod scenarios {
     mod tampered;
     mod theft;
     mod token;
+    mod transit;
 }

@@ -8,10 +8,10 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Answer;
-use crate::cli::{Cli, Hosting, RoleName, Serve, Token, Up};
+use crate::cli::{Cli, Hosting, RoleName, Serve, Token, Transit, Up};
 use crate::failure::{Ending, Failure};
 use crate::host::installation::NewInstallation;
-use crate::host::key_providers::TokenOptions;
+use crate::host::key_providers::{SealingKeys, TokenOptions, TransitOptions};
 use crate::host::start::{Options, Started, start, trial_people};
 use crate::output;
 
@@ -29,9 +29,10 @@ pub(crate) async fn serve(cli: &Cli, args: &Serve) -> Answer {
         RoleName::Detection => Role::Detection,
         RoleName::RunbookExecutor => Role::RunbookExecutor,
     };
-    if role != Role::Sealing && args.hosting.token.module.is_some() {
+    let elsewhere = args.hosting.token.module.is_some() || args.hosting.transit.url.is_some();
+    if role != Role::Sealing && elsewhere {
         return Err(Failure::usage(format!(
-            "only sealing keys are kept in a token, and a {} service has none: leave the --pkcs11 flags out",
+            "only sealing keys are kept in a token or with a server, and a {} service has none: leave the --pkcs11 and --transit flags out",
             role.as_str()
         )));
     }
@@ -93,18 +94,30 @@ fn options(cli: &Cli, hosting: &Hosting, roles: Vec<(Role, String)>) -> Options 
         listen_http: hosting.listen_http,
         hosts: hosting.host.clone(),
         passphrase_file: hosting.passphrase_file.clone(),
-        token: token(&hosting.token),
+        token: token(&hosting.token).or_else(|| transit(&hosting.transit)),
         roles,
     }
 }
 
 /// The token named on the command line, which lets all three flags be there or none.
-fn token(flags: &Token) -> Option<TokenOptions> {
-    Some(TokenOptions {
+fn token(flags: &Token) -> Option<SealingKeys> {
+    Some(SealingKeys::Pkcs11(TokenOptions {
         module: flags.module.clone()?,
         label: flags.label.clone()?,
         pin_file: flags.pin_file.clone()?,
-    })
+    }))
+}
+
+/// The server named on the command line, which lets no flag of it be missing.
+fn transit(flags: &Transit) -> Option<SealingKeys> {
+    let device = flags.audit_device.clone();
+    Some(SealingKeys::Transit(TransitOptions {
+        url: flags.url.clone()?,
+        ca: flags.ca.clone()?,
+        token_file: flags.token_file.clone()?,
+        mount: flags.mount.clone(),
+        audit: flags.audit.clone().map(|file| (file, device)),
+    }))
 }
 
 /// One line that scripts can wait for; what a new user must know goes to standard error.

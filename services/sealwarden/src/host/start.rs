@@ -15,7 +15,7 @@ use tonic::service::Routes;
 
 use super::endpoints::{Endpoint, Endpoints};
 use super::installation::{Installation, NewInstallation, private_dir};
-use super::key_providers::{KeySource, TokenOptions};
+use super::key_providers::{KeySource, SealingKeys};
 use super::listen::Listeners;
 use super::roles::{Shared, announce};
 
@@ -43,8 +43,8 @@ pub(crate) struct Options {
     pub(crate) hosts: Vec<String>,
     /// Passphrase for keys at rest.
     pub(crate) passphrase_file: Option<PathBuf>,
-    /// Token for sealing keys; software keys otherwise.
-    pub(crate) token: Option<TokenOptions>,
+    /// Where sealing keys are kept; software keys otherwise.
+    pub(crate) token: Option<SealingKeys>,
     /// Roles with their nodes' names.
     pub(crate) roles: Vec<(Role, String)>,
 }
