@@ -262,6 +262,19 @@ impl SealLog {
     /// Publishes the staged batch under its signed checkpoint. After an error that is not [`LogError::Poisoned`] it may be
     /// called again; a batch that is already published is recognised and answered.
     pub fn publish(&mut self, staged: &Staged, note: &Note) -> Result<Published, LogError> {
+        // A publication that may always be released is never withheld.
+        self.publish_if(staged, note, || true)?
+            .ok_or(LogError::NotStaged { size: staged.size })
+    }
+
+    /// As [`Self::publish`], but asks `may_release` when tiles and checkpoint are durable and only the checkpoint's new name is missing: writing takes time, and a
+    /// process may be suspended in the middle of it. `None` if the answer was no; the batch stays staged, and nothing but unsigned tiles is to be seen of it.
+    pub fn publish_if(
+        &mut self,
+        staged: &Staged,
+        note: &Note,
+        may_release: impl FnOnce() -> bool,
+    ) -> Result<Option<Published>, LogError> {
         self.disk.check()?;
         let signed = self.check_note(staged, note)?;
         let is_published = staged.size == self.size() && staged.root == self.root();
@@ -271,8 +284,13 @@ impl SealLog {
             }
             self.write_tiles(staged)?;
             let path = self.dir.join(CHECKPOINT);
-            self.disk
-                .replace(&path, signed.text.as_bytes(), Access::Public)?;
+            let text = signed.text.as_bytes();
+            if !self
+                .disk
+                .replace_if(&path, text, Access::Public, may_release)?
+            {
+                return Ok(None);
+            }
             self.published = Some(signed);
             self.staged = None;
         }
@@ -286,12 +304,12 @@ impl SealLog {
             root,
             ..
         } = *staged;
-        Ok(Published {
+        Ok(Some(Published {
             first_index,
             size,
             root,
             seals,
-        })
+        }))
     }
 
     fn check_note(&self, staged: &Staged, note: &Note) -> Result<SignedCheckpoint, LogError> {

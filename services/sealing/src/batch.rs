@@ -83,13 +83,20 @@ pub(crate) async fn finish(
     };
     let note = sign(service, tree, &staged, &permit).await?;
     let released = service.release.lock().await;
-    if let Err(failure) = recheck(service, tree, reseal).await {
-        withhold(service, tree, &staged, &failure).await;
-        return Err(Failure::Unknown(format!(
-            "its signature came too late ({failure})"
-        )));
-    }
-    let published = on_writer(service, tree, move |log| log.publish(&staged, &note)).await?;
+    let permit = match recheck(service, tree, reseal).await {
+        Ok(permit) => permit,
+        Err(failure) => return Err(withhold(service, tree, &staged, &failure).await),
+    };
+    // Writing tiles takes time, and a suspended process wakes in the middle of it: the permit is looked at again when only the rename is left.
+    let clock = Arc::clone(&service.node.clock);
+    let (batch, until_ms) = (staged.clone(), permit.until_boot_ms);
+    let published = on_writer(service, tree, move |log| {
+        log.publish_if(&batch, &note, || clock.now().boot_ms < until_ms)
+    })
+    .await?;
+    let Some(published) = published else {
+        return Err(withhold(service, tree, &staged, &Failure::NoPermit).await);
+    };
     drop(released);
     let leaves = published.seals.iter().map(|seal| &seal.leaf);
     service
@@ -235,18 +242,17 @@ async fn sign(
 }
 
 /// The last look before a signature leaves: the newest orders, and the permit by the clock.
-async fn recheck(service: &Service, tree: &Tree, reseal: Option<u64>) -> Result<(), Failure> {
+async fn recheck(service: &Service, tree: &Tree, reseal: Option<u64>) -> Result<Permit, Failure> {
     let mut control = service.control.lock().await;
     control
         .refresh()
         .await
         .map_err(|error| Failure::Away(error.to_string()))?;
-    service
-        .may_sign(control.state(), &tree.origin, reseal)
-        .map(drop)
+    service.may_sign(control.state(), &tree.origin, reseal)
 }
 
-async fn withhold(service: &Service, tree: &Tree, staged: &Staged, failure: &Failure) {
+/// Records that a signature is thrown away, and gives what its callers are told.
+async fn withhold(service: &Service, tree: &Tree, staged: &Staged, failure: &Failure) -> Failure {
     let withheld = SignatureWithheld {
         origin: tree.origin.clone(),
         size: staged.size,
@@ -258,6 +264,7 @@ async fn withhold(service: &Service, tree: &Tree, staged: &Staged, failure: &Fai
     if let Err(error) = service.execute(&Command::WithholdSignature(withheld)).await {
         tracing::warn!(%error, "the withheld signature is not recorded");
     }
+    Failure::Unknown(format!("its signature came too late ({failure})"))
 }
 
 /// Runs work on the seal log. A log that lost a write ends the process, so that the next one reads what is really there.

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use sealwarden_domain::approval::{DirectiveExpectation, Environment, Order, verify_directive};
 use sealwarden_domain::incident::Incident;
 use sealwarden_domain::log_control::{
-    Command, DirectiveState, LogControl, acknowledgement_text, kind_name,
+    Command, DirectiveState, LogControl, acknowledgement_text, kind_name, refusal_text,
 };
 use sealwarden_engine::ExecuteError;
 use sealwarden_runbook::DirectiveKind as PlanKind;
@@ -47,11 +47,13 @@ pub(crate) async fn follow(service: &Arc<Service>) -> anyhow::Result<()> {
 /// Answers the oldest directive that this node has not answered; `false` if there is none.
 async fn answer_next(service: &Arc<Service>) -> anyhow::Result<bool> {
     let node = &service.node.name;
-    if !service
-        .on_board(|log| log.unanswered(node).next().is_some())
-        .unwrap_or(false)
-    {
-        return Ok(false);
+    // The board takes an answer in our name for granted; what was folded here does not.
+    let on_board = service.on_board(|log| log.unanswered(node).next().is_some());
+    if !on_board.unwrap_or(false) {
+        let control = service.control.lock().await;
+        if control.state().unanswered(node).next().is_none() {
+            return Ok(false);
+        }
     }
     let (state, seen) = {
         let mut control = service.control.lock().await;
@@ -157,11 +159,23 @@ fn plan_kind(kind: DirectiveKind) -> Option<PlanKind> {
 async fn refuse(service: &Service, epoch: u64, reason: String) -> anyhow::Result<()> {
     tracing::warn!(epoch, reason, "a directive is refused");
     let node = service.node.name.clone();
+    let directive = {
+        let control = service.control.lock().await;
+        control
+            .state()
+            .directives
+            .get(&epoch)
+            .map(|it| it.directive.clone())
+    };
+    let directive = directive.with_context(|| format!("directive {epoch} is not known"))?;
+    let text = refusal_text(&service.node.installation, &node, &directive, &reason);
+    let note = service.node.sign_note(&text).await?.to_string();
     let executed = service
         .execute(&Command::Refuse {
             epoch,
             node,
             reason,
+            note,
         })
         .await?;
     service.node.board.reached(executed.position).await;

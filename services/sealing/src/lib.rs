@@ -47,7 +47,7 @@ use crate::service::Service;
 use crate::tree::{Access, Tree};
 use anyhow::{Context as _, bail};
 use sealwarden_domain::log_control::{Command, LogControl};
-use sealwarden_engine::{Node, Stream};
+use sealwarden_engine::{Node, Stream, StreamName};
 use sealwarden_wire::seal::v1::sealing_server::SealingServer;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -81,8 +81,10 @@ async fn assemble(
     node: Arc<Node>,
 ) -> anyhow::Result<(Arc<Service>, JoinSet<anyhow::Result<()>>)> {
     config.validate()?;
-    let mut control: Stream<LogControl> = node
-        .stream("log", &config.log)
+    // Whoever can write to the event log cannot answer directives in this node's name.
+    let state = LogControl::of_node(&node.name, node.vkey.clone());
+    let name = StreamName::new("log", config.log.as_str())?;
+    let mut control = Stream::load(Arc::clone(&node.log), name, state)
         .await
         .with_context(|| format!("reading the events of log {}", config.log))?;
     let trees = open_trees(&config, &node, &mut control).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sealwarden_domain::approval::{DirectiveExpectation, Environment, Order, verify_directive};
 use sealwarden_domain::incident::Incident;
 use sealwarden_domain::log_control::{
-    self, Command, DirectiveState, LogControl, acknowledgement_text, directive_input,
+    self, Command, DirectiveState, LogControl, acknowledgement_text, directive_input, refusal_text,
 };
 use sealwarden_domain::{Fold as _, RejectionCode};
 use sealwarden_engine::{ExecuteError, Node, Stream, StreamName, decode};
@@ -128,7 +128,8 @@ impl Obeying {
             .logs
             .entry(recorded.stream.id().to_owned())
             .or_insert_with(|| Known {
-                state: LogControl::default(),
+                // Whoever can write to the event log cannot answer in this node's name.
+                state: LogControl::of_node(&self.node.name, self.node.vkey.clone()),
                 head: Head::EMPTY,
                 broken: None,
             });
@@ -228,7 +229,7 @@ impl Obeying {
         }
         match self.judge(name, stream.state(), state) {
             Ok(()) => self.enforce(&mut stream, &state.directive).await,
-            Err(reason) => self.refuse(&mut stream, epoch, reason).await,
+            Err(reason) => self.refuse(&mut stream, &state.directive, reason).await,
         }
     }
 
@@ -277,7 +278,7 @@ impl Obeying {
         };
         match self.write(stream, &directive.incident, acknowledge).await {
             Err(ExecuteError::Rejected(rejection)) if rejection.code != RejectionCode::NotNow => {
-                self.refuse(stream, directive.epoch, rejection.to_string())
+                self.refuse(stream, directive, rejection.to_string())
                     .await
             }
             written => Ok(written?),
@@ -287,11 +288,18 @@ impl Obeying {
     async fn refuse(
         &self,
         stream: &mut Stream<LogControl>,
-        epoch: u64,
+        directive: &Directive,
         reason: String,
     ) -> Result<(), Failed> {
+        let epoch = directive.epoch;
         tracing::warn!(epoch, %reason, "a directive is refused");
         let node = self.node.name.clone();
+        let text = refusal_text(&self.node.installation, &node, directive, &reason);
+        let note = self
+            .node
+            .sign_note(&text)
+            .await
+            .map_err(|e| Failed::Later(e.to_string()))?;
         Ok(self
             .write(
                 stream,
@@ -300,6 +308,7 @@ impl Obeying {
                     epoch,
                     node,
                     reason,
+                    note: note.to_string(),
                 },
             )
             .await?)

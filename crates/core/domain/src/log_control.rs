@@ -23,5 +23,5 @@ pub use mode::{Mode, OrderedMode};
 pub use orders::acknowledgement_results;
 pub use state::{
     Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, StopReason, acknowledgement_text,
-    directive_digest, directive_input, kind_name,
+    directive_digest, directive_input, kind_name, refusal_text,
 };

@@ -51,6 +51,9 @@ impl Fold for LogControl {
             Kind::DirectiveAcknowledged(e) => self.acknowledged(envelope, e),
             Kind::DirectiveRefused(e) => {
                 name(envelope, &e.node)?;
+                if !self.is_believable(&e.node, e.epoch, &e.note) {
+                    return Ok(());
+                }
                 let directive = self.directive_mut(envelope, e.epoch)?;
                 directive
                     .refusals
@@ -230,6 +233,9 @@ impl LogControl {
         e: &DirectiveAcknowledged,
     ) -> Result<(), IllegalEvent> {
         name(envelope, &e.node)?;
+        if !self.is_believable(&e.node, e.epoch, &e.note) {
+            return Ok(());
+        }
         let newest = self.acknowledged_epoch(&e.node);
         if newest > e.epoch {
             let reason = format!(

@@ -114,6 +114,8 @@ pub enum Command {
         node: String,
         /// Why.
         reason: String,
+        /// Its signed note over [`super::refusal_text`].
+        note: String,
     },
     /// The grantor concludes that no node can sign.
     ConcludeFence {
@@ -165,7 +167,8 @@ pub fn decide(log: &LogControl, command: Command, at: At) -> Result<Vec<Event>, 
             epoch,
             node,
             reason,
-        } => orders::refuse(log, epoch, node, reason),
+            note,
+        } => orders::refuse(log, epoch, node, reason, note),
         Command::ConcludeFence { epoch, clock } => orders::conclude_fence(log, epoch, &clock, at),
         Command::ConcludeIsolation { epoch, proof } => {
             orders::conclude_isolation(log, epoch, proof)

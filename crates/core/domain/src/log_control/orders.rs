@@ -183,6 +183,7 @@ pub(super) fn refuse(
     epoch: u64,
     node: String,
     reason: String,
+    note: String,
 ) -> Result<Vec<Event>, Rejection> {
     require_name(&node)?;
     if directive(log, epoch)?.answered_by(&node) {
@@ -192,6 +193,7 @@ pub(super) fn refuse(
         epoch,
         node,
         reason,
+        note,
     }))])
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
+use sealwarden_seal::note::{Note, Vkey};
 use sealwarden_wire::event::v1::{Directive, DirectiveKind};
 
 /// A recorded intent to sign one root.
@@ -214,9 +215,43 @@ pub struct LogControl {
     pub holds: Vec<Hold>,
     /// Directives by epoch.
     pub directives: BTreeMap<u64, DirectiveState>,
+    /// The node that folds this, if it is one: it believes an answer in its own name only with its own signature.
+    own: Option<(String, Vkey)>,
 }
 
 impl LogControl {
+    /// The state as a node folds it that obeys directives: whoever can write to the log cannot answer in its name.
+    pub fn of_node(name: &str, vkey: Vkey) -> Self {
+        Self {
+            own: Some((name.to_owned(), vkey)),
+            ..Self::default()
+        }
+    }
+
+    /// Whether an answer to a directive may be believed: one in the folding node's own name carries its signature over this very directive; the others' answers are
+    /// for others to check.
+    pub(super) fn is_believable(&self, node: &str, epoch: u64, note: &str) -> bool {
+        let Some((_, vkey)) = self.own.as_ref().filter(|(own, _)| own == node) else {
+            return true;
+        };
+        let Some(state) = self.directives.get(&epoch) else {
+            return false;
+        };
+        let signed = Note::parse(note.as_bytes())
+            .ok()
+            .filter(|note| note.verify(std::slice::from_ref(vkey)).is_ok());
+        let directive = &state.directive;
+        let lines = [
+            format!("node: {node}"),
+            format!("log: {}", directive.log),
+            format!("epoch: {epoch}"),
+            format!("kind: {}", kind_name(directive.kind())),
+            format!("directive: sha256:{}", directive_digest(directive)),
+        ];
+        // Title and installation stand before them.
+        signed.is_some_and(|note| note.text().lines().skip(2).take(lines.len()).eq(lines))
+    }
+
     /// The origin that is written now.
     pub fn current(&self) -> Option<&Origin> {
         self.origins.last()
@@ -417,6 +452,18 @@ pub fn acknowledgement_text(
         text.extend([name.as_str(), ": ", value.as_str(), "\n"]);
     }
     text
+}
+
+/// The text a node signs (as a C2SP note) to refuse a directive.
+pub fn refusal_text(installation: &str, node: &str, directive: &Directive, reason: &str) -> String {
+    format!(
+        "sealwarden refusal v1\ninstallation: {installation}\nnode: {node}\nlog: {}\nepoch: {}\nkind: {}\ndirective: sha256:{}\nreason: {}\n",
+        directive.log,
+        directive.epoch,
+        kind_name(directive.kind()),
+        directive_digest(directive),
+        one_line(reason),
+    )
 }
 
 fn one_line(text: &str) -> String {
