@@ -40,6 +40,8 @@ pub(crate) enum Kind {
 pub(crate) struct Failure {
     kind: Kind,
     error: anyhow::Error,
+    /// The user has seen it: it only gives the exit code.
+    told: bool,
 }
 
 impl Failure {
@@ -48,6 +50,7 @@ impl Failure {
         Self {
             kind: Kind::Usage,
             error: anyhow::anyhow!(message.into()),
+            told: false,
         }
     }
 
@@ -56,6 +59,7 @@ impl Failure {
         Self {
             kind: Kind::Unavailable,
             error: anyhow::anyhow!(message.into()),
+            told: false,
         }
     }
 
@@ -64,6 +68,7 @@ impl Failure {
         Self {
             kind: Kind::Refused,
             error: anyhow::anyhow!(message.into()),
+            told: false,
         }
     }
 
@@ -72,6 +77,7 @@ impl Failure {
         Self {
             kind: self.kind,
             error: anyhow::anyhow!("{failed} of {total} files failed; first: {:#}", self.error),
+            told: self.told,
         }
     }
 
@@ -80,14 +86,27 @@ impl Failure {
         format!("{:#}", self.error)
     }
 
-    /// Tells the user and gives the exit code.
-    pub(crate) fn report(&self, json: bool) -> ExitCode {
-        let code: u8 = match self.kind {
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        match self.kind {
             Kind::Failed => 1,
             Kind::Usage => 2,
             Kind::Unavailable => 3,
             Kind::Refused => 4,
-        };
+        }
+    }
+
+    /// The same failure, of which the user has seen everything.
+    pub(crate) fn seen(self) -> Self {
+        Self { told: true, ..self }
+    }
+
+    /// Tells the user and gives the exit code.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        let code = self.code();
+        if self.told {
+            return ExitCode::from(code);
+        }
         if json {
             output::json(&serde_json::json!({ "error": self.message(), "exit": code }));
         } else {
@@ -102,6 +121,7 @@ impl From<anyhow::Error> for Failure {
         Self {
             kind: Kind::Failed,
             error,
+            told: false,
         }
     }
 }
@@ -132,6 +152,7 @@ impl From<tonic::Status> for Failure {
         Self {
             kind,
             error: anyhow::anyhow!(message),
+            told: false,
         }
     }
 }

@@ -11,8 +11,8 @@ use sealwarden_wire::seal::v1::{
 };
 use serde_json::json;
 
-use super::verify::{beside, digest_of};
 use super::ticket::{self, TicketFile};
+use super::verify::{beside, digest_of};
 use super::{Answer, client};
 use crate::cli::{Cli, PriorityName, Seal, WaitStage};
 use crate::client::Traced;
@@ -134,7 +134,7 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
         .filter(|(_, r)| r.as_ref().is_ok_and(Done::is_queued))
         .count();
     if cli.json {
-        output::json(&json!({ "seals": documents }));
+        output::json(&one_document(documents, results));
     } else {
         for (file, result) in results.iter() {
             match result {
@@ -150,13 +150,7 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
         let (_, result) = results.swap_remove(first);
         return match result {
             // Each file's error was told; the first decides the exit code.
-            Err(e) if total == 1 || failures == total => {
-                if cli.json || total > 1 {
-                    Err(e.told(failures, total))
-                } else {
-                    Err(e)
-                }
-            }
+            Err(e) if cli.json || total == 1 => Err(e.seen()),
             Err(e) => Err(e.told(failures, total)),
             Ok(_) => Ok(Ending::Negative),
         };
@@ -175,6 +169,17 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
         return Ok(Ending::Negative);
     }
     Ok(Ending::Good)
+}
+
+/// What `--json` answers: with the first error and its exit code, if there is one.
+fn one_document(
+    seals: Vec<serde_json::Value>,
+    results: &[(PathBuf, Result<Done, Failure>)],
+) -> serde_json::Value {
+    match results.iter().find_map(|(_, result)| result.as_ref().err()) {
+        Some(e) => json!({ "seals": seals, "error": e.message(), "exit": e.code() }),
+        None => json!({ "seals": seals }),
+    }
 }
 
 async fn one(mut client: SealingClient<Traced>, args: &Seal, file: &Path) -> Result<Done, Failure> {

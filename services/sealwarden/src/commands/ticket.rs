@@ -35,12 +35,7 @@ pub(super) struct TicketFile {
 }
 
 impl TicketFile {
-    pub(super) fn new(
-        ticket: String,
-        digest: &[u8; 32],
-        tenant: &str,
-        request_id: String,
-    ) -> Self {
+    pub(super) fn new(ticket: String, digest: &[u8; 32], tenant: &str, request_id: String) -> Self {
         Self {
             ticket,
             digest: hex::encode(digest),
