@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
-use sealwarden_tests::{Installation, Process, eventually};
+use sealwarden_tests::{Installation, Process, eventually, people};
 
 const TOKEN: &str = "sealing";
 const PIN: &str = "730-551-9284";
@@ -173,6 +173,46 @@ fn a_software_key_goes_on_after_a_token_is_chosen_and_a_wrong_pin_stops_the_star
     };
     assert!(log.contains("the PIN is wrong for the token"), "{log}");
     assert!(!log.contains(PIN), "{log}");
+}
+
+#[test]
+fn a_suspected_token_is_isolated_by_its_own_refusal_and_replaced_by_a_new_key_in_it() {
+    let here = Installation::new();
+    let token = Token::new(&here);
+    let _up = token.up(&here).unwrap_or_else(|log| panic!("{log}"));
+    let file = here.file("before", b"before");
+    here.seal(&file);
+
+    let seen = "the HSM's log shows a login that nobody made";
+    here.call(&["signal", "--seen", seen]).must_end_with(0);
+    let incident = eventually("an incident is open", || {
+        let list = here.call(&["incident", "list", "--open"]).good();
+        list["incidents"][0]["incident"].as_str().map(str::to_owned)
+    });
+    let class = [
+        "--class",
+        "key-compromise",
+        "--reason",
+        "PIN in other hands",
+    ];
+    let classify = [&["incident", "classify", &incident][..], &class].concat();
+    here.call(&classify).must_end_with(0);
+    let run = people::run_of_the_incident(&here);
+    let run = people::approve_until_the_end(&here, &run);
+    for step in run["steps"].as_array().expect("steps") {
+        assert_eq!(step["state"], "done", "{step:#}");
+    }
+
+    assert_eq!(key(&here, "main-1")["state"], "disabled");
+    let new = key(&here, "main-2");
+    assert_eq!(
+        (&new["state"], &new["provider"]),
+        (&"active".into(), &"pkcs11".into())
+    );
+    let after = here.file("after", b"after");
+    here.seal_eventually(&after);
+    let answer = here.verify(&after).good();
+    assert_eq!(answer["origin"], "seal.example.com/main/2", "{answer}");
 }
 
 #[test]
