@@ -1,13 +1,17 @@
 //! `log.batched`: leaves a second into a seal log's files, each batch staged, signed and published before the next.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
+use anyhow::ensure;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sealwarden_seal::merkle::Hash;
 use sealwarden_seal::note::{Note, UnsignedNote, Vkey};
 use sealwarden_seal::record::{DigestAlgorithm, Record};
+use sealwarden_seallog::check::{CheckOptions, check};
 use sealwarden_seallog::faults::{Fault, Faults, Operation};
 use sealwarden_seallog::{Leaf, LogError, SealLog, Staged};
 
@@ -49,7 +53,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn create(dir: &std::path::Path) -> anyhow::Result<Self> {
+    pub(super) fn create(dir: &Path) -> anyhow::Result<Self> {
         let pair = limits::key_pair(1)?;
         let vkey = Vkey::ed25519(ORIGIN, pair.public_key().as_ref().try_into()?)?;
         let syncs = Arc::new(Syncs::default());
@@ -144,6 +148,16 @@ pub(super) fn measure(setting: &Setting) -> anyhow::Result<Measured> {
         }],
         settings: Vec::new(),
     };
+    drop(writer);
+    setting.stage("auditing what was written");
+    measured.figures.push(audit(setting, leaf_bytes)?);
+    measured.setting(
+        "disk",
+        format!(
+            "{:.0} bytes a seal, tiles and private records together",
+            number(bytes_in(&setting.folder.join("log"))?) / number(leaves)
+        ),
+    );
     measured.setting(
         "durability",
         format!("every file and folder fsynced before a batch counts: {syncs:.1} syncs a batch"),
@@ -156,4 +170,41 @@ pub(super) fn measure(setting: &Setting) -> anyhow::Result<Measured> {
         ),
     );
     Ok(measured)
+}
+
+/// `log.check`: leaves a second of an audit of the whole log, which must find it intact.
+fn audit(setting: &Setting, leaf_bytes: usize) -> anyhow::Result<Figure> {
+    let from = Instant::now();
+    let dir = setting.folder.join("log");
+    let report = check(&dir, &CheckOptions::default(), &mut |_, _| {})?;
+    let value = rate(report.size, from.elapsed());
+    ensure!(
+        report.is_intact(),
+        "the log is damaged: {:?}",
+        report.damage
+    );
+    // Commitment, leaf hash, and in the end one node a leaf, in the tiles' rows and in the tree: two.
+    let lengths = [20 + leaf_bytes, 34, 65, 65];
+    let hashes_s = limits::hashes_s(&lengths, Duration::from_secs(1))?;
+    Ok(Figure {
+        name: "log.check",
+        value,
+        unit: "leaves/s",
+        limit: 1.0 / hashes_s,
+        limit_is: "bare SHA-256 of a commitment, a leaf and two nodes a leaf, one core",
+    })
+}
+
+/// The bytes of all files under a folder.
+fn bytes_in(dir: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        bytes += if entry.file_type()?.is_dir() {
+            bytes_in(&entry.path())?
+        } else {
+            entry.metadata()?.len()
+        };
+    }
+    Ok(bytes)
 }
