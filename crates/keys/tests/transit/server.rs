@@ -201,6 +201,7 @@ audit \"file\" \"{DEVICE}\" {{ options {{ file_path = \"{audit}\" }} }}\n"
                 "no {wanted} from sys/health:\n{}",
                 std::fs::read_to_string(log).unwrap_or_default()
             );
+            // bounded poll: the server's state can only be asked for.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -1,6 +1,9 @@
 //! Tokens that end, are replaced, renewed, or not enough.
 
-use std::{os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
 
 use sealwarden_keys::{
     KeyError, KeyProvider, Purpose, TransitProvider,
@@ -10,12 +13,13 @@ use serde_json::{Value, json};
 
 use crate::{
     server::write_secret,
-    support::{World, id, sealing_key, sign},
+    support::{PATIENT, World, id, sealing_key, sign},
 };
 
 /// Waits until the server no longer takes the token.
 async fn ended(world: &World, token: &str) {
     let lookup = "auth/token/lookup-self";
+    let start = Instant::now();
     while world
         .bao
         .request(token, "", "GET", lookup, Value::Null)
@@ -23,6 +27,8 @@ async fn ended(world: &World, token: &str) {
         .0
         == 200
     {
+        assert!(start.elapsed() < PATIENT, "the token does not end");
+        // bounded poll: the server announces no token's end.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -65,7 +71,8 @@ async fn a_renewable_token_outlives_its_lease_while_nobody_asks() {
     write_secret(&world.token_path(), &token);
     let provider = world.provider();
     let key = sealing_key(&provider).await;
-    tokio::time::sleep(lease * 2).await; // the lease itself is what has to pass
+    // bounded poll: one look, after the lease that has to pass.
+    tokio::time::sleep(lease * 2).await;
     sign(&provider, &key, b"x").await.unwrap();
     let (status, _) = world
         .bao
@@ -133,7 +140,8 @@ async fn an_approle_logs_in_and_again_when_its_token_ends() {
     };
     let provider = TransitProvider::open(&config).unwrap();
     let key = sealing_key(&provider).await;
-    tokio::time::sleep(Duration::from_secs(3)).await; // the token's whole life
+    // bounded poll: one look, after the token's whole life.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     sign(&provider, &key, b"x").await.unwrap();
     let accessor = secret["data"]["secret_id_accessor"].as_str().unwrap();
     bao.admin(
