@@ -9,7 +9,7 @@
 //! ```
 //! One pair of lines an anchor, UTF-8, each line ended by a newline, base64 as RFC 4648 section 4 with padding. The timestamp
 //! is over the bytes of the note exactly as they stand in the `checkpoint` line. All notes have the same text, whose signature lines may
-//! differ; no pair stands twice. There is one spelling of each file, and nothing in it is trusted before [`verify`].
+//! differ; no pair stands twice. There is one spelling of each file, and nothing in it is trusted before it is verified.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

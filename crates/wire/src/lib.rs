@@ -2,6 +2,9 @@
 //!
 //! **Invariant:** nothing here is written by hand except the module tree below; the event messages *are* the domain's events.
 
+// The comments come from the `.proto` files, which are not written for rustdoc.
+#![allow(rustdoc::invalid_html_tags, rustdoc::bare_urls)]
+
 /// Events: what the event log stores.
 pub mod event {
     /// Version 1; it only ever grows.

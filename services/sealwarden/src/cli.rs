@@ -310,6 +310,10 @@ impl Seal {
 }
 
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(crate) struct Seal {
     /// Files; `-` seals standard input (with --out FILE)
     #[arg(value_name = "FILE")]

@@ -22,7 +22,7 @@ use crate::host::endpoints::Endpoints;
 pub(crate) type Traced = InterceptedService<Channel, TraceContext>;
 
 /// The longest a call may take: sealing waits for witnesses, everything else is quick.
-const CALL: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_mins(1);
 
 /// Largest answer that is accepted, bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;

@@ -278,8 +278,7 @@ impl Obeying {
         };
         match self.write(stream, &directive.incident, acknowledge).await {
             Err(ExecuteError::Rejected(rejection)) if rejection.code != RejectionCode::NotNow => {
-                self.refuse(stream, directive, rejection.to_string())
-                    .await
+                self.refuse(stream, directive, rejection.to_string()).await
             }
             written => Ok(written?),
         }

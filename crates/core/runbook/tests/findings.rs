@@ -238,7 +238,7 @@ fn what_is_diverted_is_written_out() {
 fn a_plan_may_leave_diversion_out_as_long_as_no_step_orders_it() {
     let without = |text: &str| -> String {
         let lines = text.lines().filter(|line| !line.starts_with("  queue"));
-        lines.map(|line| format!("{line}\n")).collect()
+        lines.fold(String::new(), |text, line| text + line + "\n")
     };
     let files = |plan: &str, runbook: &str| {
         let texts = [plan.to_owned(), ROSTER.to_owned(), runbook.to_owned()];

@@ -134,7 +134,7 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
         .filter(|(_, r)| r.as_ref().is_ok_and(Done::is_queued))
         .count();
     if cli.json {
-        output::json(&one_document(documents, results));
+        output::json(&one_document(&documents, results));
     } else {
         for (file, result) in results.iter() {
             match result {
@@ -173,7 +173,7 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
 
 /// What `--json` answers: with the first error and its exit code, if there is one.
 fn one_document(
-    seals: Vec<serde_json::Value>,
+    seals: &[serde_json::Value],
     results: &[(PathBuf, Result<Done, Failure>)],
 ) -> serde_json::Value {
     match results.iter().find_map(|(_, result)| result.as_ref().err()) {

@@ -146,6 +146,7 @@ fn orders() -> impl Strategy<Value = Kind> {
                     epoch,
                     node,
                     reason: String::new(),
+                    note: String::new(),
                 })),
                 1 => Just(Kind::HoldPlaced(hold)),
                 1 => Just(Kind::Fenced(Fenced { epoch, ..Fenced::default() })),

@@ -236,6 +236,7 @@ impl World {
                 epoch,
                 node: name.to_owned(),
                 reason,
+                note: String::new(),
             };
             return self.line.command(command).unwrap_or_default();
         }

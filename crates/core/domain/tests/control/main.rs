@@ -1,6 +1,8 @@
 //! Log control, incidents and the installation: transitions, invariants under random commands, and what hostile logs may not do.
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod incidents;

@@ -86,6 +86,7 @@ fn a_stop_that_is_not_judged_yet_stops() {
             epoch,
             node: WRITER.to_owned(),
             reason,
+            note: String::new(),
         });
         assert_eq!(
             stop(&refusing),
