@@ -6,6 +6,7 @@
 
 mod scenarios {
     mod approvals;
+    mod audit;
     mod crash;
     mod damage;
     mod deployed;

@@ -24,6 +24,9 @@ pub(crate) type Traced = InterceptedService<Channel, TraceContext>;
 /// The longest a call may take: sealing waits for witnesses, everything else is quick.
 const CALL: Duration = Duration::from_mins(1);
 
+/// The longest that connecting may take.
+const CONNECT: Duration = Duration::from_secs(8);
+
 /// Largest answer that is accepted, bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -93,10 +96,16 @@ impl Client {
             ))
         };
         let endpoint = sealwarden_pki::endpoint(&url, &self.identity).map_err(|e| gone(&e))?;
-        let channel = endpoint
-            .timeout(CALL)
-            .connect()
+        // A suspended process still has its connections accepted by the kernel; only the TLS handshake shows that nobody is there.
+        let endpoint = endpoint.timeout(CALL);
+        let channel = tokio::time::timeout(CONNECT, endpoint.connect())
             .await
+            .map_err(|_| {
+                gone(&format!(
+                    "{url} did not answer within {} s",
+                    CONNECT.as_secs()
+                ))
+            })?
             .map_err(|e| gone(&told(&e)))?;
         Ok(InterceptedService::new(channel, TraceContext))
     }

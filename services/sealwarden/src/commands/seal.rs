@@ -157,7 +157,7 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
     }
     if queued > 0 {
         output::complain(&format!(
-            "warning: {queued} of {} files wait to be sealed; fetch their seals later: sealwarden seal --collect FILE… (--wait waits for them)",
+            "warning: {queued} of {} files wait to be sealed; fetch their seals later: sealwarden seal --collect FILE… (with --wait at the end it waits for them)",
             results.len()
         ));
         return Ok(Ending::Negative);

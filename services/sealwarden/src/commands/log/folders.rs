@@ -8,6 +8,8 @@ use crate::failure::Failure;
 
 /// Logs lie at most this many folders below where the search begins.
 const DEPTH: usize = 6;
+/// The file by which a bundle of evidence is known.
+const MANIFEST: &str = "manifest.note";
 /// Files by which a log's folder is known even when one of them is gone.
 const SIGNS: [&str; 3] = ["log.json", "checkpoint", "tile"];
 
@@ -43,7 +45,8 @@ fn search(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {
         found.push(dir.to_path_buf());
         return;
     }
-    if depth == 0 {
+    // A bundle of evidence holds copies of a log's public files; `evidence verify` checks them.
+    if depth == 0 || dir.join(MANIFEST).exists() {
         return;
     }
     let Ok(entries) = fs::read_dir(dir) else {
