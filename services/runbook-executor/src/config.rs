@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 /// Settings of the runbook executor. Unknown fields are refused.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How long a permit to use a sealing key lasts, milliseconds. The longest that an unreachable node can delay containment is this, plus the two below.

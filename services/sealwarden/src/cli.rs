@@ -167,6 +167,9 @@ pub(crate) struct Hosting {
     /// Further names or addresses under which callers reach this service; they go into its certificate
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Vec<String>,
+    /// Settings of the services (default: DATA/settings.yaml if it is there)
+    #[arg(long, env = "SEALWARDEN_SETTINGS", value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
     /// Folder of the response plan (default: DATA/plan, made on first start with trial keys)
     #[arg(long, value_name = "DIR")]
     pub(crate) plan: Option<PathBuf>,

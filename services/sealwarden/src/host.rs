@@ -9,4 +9,5 @@ pub(crate) mod node_facts;
 pub(crate) mod plan;
 pub(crate) mod roles;
 pub(crate) mod services;
+pub(crate) mod settings;
 pub(crate) mod start;

@@ -71,6 +71,7 @@ impl Bench {
                 base: "drill.invalid".to_owned(),
             },
             nats: None,
+            settings: None,
             plan: None,
             listen: loopback,
             listen_http: loopback,

@@ -89,6 +89,7 @@ fn options(cli: &Cli, hosting: &Hosting, roles: Vec<(Role, String)>) -> Options 
             base: hosting.base.clone(),
         },
         nats: hosting.nats.clone(),
+        settings: hosting.settings.clone(),
         plan: hosting.plan.clone(),
         listen: hosting.listen,
         listen_http: hosting.listen_http,

@@ -51,6 +51,7 @@ impl Sandbox {
                 base: "drill.invalid".to_owned(),
             },
             nats,
+            settings: None,
             plan: None,
             listen: loopback,
             listen_http: loopback,

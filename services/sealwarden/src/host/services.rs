@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sealwarden_engine::{Node, Role};
 
 use super::installation::Installation;
+use super::settings::Settings;
 use super::start::Parts;
 
 /// Starts one role.
@@ -12,12 +13,11 @@ pub(crate) async fn start(
     role: Role,
     node: &Arc<Node>,
     installation: &Installation,
+    settings: &Settings,
 ) -> anyhow::Result<Parts> {
     match role {
         Role::Sealing => {
-            let m =
-                sealwarden_sealing::start(sealwarden_sealing::Config::default(), Arc::clone(node))
-                    .await?;
+            let m = sealwarden_sealing::start(settings.sealing.clone(), Arc::clone(node)).await?;
             Ok(Parts {
                 grpc: m.grpc,
                 http: m.http,
@@ -25,11 +25,8 @@ pub(crate) async fn start(
             })
         }
         Role::Verification => {
-            let m = sealwarden_verification::start(
-                sealwarden_verification::Config::default(),
-                Arc::clone(node),
-            )
-            .await?;
+            let m = sealwarden_verification::start(settings.verification.clone(), Arc::clone(node))
+                .await?;
             Ok(Parts {
                 grpc: m.grpc,
                 http: m.http,
@@ -37,11 +34,8 @@ pub(crate) async fn start(
             })
         }
         Role::Detection => {
-            let m = sealwarden_detection::start(
-                sealwarden_detection::Config::default(),
-                Arc::clone(node),
-            )
-            .await?;
+            let m =
+                sealwarden_detection::start(settings.detection.clone(), Arc::clone(node)).await?;
             Ok(Parts {
                 grpc: m.grpc,
                 http: m.http,
@@ -49,11 +43,27 @@ pub(crate) async fn start(
             })
         }
         Role::RunbookExecutor => {
+            let executor = &settings.runbook_executor;
             let config = sealwarden_runbook_executor::Config {
-                root_key: Some(installation.root_key()),
-                evidence_dir: Some(installation.data.join("evidence")),
-                evidence_log_dir: Some(installation.data.join("evidence-log")),
-                ..sealwarden_runbook_executor::Config::default()
+                root_key: Some(
+                    executor
+                        .root_key
+                        .clone()
+                        .unwrap_or_else(|| installation.root_key()),
+                ),
+                evidence_dir: Some(
+                    executor
+                        .evidence_dir
+                        .clone()
+                        .unwrap_or_else(|| installation.data.join("evidence")),
+                ),
+                evidence_log_dir: Some(
+                    executor
+                        .evidence_log_dir
+                        .clone()
+                        .unwrap_or_else(|| installation.data.join("evidence-log")),
+                ),
+                ..settings.runbook_executor.clone()
             };
             let m = sealwarden_runbook_executor::start(config, Arc::clone(node)).await?;
             Ok(Parts {

@@ -18,6 +18,7 @@ use super::installation::{Installation, NewInstallation, private_dir};
 use super::key_providers::{KeySource, SealingKeys};
 use super::listen::Listeners;
 use super::roles::{Shared, announce};
+use super::settings::Settings;
 
 /// How long clients' certificates last that `up` makes.
 const CLIENT_VALIDITY: Duration = Duration::from_hours(90 * 24);
@@ -33,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) new: NewInstallation,
     /// NATS server; the embedded log otherwise.
     pub(crate) nats: Option<String>,
+    /// Settings file; `settings.yaml` in the data folder otherwise.
+    pub(crate) settings: Option<PathBuf>,
     /// Plan folder; the installation's otherwise.
     pub(crate) plan: Option<PathBuf>,
     /// gRPC address.
@@ -74,6 +77,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
             options.new.environment
         );
     }
+    let settings = Settings::read(options.settings.as_deref(), &installation.data)?;
     let plan = Arc::new(installation.plan(options.plan.as_deref())?);
     let log = open_log(&installation, options.nats.as_deref()).await?;
     let (board, follower) = Board::follow(Arc::clone(&log));
@@ -104,12 +108,17 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
         follower,
         shutdown,
     };
-    started.serve(&shared, &options).await?;
+    started.serve(&shared, &options, &settings).await?;
     Ok(started)
 }
 
 impl Started {
-    async fn serve(&mut self, shared: &Shared, options: &Options) -> anyhow::Result<()> {
+    async fn serve(
+        &mut self,
+        shared: &Shared,
+        options: &Options,
+        settings: &Settings,
+    ) -> anyhow::Result<()> {
         let listeners = self.bind(options).await?;
         let reachable = options.hosts.first().map(String::as_str);
         self.endpoint.grpc = announced(&listeners.grpc_url()?, reachable)?;
@@ -125,7 +134,7 @@ impl Started {
         let mut http = axum::Router::new();
         for (role, name) in &options.roles {
             let node = shared.node(*role, name, &hosts).await?;
-            let parts = super::services::start(*role, &node, &self.installation)
+            let parts = super::services::start(*role, &node, &self.installation, settings)
                 .await
                 .with_context(|| format!("starting the {} service", role.as_str()))?;
             grpc = grpc.merge(parts.grpc.into_axum_router().reset_fallback());
