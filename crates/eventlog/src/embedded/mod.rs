@@ -5,10 +5,12 @@
 //! it to readers ([`durable`]). One process holds the folder at a time ([`store`]).
 //!
 //! When a group cannot be made durable, its callers get `Unknown` and the log stores nothing more
-//! until the process is restarted. Reading goes on, up to the last durable commit.
+//! until the process is restarted. Reading goes on, up to the last durable commit. A full disk is noticed
+//! before anything is written ([`space`]): appends are refused while it lasts, and go on by themselves.
 
 mod durable;
 mod layout;
+mod space;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
 use self::durable::{Durable, SledFiles};
+use self::space::{Free, free_bytes};
 use self::store::Store;
 use self::writer::{Request, Stage, Writer};
 use crate::commit::{Head, NewCommit, Recorded};
@@ -56,7 +59,9 @@ impl Embedded {
             let files = SledFiles::open(&dir).map_err(|error| OpenError::Unavailable {
                 reason: format!("{}: {error}", dir.display()),
             })?;
-            Self::start(store, Box::new(files), Box::new(|_| {}))
+            let room = dir.clone();
+            let free = move || free_bytes(&room);
+            Self::start(store, Box::new(files), Box::new(free), Box::new(|_| {}))
         })
         .await
     }
@@ -65,6 +70,7 @@ impl Embedded {
     fn start(
         store: Store,
         mut durable: Box<dyn Durable>,
+        free: Box<Free>,
         observe: Box<dyn Fn(Stage) + Send>,
     ) -> Result<Self, OpenError> {
         let unavailable = |error: &dyn std::fmt::Display| OpenError::Unavailable {
@@ -86,6 +92,7 @@ impl Embedded {
         let writer = Writer {
             store: Arc::clone(&store),
             durable,
+            free,
             clock: Box::new(wall_clock_ms),
             last_position,
             last_ms,

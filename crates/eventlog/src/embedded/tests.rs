@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ struct Bench {
     log: Embedded,
     syncs: Arc<AtomicUsize>,
     stages: Arc<Mutex<Vec<Stage>>>,
+    free: Arc<AtomicU64>,
 }
 
 async fn bench(dir: &Path, fail_from: usize) -> Bench {
@@ -37,6 +38,8 @@ async fn bench(dir: &Path, fail_from: usize) -> Bench {
         Arc::<AtomicUsize>::default(),
         Arc::<Mutex<Vec<Stage>>>::default(),
     );
+    let free = Arc::new(AtomicU64::new(1 << 40));
+    let room = Arc::clone(&free);
     let (counter, seen, dir) = (Arc::clone(&syncs), Arc::clone(&stages), dir.to_owned());
     let log = blocking_open(move || {
         let store = Store::open(&dir)?;
@@ -47,11 +50,17 @@ async fn bench(dir: &Path, fail_from: usize) -> Bench {
             fail_from,
         };
         let observe = move |stage| seen.lock().unwrap().push(stage);
-        Embedded::start(store, Box::new(durable), Box::new(observe))
+        let free = move || Ok(room.load(Ordering::SeqCst));
+        Embedded::start(store, Box::new(durable), Box::new(free), Box::new(observe))
     })
     .await
     .unwrap();
-    Bench { log, syncs, stages }
+    Bench {
+        log,
+        syncs,
+        stages,
+        free,
+    }
 }
 
 fn stream() -> StreamName {
@@ -73,7 +82,9 @@ fn raw(dir: &Path) -> sled::Db {
 #[tokio::test]
 async fn a_commit_is_answered_only_after_the_sync_that_follows_its_flush() {
     let dir = tempfile::tempdir().unwrap();
-    let Bench { log, syncs, stages } = bench(dir.path(), usize::MAX).await;
+    let Bench {
+        log, syncs, stages, ..
+    } = bench(dir.path(), usize::MAX).await;
     let at_open = syncs.load(Ordering::SeqCst);
     let mut head = Head::EMPTY;
     for count in 1..=3 {
@@ -98,6 +109,35 @@ async fn a_commit_is_answered_only_after_the_sync_that_follows_its_flush() {
             .starts_with(&stages.lock().unwrap())
     );
     assert!(stages.lock().unwrap().len() >= 11);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_appends_before_anything_is_written_and_they_go_on_when_there_is_room()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let Bench {
+        log, syncs, free, ..
+    } = bench(dir.path(), usize::MAX).await;
+    let first = log
+        .append(&stream(), Head::EMPTY, NewCommit::new("x"))
+        .await
+        .unwrap();
+    let before = syncs.load(Ordering::SeqCst);
+    free.store(1 << 20, Ordering::SeqCst);
+    let second = NewCommit::new("y");
+    let error = log
+        .append(&stream(), first.head(), second.clone())
+        .await
+        .unwrap_err();
+    let AppendError::Unavailable { reason } = error else {
+        panic!("{error}");
+    };
+    assert!(reason.contains("1048576 bytes free"), "{reason}");
+    assert_eq!(syncs.load(Ordering::SeqCst), before);
+    assert_eq!(log.last_position().await.unwrap(), first.position);
+    free.store(1 << 40, Ordering::SeqCst);
+    let stored = log.append(&stream(), first.head(), second).await.unwrap();
+    assert_eq!(stored.position, first.position + 1);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::durable::Durable;
 use super::layout;
+use super::space::{Free, check};
 use super::store::Store;
 use crate::commit::{CommitId, Head, NewCommit, Recorded};
 use crate::memory::Clock;
@@ -54,6 +55,8 @@ pub(super) enum Stage {
 pub(super) struct Writer {
     pub(super) store: Arc<Store>,
     pub(super) durable: Box<dyn Durable>,
+    /// How much room the disk has.
+    pub(super) free: Box<Free>,
     pub(super) clock: Box<Clock>,
     pub(super) last_position: u64,
     pub(super) last_ms: i64,
@@ -83,7 +86,10 @@ impl Writer {
                 bytes += next.commit.payload.len();
                 group.push(next);
             }
-            self.commit(group);
+            match check((self.free)(), bytes) {
+                Ok(()) => self.commit(group),
+                Err(reason) => refuse(group, &reason),
+            }
         }
     }
 
@@ -196,6 +202,17 @@ impl Writer {
             .map_err(|error| failed("syncing", &error))?;
         (self.observe)(Stage::Synced);
         Ok(())
+    }
+}
+
+/// Nothing was decided and nothing written: the same appends may be tried again.
+fn refuse(group: Vec<Request>, reason: &str) {
+    for request in group {
+        let reason = reason.to_owned();
+        // A caller who no longer listens does not need it.
+        let _gone = request
+            .answer
+            .send(Err(AppendError::Unavailable { reason }));
     }
 }
 
