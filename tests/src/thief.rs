@@ -114,8 +114,9 @@ async fn sign(provider: &SoftwareProvider, key: &str, checkpoint: &Checkpoint) -
         .sign(&id, Purpose::Sealing, note.text().as_bytes())
         .await
         .expect("a signature");
-    let vkey = Vkey::ed25519(&checkpoint.origin, info.public_key).expect("a verifier key");
-    note.attach(vkey.name(), vkey.key_id(), &signature)
+    let vkey = Vkey::ed25519(&checkpoint.origin, info.ed25519().expect("an Ed25519 key"))
+        .expect("a verifier key");
+    note.attach(vkey.name(), vkey.key_id(), signature.as_bytes())
         .expect("a signed note")
 }
 

@@ -139,7 +139,7 @@ impl Node {
             .keys
             .sign(&self.key, Purpose::Node, note.text().as_bytes())
             .await?;
-        Ok(note.attach(self.vkey.name(), self.vkey.key_id(), &signature)?)
+        Ok(note.attach(self.vkey.name(), self.vkey.key_id(), signature.as_bytes())?)
     }
 
     /// A channel to the newest announced node of a role, with mutual TLS. It connects when first used.

@@ -1,12 +1,15 @@
 //! What can go wrong with a key, told apart by what the caller can do about it.
 
-use crate::{id::KeyId, pkcs11::TokenProblem, private_files::FileError, provider::Purpose};
+use crate::{
+    algorithm::Algorithm, id::KeyId, pkcs11::TokenProblem, private_files::FileError,
+    provider::Purpose,
+};
 
 /// Why a key operation did not happen.
 ///
 /// [`KeyError::Unavailable`] and [`KeyError::Timeout`] may pass and may have used the key all the same (the audit
-/// tells), and so may [`KeyError::Token`] where [`TokenProblem::may_have_used_key`] says it; the other kinds will not
-/// pass by themselves and made no signature.
+/// tells), and so may [`KeyError::Token`] where [`TokenProblem::may_have_used_key`] says it. [`KeyError::Busy`] and
+/// [`KeyError::Out`] pass and have not used it. The other kinds will not pass by themselves and made no signature.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The provider has no such key.
@@ -38,6 +41,52 @@ pub enum KeyError {
         expected: Purpose,
         /// What it is for.
         actual: Purpose,
+    },
+    /// The key has another algorithm than the caller needs.
+    #[error("key {id} is an {actual} key where an {expected} key is needed: name the right key")]
+    WrongAlgorithm {
+        /// The key asked for.
+        id: KeyId,
+        /// What the caller needs.
+        expected: Algorithm,
+        /// What the key has.
+        actual: Algorithm,
+    },
+    /// The provider makes no keys of this algorithm.
+    #[error(
+        "the {provider} provider makes no {algorithm} keys: name one that does, such as software"
+    )]
+    Unsupported {
+        /// The provider asked.
+        provider: String,
+        /// The algorithm asked for.
+        algorithm: Algorithm,
+    },
+    /// No provider of this name is configured.
+    #[error("there is no key provider {asked:?} for sealing keys here: use one of {known}")]
+    NoSuchProvider {
+        /// The name asked for.
+        asked: String,
+        /// The names there are.
+        known: String,
+    },
+    /// Too many calls are under way in this provider. It was not asked, and the key was not used.
+    #[error(
+        "the key provider {provider} is busy: {in_flight} calls are under way and no more are sent to it; try again"
+    )]
+    Busy {
+        /// The provider.
+        provider: String,
+        /// Calls under way, which is as many as may be.
+        in_flight: usize,
+    },
+    /// This provider is out and will be asked again when a health probe succeeds. It was not asked, and the key was not used.
+    #[error("the key provider {provider} is out and was not asked: {reason}")]
+    Out {
+        /// The provider.
+        provider: String,
+        /// Why it is out, for a person.
+        reason: String,
     },
     /// The provider cannot answer now. The key may have been used.
     #[error("the key provider is unavailable: {reason}")]

@@ -6,9 +6,13 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::{
+    algorithm::Signature,
     error::KeyError,
+    health::Health,
     id::KeyId,
-    provider::{AuditGap, AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider, Purpose},
+    provider::{
+        AuditGap, AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider, Purpose,
+    },
 };
 
 /// How signing misbehaves.
@@ -42,7 +46,7 @@ impl FaultSwitch {
     }
 }
 
-/// Passes everything to another provider, and misbehaves in [`KeyProvider::sign`].
+/// Passes everything to another provider, and misbehaves in [`KeyProvider::sign`] and [`KeyProvider::probe`].
 pub struct FaultyProvider {
     inner: Arc<dyn KeyProvider>,
     fault: watch::Receiver<Fault>,
@@ -80,8 +84,8 @@ impl KeyProvider for FaultyProvider {
         self.inner.capabilities()
     }
 
-    async fn create(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError> {
-        self.inner.create(id, purpose).await
+    async fn create(&self, key: &CreateKey) -> Result<KeyInfo, KeyError> {
+        self.inner.create(key).await
     }
 
     async fn info(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
@@ -97,7 +101,7 @@ impl KeyProvider for FaultyProvider {
         id: &KeyId,
         purpose: Purpose,
         message: &[u8],
-    ) -> Result<[u8; 64], KeyError> {
+    ) -> Result<Signature, KeyError> {
         match self.fault_in_force().await {
             Fault::None | Fault::Hang => {}
             Fault::Delay(delay) => tokio::time::sleep(delay).await,
@@ -124,5 +128,25 @@ impl KeyProvider for FaultyProvider {
 
     async fn audit_gaps(&self, patience: Duration) -> Result<Vec<AuditGap>, KeyError> {
         self.inner.audit_gaps(patience).await
+    }
+
+    fn sealing_providers(&self) -> Vec<String> {
+        self.inner.sealing_providers()
+    }
+
+    fn health(&self, provider: &str) -> Result<Health, KeyError> {
+        self.inner.health(provider)
+    }
+
+    /// Misbehaves as signing does, so that a probe finds what a use would.
+    async fn probe(&self, provider: &str) -> Result<(), KeyError> {
+        match self.fault_in_force().await {
+            Fault::None | Fault::Hang => {}
+            Fault::Delay(delay) => tokio::time::sleep(delay).await,
+            Fault::Fail(reason) | Fault::LoseAnswer(reason) => {
+                return Err(KeyError::Unavailable { reason });
+            }
+        }
+        self.inner.probe(provider).await
     }
 }

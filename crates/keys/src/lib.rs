@@ -11,10 +11,13 @@
 //! - a signature is released only after its use stands durably in the provider's audit;
 //! - private keys never leave a provider, are not printed by any `Debug`, and are zeroized after use.
 
+mod algorithm;
+mod attestation;
 mod audit;
 mod blocking;
 mod error;
 pub mod faults;
+mod health;
 mod id;
 pub mod pkcs11;
 pub mod private_files;
@@ -23,11 +26,17 @@ mod routed;
 mod software;
 pub mod transit;
 
+pub use algorithm::{
+    Algorithm, ED25519_PUBLIC_KEY, ED25519_SIGNATURE, ML_DSA_44_PUBLIC_KEY, ML_DSA_44_SIGNATURE,
+    PublicKey, Signature,
+};
+pub use attestation::Attestation;
 pub use error::KeyError;
+pub use health::{Health, HealthCounts, HealthState};
 pub use id::{InvalidKeyId, KeyId};
 pub use pkcs11::{Pkcs11Config, Pkcs11Provider, TokenProblem};
 pub use provider::{
-    Algorithm, AuditEntry, AuditGap, AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider,
+    AuditEntry, AuditGap, AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider,
     KeyState, Purpose, sign_within,
 };
 pub use routed::{RoutedConfig, RoutedProvider};

@@ -5,7 +5,13 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::KeyError, id::KeyId};
+use crate::{
+    algorithm::{Algorithm, PublicKey, Signature},
+    attestation::Attestation,
+    error::KeyError,
+    health::Health,
+    id::KeyId,
+};
 
 /// What a key is for. A key keeps its purpose for life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,14 +45,6 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// The signature algorithm of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Algorithm {
-    /// Ed25519 (RFC 8032): 32-byte public keys, 64-byte signatures.
-    Ed25519,
-}
-
 /// Where a key stands in its life. It only moves downwards in this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -76,16 +74,75 @@ pub struct KeyInfo {
     pub id: KeyId,
     /// What it is for.
     pub purpose: Purpose,
-    /// Its signature algorithm.
-    pub algorithm: Algorithm,
-    /// The raw Ed25519 public key.
-    pub public_key: [u8; 32],
+    /// Its public key, which says its algorithm.
+    pub public_key: PublicKey,
     /// Where it stands in its life.
     pub state: KeyState,
     /// When it was made, in Unix milliseconds.
     pub created_at_ms: i64,
     /// The name of the provider that keeps it.
     pub provider: String,
+    /// What that provider says of the key's origin.
+    pub attestation: Attestation,
+}
+
+impl KeyInfo {
+    /// Its signature algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.public_key.algorithm()
+    }
+
+    /// The public key of an Ed25519 key.
+    pub fn ed25519(&self) -> Result<[u8; 32], KeyError> {
+        match &self.public_key {
+            PublicKey::Ed25519(bytes) => Ok(*bytes),
+            PublicKey::MlDsa44(_) => Err(KeyError::WrongAlgorithm {
+                id: self.id.clone(),
+                expected: Algorithm::Ed25519,
+                actual: self.algorithm(),
+            }),
+        }
+    }
+}
+
+/// A key to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateKey {
+    /// Its name.
+    pub id: KeyId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Its signature algorithm.
+    pub algorithm: Algorithm,
+    /// Which of [`KeyProvider::sealing_providers`] makes it; `None` leaves it to the provider asked: the first of them for a
+    /// sealing key.
+    pub provider: Option<String>,
+}
+
+impl CreateKey {
+    /// An Ed25519 key, wherever keys of its purpose are made.
+    pub fn ed25519(id: &KeyId, purpose: Purpose) -> Self {
+        Self {
+            id: id.clone(),
+            purpose,
+            algorithm: Algorithm::Ed25519,
+            provider: None,
+        }
+    }
+
+    /// Refuses what the provider `name`, which makes keys of `algorithms` only, cannot make.
+    pub(crate) fn fits(&self, name: &str, algorithms: &[Algorithm]) -> Result<(), KeyError> {
+        if let Some(asked) = &self.provider {
+            known(name, asked)?;
+        }
+        if algorithms.contains(&self.algorithm) {
+            return Ok(());
+        }
+        Err(KeyError::Unsupported {
+            provider: name.to_owned(),
+            algorithm: self.algorithm,
+        })
+    }
 }
 
 /// What a provider can prove, so that reports claim no more than that.
@@ -171,8 +228,9 @@ pub trait KeyProvider: Send + Sync + 'static {
     /// What this provider can prove.
     fn capabilities(&self) -> Capabilities;
 
-    /// Makes a new key. An existing `id`, in whatever state, is [`KeyError::AlreadyExists`].
-    async fn create(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError>;
+    /// Makes a new key. An existing id, in whatever state, is [`KeyError::AlreadyExists`]; an algorithm or a provider that is not
+    /// to be had here is [`KeyError::Unsupported`] or [`KeyError::NoSuchProvider`].
+    async fn create(&self, key: &CreateKey) -> Result<KeyInfo, KeyError>;
 
     /// Describes a key, in whatever state.
     async fn info(&self, id: &KeyId) -> Result<KeyInfo, KeyError>;
@@ -187,7 +245,7 @@ pub trait KeyProvider: Send + Sync + 'static {
         id: &KeyId,
         purpose: Purpose,
         message: &[u8],
-    ) -> Result<[u8; 64], KeyError>;
+    ) -> Result<Signature, KeyError>;
 
     /// Makes this provider refuse the key from now on, durably. Repeating it changes nothing.
     async fn disable(&self, id: &KeyId) -> Result<DisableOutcome, KeyError>;
@@ -204,6 +262,32 @@ pub trait KeyProvider: Send + Sync + 'static {
     async fn audit_gaps(&self, _patience: Duration) -> Result<Vec<AuditGap>, KeyError> {
         Ok(Vec::new())
     }
+
+    /// The providers that sealing keys can be made in, in order of preference.
+    fn sealing_providers(&self) -> Vec<String> {
+        vec![self.name().to_owned()]
+    }
+
+    /// How one of [`Self::sealing_providers`] is doing. Answers at once, from what calls and probes have shown.
+    fn health(&self, provider: &str) -> Result<Health, KeyError> {
+        known(self.name(), provider).map(|()| Health::unwatched())
+    }
+
+    /// Asks one of [`Self::sealing_providers`] whether it could sign now, without using a sealing key.
+    async fn probe(&self, provider: &str) -> Result<(), KeyError> {
+        known(self.name(), provider)
+    }
+}
+
+/// Refuses a provider's name other than the one there is.
+pub(crate) fn known(name: &str, asked: &str) -> Result<(), KeyError> {
+    if name == asked {
+        return Ok(());
+    }
+    Err(KeyError::NoSuchProvider {
+        asked: asked.to_owned(),
+        known: name.to_owned(),
+    })
 }
 
 /// As [`KeyProvider::sign`], but answers [`KeyError::Timeout`] when `deadline` passes first. The signature of a use
@@ -214,7 +298,7 @@ pub async fn sign_within<P: KeyProvider + ?Sized>(
     purpose: Purpose,
     message: &[u8],
     deadline: Duration,
-) -> Result<[u8; 64], KeyError> {
+) -> Result<Signature, KeyError> {
     tokio::time::timeout(deadline, provider.sign(id, purpose, message))
         .await
         .unwrap_or_else(|_elapsed| {

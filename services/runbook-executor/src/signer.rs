@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sealwarden_engine::SignError;
-use sealwarden_keys::{KeyError, KeyId, KeyProvider, Purpose};
+use sealwarden_keys::{CreateKey, KeyError, KeyId, KeyProvider, Purpose};
 use sealwarden_seal::note::{Note, UnsignedNote, Vkey, VkeyError};
 
 /// The key's id at the executor's provider.
@@ -43,13 +43,16 @@ impl Signer {
     ) -> Result<Self, SignerError> {
         let key = KeyId::new(KEY)?;
         let info = match keys.info(&key).await {
-            Err(KeyError::NotFound { .. }) => match keys.create(&key, Purpose::Signing).await {
+            Err(KeyError::NotFound { .. }) => match keys
+                .create(&CreateKey::ed25519(&key, Purpose::Signing))
+                .await
+            {
                 Err(KeyError::AlreadyExists { .. }) => keys.info(&key).await?, // another process was first
                 answer => answer?,
             },
             answer => answer?,
         };
-        let vkey = Vkey::ed25519(&signing_key_name(installation), info.public_key)?;
+        let vkey = Vkey::ed25519(&signing_key_name(installation), info.ed25519()?)?;
         Ok(Self { keys, key, vkey })
     }
 
@@ -75,6 +78,6 @@ impl Signer {
             .keys
             .sign(&self.key, Purpose::Signing, note.text().as_bytes())
             .await?;
-        Ok(note.attach(vkey.name(), vkey.key_id(), &signature)?)
+        Ok(note.attach(vkey.name(), vkey.key_id(), signature.as_bytes())?)
     }
 }

@@ -227,7 +227,7 @@ async fn sign(
     .await
     .map_err(|error| unknown(format!("the sealing key did not sign: {error}")))?;
     let attached = note
-        .attach(tree.vkey.name(), tree.vkey.key_id(), &signature)
+        .attach(tree.vkey.name(), tree.vkey.key_id(), signature.as_bytes())
         .and_then(|note| {
             note.verify(std::slice::from_ref(&tree.vkey))?;
             Ok(note)

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use anyhow::{Context as _, anyhow, bail};
 use sealwarden_engine::Node;
-use sealwarden_keys::{KeyError, KeyId, KeyInfo, KeyState, Purpose};
+use sealwarden_keys::{CreateKey, KeyError, KeyId, KeyInfo, KeyState, Purpose};
 use sealwarden_seal::note::Vkey;
 use sealwarden_seal::record::{Original, Record};
 use sealwarden_seallog::{LogError, LogReader, SealLog};
@@ -180,7 +180,7 @@ pub(crate) async fn begin(node: &Arc<Node>, config: &Config, number: u64) -> any
             info.purpose
         );
     }
-    let vkey = Vkey::ed25519(&origin, info.public_key)?;
+    let vkey = Vkey::ed25519(&origin, info.ed25519()?)?;
     let (node, config) = (Arc::clone(node), config.clone());
     let tree = tokio::task::spawn_blocking(move || {
         let dir = folder(&node, &config, number);
@@ -191,7 +191,11 @@ pub(crate) async fn begin(node: &Arc<Node>, config: &Config, number: u64) -> any
 }
 
 async fn key_or_new(node: &Node, key: &KeyId) -> Result<KeyInfo, KeyError> {
-    match node.keys.create(key, Purpose::Sealing).await {
+    match node
+        .keys
+        .create(&CreateKey::ed25519(key, Purpose::Sealing))
+        .await
+    {
         Err(KeyError::AlreadyExists { .. }) => node.keys.info(key).await,
         answer => answer,
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sealwarden_engine::Node;
-use sealwarden_keys::{KeyError, KeyId, Purpose, sign_within};
+use sealwarden_keys::{CreateKey, KeyError, KeyId, Purpose, sign_within};
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::cosignature::{self, Cosignature};
 use sealwarden_seal::note::{Note, Vkey};
@@ -144,10 +144,14 @@ impl Witness {
         // The state stands before the key does: a key without state means that the state was lost.
         let info = match known {
             Some(info) => info,
-            None => node.keys.create(&key, Purpose::Witness).await?,
+            None => {
+                node.keys
+                    .create(&CreateKey::ed25519(&key, Purpose::Witness))
+                    .await?
+            }
         };
         let name = format!("{}.witness.{}", node.name, node.installation);
-        let vkey = Vkey::cosignature_v1(&name, info.public_key)?;
+        let vkey = Vkey::cosignature_v1(&name, info.ed25519()?)?;
         let text = vkey.to_string();
         let store =
             tokio::task::spawn_blocking(move || store.bind(&text).map(|()| store)).await??;
@@ -277,7 +281,9 @@ impl Witness {
             &message,
             KEY_DEADLINE,
         )
-        .await?;
+        .await?
+        .ed25519()
+        .context("the witness's key is not an Ed25519 key")?;
         let line = Cosignature { time_s, signature }.into_line(&self.vkey)?;
         Ok(format!("{line}\n"))
     }

@@ -39,10 +39,13 @@ use self::{
 };
 pub use self::{problem::TokenProblem, worker::run_worker};
 use crate::{
+    algorithm::{Algorithm, Signature},
     blocking::blocking,
     error::KeyError,
     id::KeyId,
-    provider::{AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider, KeyState, Purpose},
+    provider::{
+        AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider, KeyState, Purpose,
+    },
 };
 
 /// The provider's name in reports.
@@ -242,7 +245,9 @@ impl KeyProvider for Pkcs11Provider {
         }
     }
 
-    async fn create(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError> {
+    async fn create(&self, key: &CreateKey) -> Result<KeyInfo, KeyError> {
+        key.fits(NAME, &[Algorithm::Ed25519])?;
+        let (id, purpose) = (&key.id, key.purpose);
         let token = self.desk.token().unwrap_or_else(|| self.token.clone());
         let key = id.clone();
         let (_creating, record) = self
@@ -279,7 +284,7 @@ impl KeyProvider for Pkcs11Provider {
         id: &KeyId,
         purpose: Purpose,
         message: &[u8],
-    ) -> Result<[u8; 64], KeyError> {
+    ) -> Result<Signature, KeyError> {
         // Refused uses leave no audit line: the audit lists what may have been signed.
         let record = self.record(id).await?;
         record.usable_for(purpose)?;
@@ -308,7 +313,7 @@ impl KeyProvider for Pkcs11Provider {
                 what: format!("the answer of the token {:?}", self.token.label),
                 reason: format!("its signature with key {id} does not verify"),
             })?;
-        Ok(signature)
+        Ok(Signature::Ed25519(signature))
     }
 
     async fn disable(&self, id: &KeyId) -> Result<DisableOutcome, KeyError> {

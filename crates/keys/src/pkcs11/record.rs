@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::protocol::{KeyObject, TokenFacts};
 use crate::{
+    algorithm::{Algorithm, PublicKey},
+    attestation::StoredAttestation,
     error::KeyError,
     id::KeyId,
     private_files::{self, PRIVATE_FILE},
-    provider::{Algorithm, KeyInfo, KeyState, Purpose},
+    provider::{KeyInfo, KeyState, Purpose},
 };
 
 /// Ending of key records.
@@ -47,14 +49,8 @@ pub(super) struct Record {
     /// Zero until the key is made.
     #[serde(with = "hex::serde")]
     public_key: [u8; 32],
-    /// The token's proof that the key was made inside it. PKCS#11 has none that is common to vendors.
-    attestation: Attestation,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Attestation {
-    None,
+    /// What the token said of the key when it was made.
+    attestation: StoredAttestation,
 }
 
 impl Record {
@@ -84,7 +80,7 @@ impl Record {
                 label: format!("sealwarden {purpose} {id}"),
             },
             public_key: [0; 32],
-            attestation: Attestation::None,
+            attestation: StoredAttestation::None,
         })
     }
 
@@ -186,11 +182,11 @@ impl Record {
         Ok(KeyInfo {
             id: self.id.clone(),
             purpose: self.purpose,
-            algorithm: self.algorithm,
-            public_key: self.public_key,
+            public_key: PublicKey::Ed25519(self.public_key),
             state,
             created_at_ms: self.created_at_ms,
             provider: provider.to_owned(),
+            attestation: self.attestation.clone().into(),
         })
     }
 

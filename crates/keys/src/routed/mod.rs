@@ -12,9 +12,12 @@ use async_trait::async_trait;
 
 use self::merge::Merge;
 use crate::{
+    algorithm::Signature,
     error::KeyError,
     id::KeyId,
-    provider::{AuditGap, AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider, Purpose},
+    provider::{
+        AuditGap, AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider, Purpose,
+    },
 };
 
 /// Which provider does what.
@@ -77,14 +80,15 @@ impl KeyProvider for RoutedProvider {
         self.sealing.capabilities()
     }
 
-    async fn create(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError> {
+    async fn create(&self, key: &CreateKey) -> Result<KeyInfo, KeyError> {
+        let (id, purpose) = (&key.id, key.purpose);
         let (here, there) = if purpose == Purpose::Sealing {
             (&self.sealing, &self.others)
         } else {
             (&self.others, &self.sealing)
         };
         match there.info(id).await {
-            Err(KeyError::NotFound { .. }) => here.create(id, purpose).await,
+            Err(KeyError::NotFound { .. }) => here.create(key).await,
             Err(error) => Err(error),
             // Not `AlreadyExists`: whoever then uses the existing key would take it for one of the other provider.
             Ok(info) => Err(KeyError::Refused {
@@ -115,7 +119,7 @@ impl KeyProvider for RoutedProvider {
         id: &KeyId,
         purpose: Purpose,
         message: &[u8],
-    ) -> Result<[u8; 64], KeyError> {
+    ) -> Result<Signature, KeyError> {
         let (provider, _) = self.find(id).await?;
         provider.sign(id, purpose, message).await
     }

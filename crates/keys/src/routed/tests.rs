@@ -50,8 +50,12 @@ async fn audit(provider: &dyn KeyProvider, from: u64, page: usize) -> Vec<(Strin
 async fn sealing_keys_are_made_in_one_provider_and_all_others_in_the_other() {
     let root = TempDir::new().unwrap();
     let both = routed(&root).await;
-    both.create(&id("main-1"), Purpose::Sealing).await.unwrap();
-    both.create(&id("node"), Purpose::Node).await.unwrap();
+    both.create(&CreateKey::ed25519(&id("main-1"), Purpose::Sealing))
+        .await
+        .unwrap();
+    both.create(&CreateKey::ed25519(&id("node"), Purpose::Node))
+        .await
+        .unwrap();
     let names = |keys: Vec<KeyInfo>| {
         keys.into_iter()
             .map(|k| k.id.to_string())
@@ -85,16 +89,20 @@ async fn a_sealing_key_from_before_goes_on_and_is_not_taken_for_a_new_one() {
     let root = TempDir::new().unwrap();
     let before = software(root.path(), "keys").await;
     before
-        .create(&id("main-1"), Purpose::Sealing)
+        .create(&CreateKey::ed25519(&id("main-1"), Purpose::Sealing))
         .await
         .unwrap();
     let both = routed(&root).await;
     both.sign(&id("main-1"), Purpose::Sealing, b"m")
         .await
         .unwrap();
-    let again = both.create(&id("main-1"), Purpose::Sealing).await;
+    let again = both
+        .create(&CreateKey::ed25519(&id("main-1"), Purpose::Sealing))
+        .await;
     assert!(matches!(again, Err(KeyError::Refused { .. })), "{again:?}");
-    both.create(&id("main-2"), Purpose::Sealing).await.unwrap();
+    both.create(&CreateKey::ed25519(&id("main-2"), Purpose::Sealing))
+        .await
+        .unwrap();
     assert_eq!(both.sealing.list().await.unwrap().len(), 1);
 }
 
@@ -102,7 +110,10 @@ async fn a_sealing_key_from_before_goes_on_and_is_not_taken_for_a_new_one() {
 async fn a_merged_audit_has_one_order_that_survives_restarts_and_begins_where_the_old_one_was() {
     let root = TempDir::new().unwrap();
     let before = software(root.path(), "keys").await;
-    before.create(&id("old"), Purpose::Sealing).await.unwrap();
+    before
+        .create(&CreateKey::ed25519(&id("old"), Purpose::Sealing))
+        .await
+        .unwrap();
     for _ in 0..3 {
         before
             .sign(&id("old"), Purpose::Sealing, b"m")
@@ -112,7 +123,9 @@ async fn a_merged_audit_has_one_order_that_survives_restarts_and_begins_where_th
     let second = before.audit_after(0, 2).await.unwrap()[1].cursor;
 
     let both = routed(&root).await;
-    both.create(&id("new"), Purpose::Sealing).await.unwrap();
+    both.create(&CreateKey::ed25519(&id("new"), Purpose::Sealing))
+        .await
+        .unwrap();
     let mut seen = audit(&both, second, 1).await;
     assert_eq!(seen.len(), 1, "the line that had not been copied");
     for key in ["new", "old", "new", "new", "old"] {
@@ -144,7 +157,9 @@ async fn a_merged_audit_has_one_order_that_survives_restarts_and_begins_where_th
 async fn a_torn_step_is_forgotten_and_a_shortened_order_is_corruption() {
     let root = TempDir::new().unwrap();
     let both = routed(&root).await;
-    both.create(&id("k"), Purpose::Sealing).await.unwrap();
+    both.create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     for _ in 0..2 {
         both.sign(&id("k"), Purpose::Sealing, b"m").await.unwrap();
     }

@@ -15,9 +15,11 @@ use zeroize::Zeroizing;
 
 use super::{ALGORITHM, guard::WrappingKey, no_randomness};
 use crate::{
+    algorithm::{Algorithm, PublicKey, Signature},
+    attestation::Attestation,
     error::KeyError,
     id::KeyId,
-    provider::{Algorithm, KeyInfo, KeyState, Purpose},
+    provider::{KeyInfo, KeyState, Purpose},
 };
 
 /// Key files are shorter than this.
@@ -129,11 +131,11 @@ impl KeyFile {
         KeyInfo {
             id: id.clone(),
             purpose: self.key.purpose,
-            algorithm: self.key.algorithm,
-            public_key: self.key.public_key,
+            public_key: PublicKey::Ed25519(self.key.public_key),
             state: self.key.state,
             created_at_ms: self.key.created_at_ms,
             provider: provider.to_owned(),
+            attestation: Attestation::None,
         }
     }
 
@@ -191,13 +193,13 @@ impl KeyFile {
         path: &Path,
         message: &[u8],
         wrapping: &WrappingKey,
-    ) -> Result<[u8; 64], KeyError> {
+    ) -> Result<Signature, KeyError> {
         let seed = self.open_seed(path, wrapping)?;
         let pair = Ed25519KeyPair::from_seed_and_public_key(&seed, &self.key.public_key)
             .map_err(|_| corrupt(path, "the seed does not belong to the public key"))?;
         let mut signature = [0_u8; 64];
         signature.copy_from_slice(pair.sign(message).as_ref());
-        Ok(signature)
+        Ok(Signature::Ed25519(signature))
     }
 
     fn seal(header: Header, seed: &[u8], wrapping: &WrappingKey) -> Result<Self, KeyError> {

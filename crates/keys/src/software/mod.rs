@@ -31,13 +31,14 @@ use zeroize::Zeroizing;
 pub use self::guard::Guard;
 use self::{guard::WrappingKey, keyfile::KeyFile};
 use crate::{
+    algorithm::{Algorithm, Signature},
     audit::AuditLog,
     blocking::blocking,
     error::KeyError,
     id::KeyId,
     private_files::{self, FileError, FileLock},
     provider::{
-        Algorithm, AuditEntry, AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider,
+        AuditEntry, AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider,
         KeyState, Purpose,
     },
 };
@@ -105,8 +106,9 @@ impl KeyProvider for SoftwareProvider {
         }
     }
 
-    async fn create(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError> {
-        let id = id.clone();
+    async fn create(&self, key: &CreateKey) -> Result<KeyInfo, KeyError> {
+        key.fits(NAME, &[Algorithm::Ed25519])?;
+        let (id, purpose) = (key.id.clone(), key.purpose);
         self.with_folder(move |folder| folder.create(&id, purpose))
             .await
     }
@@ -126,7 +128,7 @@ impl KeyProvider for SoftwareProvider {
         id: &KeyId,
         purpose: Purpose,
         message: &[u8],
-    ) -> Result<[u8; 64], KeyError> {
+    ) -> Result<Signature, KeyError> {
         let id = id.clone();
         let message = message.to_vec();
         self.with_folder(move |folder| folder.sign(&id, purpose, &message))
@@ -207,7 +209,7 @@ impl Folder {
             .collect()
     }
 
-    fn sign(&self, id: &KeyId, purpose: Purpose, message: &[u8]) -> Result<[u8; 64], KeyError> {
+    fn sign(&self, id: &KeyId, purpose: Purpose, message: &[u8]) -> Result<Signature, KeyError> {
         // Refused uses leave no audit line: the audit lists what may have been signed.
         self.load(id)?.usable_for(id, purpose)?;
         let hash = digest::digest(&digest::SHA256, message);

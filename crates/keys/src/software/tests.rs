@@ -52,7 +52,7 @@ async fn a_key_signs_after_a_restart_and_every_use_is_in_the_audit() {
     let root = TempDir::new().unwrap();
     let made = open(&root)
         .await
-        .create(&id("main.1"), Purpose::Sealing)
+        .create(&CreateKey::ed25519(&id("main.1"), Purpose::Sealing))
         .await
         .unwrap();
     let provider = open(&root).await;
@@ -63,8 +63,8 @@ async fn a_key_signs_after_a_restart_and_every_use_is_in_the_audit() {
             .sign(&id("main.1"), Purpose::Sealing, message)
             .await
             .unwrap();
-        UnparsedPublicKey::new(&ED25519, made.public_key)
-            .verify(message, &signature)
+        UnparsedPublicKey::new(&ED25519, &made.public_key)
+            .verify(message, signature.as_bytes())
             .unwrap();
     }
     let lines = provider.audit_after(0, 1).await.unwrap();
@@ -84,9 +84,14 @@ async fn a_key_signs_after_a_restart_and_every_use_is_in_the_audit() {
 async fn a_name_is_never_used_twice() {
     let root = TempDir::new().unwrap();
     let provider = open(&root).await;
-    provider.create(&id("k"), Purpose::Node).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Node))
+        .await
+        .unwrap();
     provider.destroy(&id("k")).await.unwrap();
-    let again = provider.create(&id("k"), Purpose::Node).await;
+    let again = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Node))
+        .await;
     assert_eq!(again, Err(KeyError::AlreadyExists { id: id("k") }));
 }
 
@@ -94,7 +99,10 @@ async fn a_name_is_never_used_twice() {
 async fn a_sealing_key_is_never_a_signing_key() {
     let root = TempDir::new().unwrap();
     let provider = open(&root).await;
-    provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     let refused = provider.sign(&id("k"), Purpose::Signing, b"m").await;
     assert!(
         matches!(refused, Err(KeyError::WrongPurpose { .. })),
@@ -107,7 +115,9 @@ async fn a_sealing_key_is_never_a_signing_key() {
 async fn a_key_disabled_by_one_process_is_refused_by_another() {
     let root = TempDir::new().unwrap();
     let (one, other) = (open(&root).await, open(&root).await);
-    one.create(&id("k"), Purpose::Sealing).await.unwrap();
+    one.create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     other.sign(&id("k"), Purpose::Sealing, b"m").await.unwrap();
     for _ in 0..2 {
         let outcome = one.disable(&id("k")).await.unwrap();
@@ -129,7 +139,10 @@ async fn a_key_disabled_by_one_process_is_refused_by_another() {
 async fn a_destroyed_key_keeps_its_public_part_only() {
     let root = TempDir::new().unwrap();
     let provider = open(&root).await;
-    let made = provider.create(&id("k"), Purpose::Witness).await.unwrap();
+    let made = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Witness))
+        .await
+        .unwrap();
     provider.destroy(&id("k")).await.unwrap();
     provider.disable(&id("k")).await.unwrap();
     let info = provider.info(&id("k")).await.unwrap();
@@ -155,7 +168,10 @@ async fn a_missing_key_is_told_apart() {
 async fn any_flipped_bit_of_a_key_file_is_corruption() {
     let root = TempDir::new().unwrap();
     let provider = open(&root).await;
-    provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     let path = key_path(&root, "k");
     let good = fs::read(&path).unwrap();
     for place in 0..good.len() {
@@ -179,7 +195,10 @@ async fn any_flipped_bit_of_a_key_file_is_corruption() {
 async fn a_key_file_under_another_name_is_corruption() {
     let root = TempDir::new().unwrap();
     let provider = open(&root).await;
-    provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     fs::copy(key_path(&root, "k"), key_path(&root, "other")).unwrap();
     let result = provider.info(&id("other")).await;
     assert!(
@@ -227,7 +246,10 @@ async fn a_passphrase_opens_the_folder_and_another_does_not() {
     ));
     fs::write(&path, "correct horse battery\n").unwrap();
     let provider = SoftwareProvider::open(guarded.clone()).await.unwrap();
-    provider.create(&id("k"), Purpose::Node).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Node))
+        .await
+        .unwrap();
     let provider = SoftwareProvider::open(guarded.clone()).await.unwrap();
     provider.sign(&id("k"), Purpose::Node, b"m").await.unwrap();
     fs::write(&path, "incorrect horse battery\n").unwrap();
@@ -239,7 +261,10 @@ async fn a_passphrase_opens_the_folder_and_another_does_not() {
 async fn files_open_to_others_are_refused_with_the_remedy() {
     let root = TempDir::new().unwrap();
     let provider = open(&root).await;
-    provider.create(&id("k"), Purpose::Node).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Node))
+        .await
+        .unwrap();
     assert_eq!(
         fs::metadata(root.path().join("keys")).unwrap().mode() & 0o777,
         0o700
@@ -266,7 +291,10 @@ async fn files_open_to_others_are_refused_with_the_remedy() {
 async fn a_torn_audit_line_waits_until_it_is_ended_and_is_then_reported() {
     let root = TempDir::new().unwrap();
     let provider = open(&root).await;
-    provider.create(&id("k"), Purpose::Node).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Node))
+        .await
+        .unwrap();
     provider.sign(&id("k"), Purpose::Node, b"1").await.unwrap();
     let mut file = OpenAppend::open(&root);
     file.write_all(b"{\"at\":\"2026-").unwrap();
@@ -293,7 +321,10 @@ impl OpenAppend {
 async fn an_over_long_audit_line_is_reported_and_passed() {
     let root = TempDir::new().unwrap();
     let provider = open(&root).await;
-    provider.create(&id("k"), Purpose::Node).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Node))
+        .await
+        .unwrap();
     let mut long = vec![b'x'; 20_000];
     long.push(b'\n');
     OpenAppend::open(&root).write_all(&long).unwrap();
@@ -308,7 +339,10 @@ async fn an_over_long_audit_line_is_reported_and_passed() {
 async fn a_shortened_rewritten_or_missing_audit_is_corruption() {
     let root = TempDir::new().unwrap();
     let provider = open(&root).await;
-    provider.create(&id("k"), Purpose::Node).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Node))
+        .await
+        .unwrap();
     provider.sign(&id("k"), Purpose::Node, b"m").await.unwrap();
     let cursor = provider.audit_after(0, 1).await.unwrap()[0].cursor;
     for bad in [cursor + 1, cursor - 2] {
@@ -335,7 +369,7 @@ async fn keys_without_their_guard_check_do_not_open() {
     let root = TempDir::new().unwrap();
     open(&root)
         .await
-        .create(&id("k"), Purpose::Node)
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Node))
         .await
         .unwrap();
     fs::remove_file(root.path().join("keys/guard-check.json")).unwrap();
@@ -353,7 +387,9 @@ async fn providers_that_start_and_sign_at_once_agree() {
             let root = Arc::clone(&root);
             tokio::spawn(async move {
                 let provider = open(&root).await;
-                let created = provider.create(&id("shared"), Purpose::Node).await;
+                let created = provider
+                    .create(&CreateKey::ed25519(&id("shared"), Purpose::Node))
+                    .await;
                 let message = format!("message {number}");
                 for _ in 0..5 {
                     provider
@@ -379,7 +415,10 @@ async fn providers_that_start_and_sign_at_once_agree() {
 async fn a_provider_that_hangs_meets_the_deadline_and_others_are_told_apart() {
     let root = TempDir::new().unwrap();
     let inner = Arc::new(open(&root).await);
-    inner.create(&id("k"), Purpose::Node).await.unwrap();
+    inner
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Node))
+        .await
+        .unwrap();
     let (provider, switch) = FaultyProvider::new(inner);
     switch.set(Fault::Hang);
     let short = Duration::from_millis(20);

@@ -12,10 +12,11 @@ use super::{
     shape::{Described, PURPOSES, ours, server_name},
 };
 use crate::{
+    algorithm::Algorithm,
     blocking::blocking,
     error::KeyError,
     id::KeyId,
-    provider::{DisableOutcome, KeyInfo, KeyState, Purpose},
+    provider::{CreateKey, DisableOutcome, KeyInfo, KeyState, Purpose},
 };
 
 /// A key as the server and the record agree on it.
@@ -54,7 +55,9 @@ impl TransitProvider {
     }
 
     /// See [`crate::KeyProvider::create`]. Two machines that create the same key at once both get the one that the server made.
-    pub(super) async fn make(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError> {
+    pub(super) async fn make(&self, key: &CreateKey) -> Result<KeyInfo, KeyError> {
+        key.fits(NAME, &[Algorithm::Ed25519])?;
+        let (id, purpose) = (&key.id, key.purpose);
         if id.as_str().ends_with(['-', '.']) {
             return Err(KeyError::Refused {
                 id: id.clone(),

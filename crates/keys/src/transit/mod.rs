@@ -52,11 +52,13 @@ use self::{
     trail::{Trail, TransitOrKey},
 };
 use crate::{
+    algorithm::Signature,
     error::KeyError,
     id::KeyId,
     private_files,
     provider::{
-        AuditGap, AuditLine, Capabilities, DisableOutcome, KeyInfo, KeyProvider, KeyState, Purpose,
+        AuditGap, AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider,
+        KeyState, Purpose,
     },
 };
 
@@ -136,7 +138,7 @@ impl TransitProvider {
         id: &KeyId,
         purpose: Purpose,
         message: &[u8],
-    ) -> Result<[u8; 64], KeyError> {
+    ) -> Result<Signature, KeyError> {
         let key = self.usable(id).await?;
         if key.purpose != purpose {
             return Err(KeyError::WrongPurpose {
@@ -156,12 +158,12 @@ impl TransitProvider {
         if let Some((trail, announced)) = announced {
             trail.made(announced, id, purpose);
         }
-        let verified = UnparsedPublicKey::new(&ED25519, key.public_key).verify(message, &signature);
+        let verified = UnparsedPublicKey::new(&ED25519, key.ed25519()?).verify(message, &signature);
         verified.map_err(|_| KeyError::Corrupt {
             what: format!("the signature of key {id}"),
             reason: "it does not verify with the key's public key".to_owned(),
         })?;
-        Ok(signature)
+        Ok(Signature::Ed25519(signature))
     }
 
     async fn signature(&self, key: &KeyInfo, message: &[u8]) -> Result<[u8; 64], KeyError> {
@@ -244,8 +246,8 @@ impl KeyProvider for TransitProvider {
         }
     }
 
-    async fn create(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError> {
-        self.make(id, purpose).await
+    async fn create(&self, key: &CreateKey) -> Result<KeyInfo, KeyError> {
+        self.make(key).await
     }
 
     async fn info(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
@@ -261,7 +263,7 @@ impl KeyProvider for TransitProvider {
         id: &KeyId,
         purpose: Purpose,
         message: &[u8],
-    ) -> Result<[u8; 64], KeyError> {
+    ) -> Result<Signature, KeyError> {
         tokio::time::timeout(self.deadline, self.sign_now(id, purpose, message))
             .await
             .unwrap_or_else(|_elapsed| {

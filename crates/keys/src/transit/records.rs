@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    algorithm::{PublicKey, hex_key},
+    attestation::Attestation,
     error::KeyError,
     id::KeyId,
     private_files::{self, PRIVATE_FILE},
@@ -23,8 +25,8 @@ const MAX_BYTES: u64 = 4096;
 pub(super) struct Record {
     pub(super) id: KeyId,
     pub(super) purpose: Purpose,
-    #[serde(with = "hex::serde")]
-    pub(super) public_key: [u8; 32],
+    #[serde(with = "hex_key")]
+    pub(super) public_key: PublicKey,
     pub(super) created_at_ms: i64,
     pub(super) state: KeyState,
 }
@@ -34,7 +36,7 @@ impl Record {
         Self {
             id: info.id.clone(),
             purpose: info.purpose,
-            public_key: info.public_key,
+            public_key: info.public_key.clone(),
             created_at_ms: info.created_at_ms,
             state: info.state,
         }
@@ -44,11 +46,11 @@ impl Record {
         KeyInfo {
             id: self.id.clone(),
             purpose: self.purpose,
-            algorithm: crate::provider::Algorithm::Ed25519,
-            public_key: self.public_key,
+            public_key: self.public_key.clone(),
             state: self.state,
             created_at_ms: self.created_at_ms,
             provider: provider.to_owned(),
+            attestation: Attestation::None,
         }
     }
 }

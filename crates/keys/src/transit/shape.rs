@@ -11,8 +11,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::{
+    algorithm::PublicKey,
+    attestation::Attestation,
     id::KeyId,
-    provider::{Algorithm, KeyInfo, KeyState, Purpose},
+    provider::{KeyInfo, KeyState, Purpose},
 };
 
 /// The only version of a key that is ever used: a rotated key is another key, which no log lists.
@@ -96,8 +98,7 @@ impl Described {
         Ok(KeyInfo {
             id: id.clone(),
             purpose,
-            algorithm: Algorithm::Ed25519,
-            public_key,
+            public_key: PublicKey::Ed25519(public_key),
             state: if self.soft_deleted {
                 KeyState::Disabled
             } else {
@@ -105,6 +106,7 @@ impl Described {
             },
             created_at_ms: version.creation_time.as_millisecond(),
             provider: provider.to_owned(),
+            attestation: Attestation::None,
         })
     }
 
@@ -149,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_key_of_another_kind_or_version_is_refused() {
-        assert_eq!(info(described()).unwrap().public_key, [7; 32]);
+        assert_eq!(info(described()).unwrap().ed25519(), Ok([7; 32]));
         for (field, value) in [
             ("type", json!("ecdsa-p256")),
             ("derived", json!(true)),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rustix::process::Signal;
 use sealwarden_keys::{
-    KeyError, KeyProvider as _, Pkcs11Provider, Purpose, TokenProblem, sign_within,
+    CreateKey, KeyError, KeyProvider as _, Pkcs11Provider, Purpose, TokenProblem, sign_within,
 };
 
 use crate::support::{
@@ -15,7 +15,10 @@ use crate::support::{
 async fn a_wrong_pin_is_named_and_not_tried_again_until_the_file_changes() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
-    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     std::fs::write(hsm.path("pin"), "wrong pin\n").unwrap();
     let wrong = KeyError::Token(TokenProblem::PinWrong {
         token: TOKEN.to_owned(),
@@ -88,7 +91,10 @@ async fn modules_and_tokens_that_are_not_there_are_told_apart() {
 async fn a_removed_token_is_reported_and_used_again_when_it_is_back() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
-    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     sign(&provider, &key, b"m").await;
     std::fs::rename(hsm.tokens(), hsm.path("removed")).unwrap();
     std::fs::create_dir(hsm.tokens()).unwrap();
@@ -125,7 +131,10 @@ async fn a_removed_token_is_reported_and_used_again_when_it_is_back() {
 async fn a_key_is_disabled_although_its_token_is_away() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
-    provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     std::fs::rename(hsm.tokens(), hsm.path("removed")).unwrap();
     std::fs::create_dir(hsm.tokens()).unwrap();
     let outcome = format!("{:?}", provider.disable(&id("k")).await.unwrap());
@@ -141,7 +150,10 @@ async fn a_key_is_disabled_although_its_token_is_away() {
 async fn a_lost_session_is_opened_again_within_the_call() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
-    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     sign(&provider, &key, b"m").await;
     let worker = provider.worker_pid();
     for _ in 0..3 {
@@ -158,7 +170,10 @@ async fn a_lost_session_is_opened_again_within_the_call() {
 async fn a_module_that_hangs_is_killed_and_its_caller_notices_a_slow_call() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
-    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     let stopped = signal_worker(&provider, Signal::STOP);
     sign(&provider, &key, b"m").await;
     assert_ne!(provider.worker_pid(), Some(stopped));
@@ -174,7 +189,10 @@ async fn a_module_that_hangs_is_killed_and_its_caller_notices_a_slow_call() {
 async fn a_deadline_ends_a_call_to_a_hanging_module_without_a_signature() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
-    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     signal_worker(&provider, Signal::STOP);
     let short = Duration::from_millis(50);
     let late = sign_within(&provider, &id("k"), Purpose::Sealing, b"m", short).await;
@@ -194,7 +212,10 @@ async fn a_module_that_hangs_each_time_is_a_timeout_and_never_a_signature() {
     config.limits.attempt = Duration::from_millis(200);
     config.limits.call = Duration::from_millis(200);
     let provider = Pkcs11Provider::open(config).await.unwrap();
-    provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     signal_worker(&provider, Signal::STOP);
     let late = provider.sign(&id("k"), Purpose::Sealing, b"m").await;
     let timeout = KeyError::Timeout {
@@ -209,7 +230,10 @@ async fn a_module_that_hangs_each_time_is_a_timeout_and_never_a_signature() {
 async fn a_worker_killed_in_the_middle_of_calls_loses_none_of_them() {
     let hsm = SoftHsm::new();
     let provider = Arc::new(hsm.open().await);
-    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     let tasks: Vec<_> = (0..4_u8)
         .map(|number| {
             let (provider, key) = (Arc::clone(&provider), key.clone());
@@ -241,7 +265,10 @@ async fn many_concurrent_calls_are_bounded() {
     let mut config = hsm.config();
     config.limits.waiting = 8;
     let provider = Arc::new(Pkcs11Provider::open(config).await.unwrap());
-    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     let stopped = signal_worker(&provider, Signal::STOP);
     let tasks: Vec<_> = (0..100_u8)
         .map(|number| {
@@ -272,7 +299,10 @@ async fn many_concurrent_calls_are_bounded() {
 async fn a_call_whose_caller_left_before_its_turn_does_not_use_the_key() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
-    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     signal_worker(&provider, Signal::STOP);
     let short = Duration::from_millis(50);
     let first = id("k");

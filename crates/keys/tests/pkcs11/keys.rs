@@ -1,7 +1,7 @@
 //! Keys in the token: made, used, disabled, destroyed.
 
 use sealwarden_keys::{
-    DisableOutcome, KeyError, KeyProvider as _, KeyState, Purpose, TokenProblem,
+    CreateKey, DisableOutcome, KeyError, KeyProvider as _, KeyState, Purpose, TokenProblem,
 };
 
 use crate::support::{SoftHsm, TOKEN, id, sign, uses};
@@ -18,7 +18,7 @@ async fn a_key_made_in_the_token_signs_and_signs_again_after_a_restart() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
     let key = provider
-        .create(&id("main-1"), Purpose::Sealing)
+        .create(&CreateKey::ed25519(&id("main-1"), Purpose::Sealing))
         .await
         .unwrap();
     assert_eq!(
@@ -34,7 +34,9 @@ async fn a_key_made_in_the_token_signs_and_signs_again_after_a_restart() {
     assert_eq!(provider.list().await.unwrap(), vec![key.clone()]);
     sign(&provider, &key, b"second").await;
     assert_eq!(uses(&provider).await, 3, "one line a use");
-    let again = provider.create(&id("main-1"), Purpose::Sealing).await;
+    let again = provider
+        .create(&CreateKey::ed25519(&id("main-1"), Purpose::Sealing))
+        .await;
     assert_eq!(again, Err(KeyError::AlreadyExists { id: id("main-1") }));
     let capabilities = provider.capabilities();
     assert!(
@@ -53,9 +55,12 @@ async fn installations_that_share_a_token_have_keys_of_their_own() {
     other.dir = hsm.path("other");
     let mine = hsm.open().await;
     let theirs = sealwarden_keys::Pkcs11Provider::open(other).await.unwrap();
-    let mine_key = mine.create(&id("main-1"), Purpose::Sealing).await.unwrap();
+    let mine_key = mine
+        .create(&CreateKey::ed25519(&id("main-1"), Purpose::Sealing))
+        .await
+        .unwrap();
     let their_key = theirs
-        .create(&id("main-1"), Purpose::Sealing)
+        .create(&CreateKey::ed25519(&id("main-1"), Purpose::Sealing))
         .await
         .unwrap();
     assert_ne!(mine_key.public_key, their_key.public_key);
@@ -67,7 +72,10 @@ async fn installations_that_share_a_token_have_keys_of_their_own() {
 async fn a_sealing_key_is_refused_for_any_other_purpose_and_too_long_messages_are_too() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
-    provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     for purpose in [Purpose::Signing, Purpose::Node, Purpose::Witness] {
         let refused = provider.sign(&id("k"), purpose, b"m").await;
         assert!(
@@ -88,7 +96,10 @@ async fn a_sealing_key_is_refused_for_any_other_purpose_and_too_long_messages_ar
 async fn a_disabled_key_is_refused_here_and_by_the_token_itself() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
-    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     sign(&provider, &key, b"m").await;
     for _ in 0..2 {
         let said = reason(provider.disable(&id("k")).await.unwrap());
@@ -122,7 +133,10 @@ async fn a_disabled_key_is_refused_here_and_by_the_token_itself() {
 async fn a_destroyed_key_is_gone_from_the_token_and_its_public_part_stays() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
-    let key = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     for _ in 0..2 {
         let said = reason(provider.destroy(&id("k")).await.unwrap());
         assert!(said.contains("gone from the token"), "{said}");
@@ -150,11 +164,14 @@ async fn a_destroyed_key_is_gone_from_the_token_and_its_public_part_stays() {
 async fn an_interrupted_creation_is_completed_with_the_key_that_the_token_made() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;
-    let made = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let made = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     // As it stands when the answer of the token was lost.
     let path = hsm.path("keys/k.key.json");
     let record = std::fs::read_to_string(&path).unwrap();
-    let public_key = hex::encode(made.public_key);
+    let public_key = hex::encode(&made.public_key);
     let before = record
         .replace(r#""active""#, r#""creating""#)
         .replace(&public_key, &"0".repeat(64));
@@ -162,7 +179,10 @@ async fn an_interrupted_creation_is_completed_with_the_key_that_the_token_made()
     let unmade = provider.info(&id("k")).await;
     assert_eq!(unmade, Err(KeyError::NotFound { id: id("k") }));
     assert!(provider.list().await.unwrap().is_empty());
-    let again = provider.create(&id("k"), Purpose::Sealing).await.unwrap();
+    let again = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
     assert_eq!(again, made);
     sign(&provider, &made, b"m").await;
 }

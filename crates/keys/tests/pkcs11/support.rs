@@ -139,8 +139,8 @@ pub(crate) async fn sign(provider: &Pkcs11Provider, key: &KeyInfo, message: &[u8
         .sign(&key.id, Purpose::Sealing, message)
         .await
         .unwrap();
-    UnparsedPublicKey::new(&ED25519, key.public_key)
-        .verify(message, &signature)
+    UnparsedPublicKey::new(&ED25519, &key.public_key)
+        .verify(message, signature.as_bytes())
         .unwrap();
 }
 

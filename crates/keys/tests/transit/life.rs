@@ -1,7 +1,7 @@
 //! From creation to destruction.
 
 use sealwarden_keys::{
-    DisableOutcome, KeyError, KeyProvider, KeyState, Purpose, TransitProvider,
+    CreateKey, DisableOutcome, KeyError, KeyProvider, KeyState, Purpose, TransitProvider,
     transit::TransitConfig,
 };
 use serde_json::{Value, json};
@@ -18,7 +18,10 @@ async fn a_key_is_made_described_and_used_for_its_purpose_only() {
         Err(KeyError::NotFound { id: key.clone() })
     );
     assert_eq!(provider.list().await.unwrap(), []);
-    let made = provider.create(&key, Purpose::Sealing).await.unwrap();
+    let made = provider
+        .create(&CreateKey::ed25519(&key, Purpose::Sealing))
+        .await
+        .unwrap();
     assert_eq!(
         (made.state, made.purpose),
         (KeyState::Active, Purpose::Sealing)
@@ -26,10 +29,13 @@ async fn a_key_is_made_described_and_used_for_its_purpose_only() {
     assert_eq!(provider.info(&key).await.unwrap(), made);
     assert_eq!(world.elsewhere("other").info(&key).await.unwrap(), made);
     for purpose in [Purpose::Sealing, Purpose::Node] {
-        let again = provider.create(&key, purpose).await;
+        let again = provider.create(&CreateKey::ed25519(&key, purpose)).await;
         assert_eq!(again, Err(KeyError::AlreadyExists { id: key.clone() }));
     }
-    let node = provider.create(&id("a.b"), Purpose::Node).await.unwrap();
+    let node = provider
+        .create(&CreateKey::ed25519(&id("a.b"), Purpose::Node))
+        .await
+        .unwrap();
     assert_eq!(provider.list().await.unwrap(), [node, made]);
 
     let signature = sign(&provider, &key, b"checkpoint").await.unwrap();
@@ -47,7 +53,9 @@ async fn a_key_is_made_described_and_used_for_its_purpose_only() {
         matches!(missing, Err(KeyError::NotFound { .. })),
         "{missing:?}"
     );
-    let unnamed = provider.create(&id("ends-"), Purpose::Node).await;
+    let unnamed = provider
+        .create(&CreateKey::ed25519(&id("ends-"), Purpose::Node))
+        .await;
     assert!(
         matches!(unnamed, Err(KeyError::Refused { .. })),
         "{unnamed:?}"
@@ -115,8 +123,8 @@ async fn a_destroyed_key_is_gone_and_its_public_part_and_name_are_kept() {
     let again = world.provider();
     let after = again.info(&key).await.unwrap();
     assert_eq!(
-        (after.public_key, after.state),
-        (before.public_key, KeyState::Destroyed)
+        (&after.public_key, after.state),
+        (&before.public_key, KeyState::Destroyed)
     );
     assert_eq!(again.list().await.unwrap(), [after]);
     let refused = sign(&again, &key, b"x").await;
@@ -124,7 +132,9 @@ async fn a_destroyed_key_is_gone_and_its_public_part_and_name_are_kept() {
         matches!(refused, Err(KeyError::Refused { .. })),
         "{refused:?}"
     );
-    let reused = again.create(&key, Purpose::Sealing).await;
+    let reused = again
+        .create(&CreateKey::ed25519(&key, Purpose::Sealing))
+        .await;
     assert_eq!(reused, Err(KeyError::AlreadyExists { id: key.clone() }));
     assert!(again.restore(&key).await.is_err());
     assert_eq!(again.disable(&key).await, Ok(DisableOutcome::Disabled));
@@ -145,7 +155,10 @@ async fn a_key_that_somebody_changed_on_the_server_is_not_used() {
     assert!(matches!(other, Err(KeyError::Corrupt { .. })), "{other:?}");
 
     for key in ["rotated", "replaced", "copied", "deleted"] {
-        provider.create(&id(key), Purpose::Sealing).await.unwrap();
+        provider
+            .create(&CreateKey::ed25519(&id(key), Purpose::Sealing))
+            .await
+            .unwrap();
         sign(&provider, &id(key), b"before").await.unwrap();
     }
     bao.admin("POST", "transit/keys/sealing-rotated/rotate", Value::Null)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sealwarden_keys::{
-    KeyError, KeyProvider, TransitProvider,
+    KeyError, KeyProvider, Signature, TransitProvider,
     transit::{AuditSource, Credentials, TransitConfig, TransitError},
 };
 
@@ -12,7 +12,7 @@ use crate::{
     support::{Proxy, World, id, sealing_key, sign},
 };
 
-fn unavailable(answer: &Result<[u8; 64], KeyError>) -> &str {
+fn unavailable(answer: &Result<Signature, KeyError>) -> &str {
     match answer {
         Err(KeyError::Unavailable { reason }) => reason,
         other => panic!("{other:?} instead of unavailable"),

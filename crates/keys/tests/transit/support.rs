@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sealwarden_keys::{
-    KeyError, KeyId, KeyProvider, Purpose, TransitProvider,
+    CreateKey, KeyError, KeyId, KeyProvider, Purpose, Signature, TransitProvider,
     transit::{AuditSource, Credentials, TransitConfig},
 };
 use serde_json::json;
@@ -100,7 +100,10 @@ pub(crate) fn id(text: &str) -> KeyId {
 
 pub(crate) async fn sealing_key(provider: &TransitProvider) -> KeyId {
     let id = id("main-1");
-    provider.create(&id, Purpose::Sealing).await.unwrap();
+    provider
+        .create(&CreateKey::ed25519(&id, Purpose::Sealing))
+        .await
+        .unwrap();
     id
 }
 
@@ -108,7 +111,7 @@ pub(crate) async fn sign(
     provider: &TransitProvider,
     id: &KeyId,
     message: &[u8],
-) -> Result<[u8; 64], KeyError> {
+) -> Result<Signature, KeyError> {
     provider.sign(id, Purpose::Sealing, message).await
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sealwarden_keys::{
-    KeyError, KeyProvider, Purpose, TransitProvider,
+    CreateKey, KeyError, KeyProvider, Purpose, TransitProvider,
     transit::{Credentials, TransitConfig},
 };
 use serde_json::{Value, json};
@@ -101,7 +101,10 @@ async fn a_token_without_the_right_is_refused_and_not_called_expired() {
     provider.info(&key).await.unwrap();
     for refused in [
         sign(&provider, &key, b"x").await.map(|_| ()),
-        provider.create(&id("new"), Purpose::Node).await.map(|_| ()),
+        provider
+            .create(&CreateKey::ed25519(&id("new"), Purpose::Node))
+            .await
+            .map(|_| ()),
         provider.disable(&key).await.map(|_| ()),
     ] {
         let Err(KeyError::Refused { reason, .. }) = &refused else {

@@ -10,7 +10,9 @@ use sealwarden_domain::incident::Incident;
 use sealwarden_domain::{Fold, IllegalEvent};
 use sealwarden_engine::{Board, Clock, Meta, Node, Role, SystemClock};
 use sealwarden_eventlog::{Environment, EventLog, Filter, Memory};
-use sealwarden_keys::{Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider};
+use sealwarden_keys::{
+    CreateKey, Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider,
+};
 use sealwarden_pki::{Authority, Caller, CallerName, CallerRole, Identity};
 use sealwarden_runbook::PlanSet;
 use sealwarden_seal::checkpoint::Checkpoint;
@@ -116,7 +118,10 @@ impl World {
         let key = KeyId::new("node.detection-1").unwrap();
         let info = match keys.info(&key).await {
             Ok(info) => info,
-            Err(_) => keys.create(&key, Purpose::Node).await.unwrap(),
+            Err(_) => keys
+                .create(&CreateKey::ed25519(&key, Purpose::Node))
+                .await
+                .unwrap(),
         };
         let (board, _task) = Board::follow(Arc::clone(&self.log));
         Arc::new(Node {
@@ -130,7 +135,7 @@ impl World {
             clock: Arc::new(SystemClock),
             keys: Arc::new(keys),
             key,
-            vkey: Vkey::ed25519("detection-1", info.public_key).unwrap(),
+            vkey: Vkey::ed25519("detection-1", info.ed25519().unwrap()).unwrap(),
             plan: plan(),
             identity: self.identity(),
             data: self.dir.path().join("detection-1"),

@@ -218,7 +218,8 @@ async fn signed(world: &World, vkey: &Vkey, text: &str) -> Note {
         .sign(&key, Purpose::Signing, note.text().as_bytes())
         .await
         .unwrap();
-    note.attach(vkey.name(), vkey.key_id(), &signature).unwrap()
+    note.attach(vkey.name(), vkey.key_id(), signature.as_bytes())
+        .unwrap()
 }
 
 fn ssh_keygen_verifies_approvals(bundle: &Path) {

@@ -12,7 +12,9 @@ use sealwarden_engine::{
     Board, Meta, Node, Role, Stream, StreamName, SystemClock, decode, enrolment_text,
 };
 use sealwarden_eventlog::{Environment, EventLog, Memory};
-use sealwarden_keys::{Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider};
+use sealwarden_keys::{
+    CreateKey, Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider,
+};
 use sealwarden_pki::{Authority, CallerName, CallerRole, Identity};
 use sealwarden_runbook::PlanSet;
 use sealwarden_runbook_executor::{Config, signing_key_name, start};
@@ -180,9 +182,12 @@ impl World {
         let id = KeyId::new("signing").unwrap();
         let info = match keys.info(&id).await {
             Ok(info) => info,
-            Err(_) => keys.create(&id, Purpose::Signing).await.unwrap(),
+            Err(_) => keys
+                .create(&CreateKey::ed25519(&id, Purpose::Signing))
+                .await
+                .unwrap(),
         };
-        Vkey::ed25519(&signing_key_name(INSTALLATION), info.public_key).unwrap()
+        Vkey::ed25519(&signing_key_name(INSTALLATION), info.ed25519().unwrap()).unwrap()
     }
 
     /// Appends events as anybody who may write to the log could.
@@ -216,7 +221,7 @@ impl World {
             .await
             .unwrap();
         let note = note
-            .attach(signing.name(), signing.key_id(), &signature)
+            .attach(signing.name(), signing.key_id(), signature.as_bytes())
             .unwrap();
         let enrolled = NodeEnrolled {
             node: node.to_owned(),
@@ -324,7 +329,10 @@ impl World {
         let key = KeyId::new("node").unwrap();
         let info = match keys.info(&key).await {
             Ok(info) => info,
-            Err(_) => keys.create(&key, Purpose::Node).await.unwrap(),
+            Err(_) => keys
+                .create(&CreateKey::ed25519(&key, Purpose::Node))
+                .await
+                .unwrap(),
         };
         let shutdown = CancellationToken::new();
         let node = Arc::new(Node {
@@ -336,7 +344,7 @@ impl World {
             log,
             board,
             clock: Arc::new(SystemClock),
-            vkey: Vkey::ed25519("runbook-executor-1", info.public_key).unwrap(),
+            vkey: Vkey::ed25519("runbook-executor-1", info.ed25519().unwrap()).unwrap(),
             key,
             keys,
             plan: Arc::clone(&self.plan),

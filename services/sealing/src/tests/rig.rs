@@ -9,7 +9,9 @@ use sealwarden_domain::log_control::{Command, GrantClock, LogControl, Order, dec
 use sealwarden_engine::{Board, Clock as _, ManualClock, Meta, Node, Role, Stream, StreamName};
 use sealwarden_eventlog::{EventLog, Memory};
 use sealwarden_keys::faults::{FaultSwitch, FaultyProvider};
-use sealwarden_keys::{Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider};
+use sealwarden_keys::{
+    CreateKey, Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider,
+};
 use sealwarden_pki::{Authority, Caller, CallerName, CallerRole};
 use sealwarden_runbook::PlanSet;
 use sealwarden_seal::note::Vkey;
@@ -199,7 +201,7 @@ impl Rig {
         let (keys, fault) = FaultyProvider::new(Arc::new(keys));
         let keys: Arc<dyn KeyProvider> = Arc::new(keys);
         let key = KeyId::new("node").unwrap();
-        let info = match keys.create(&key, Purpose::Node).await {
+        let info = match keys.create(&CreateKey::ed25519(&key, Purpose::Node)).await {
             Ok(info) => info,
             Err(_) => keys.info(&key).await.unwrap(),
         };
@@ -219,7 +221,7 @@ impl Rig {
             clock,
             keys,
             key,
-            vkey: Vkey::ed25519("sealing-1", info.public_key).unwrap(),
+            vkey: Vkey::ed25519("sealing-1", info.ed25519().unwrap()).unwrap(),
             plan: Arc::clone(&world.plan),
             identity: authority
                 .issue(&name, CallerRole::Node, &[], validity)

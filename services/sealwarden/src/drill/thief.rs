@@ -123,12 +123,12 @@ pub(crate) async fn forge(
 async fn sign(folder: &Path, key_id: &str, checkpoint: &Checkpoint) -> anyhow::Result<Note> {
     let keys = keys(folder).await?;
     let id = KeyId::new(key_id)?;
-    let vkey = Vkey::ed25519(&checkpoint.origin, keys.info(&id).await?.public_key)?;
+    let vkey = Vkey::ed25519(&checkpoint.origin, keys.info(&id).await?.ed25519()?)?;
     let unsigned = checkpoint.to_note()?;
     let signature = keys
         .sign(&id, Purpose::Sealing, unsigned.text().as_bytes())
         .await?;
-    Ok(unsigned.attach(vkey.name(), vkey.key_id(), &signature)?)
+    Ok(unsigned.attach(vkey.name(), vkey.key_id(), signature.as_bytes())?)
 }
 
 async fn fetch_tree(http: &reqwest::Client, tiles: &str, size: u64) -> anyhow::Result<MemoryTree> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sealwarden_engine::{Board, Clock, Node, Role, enrolment_text};
 use sealwarden_eventlog::EventLog;
-use sealwarden_keys::{KeyError, KeyId, KeyInfo, KeyProvider, Purpose};
+use sealwarden_keys::{CreateKey, KeyError, KeyId, KeyInfo, KeyProvider, Purpose};
 use sealwarden_pki::{Authority, CallerName, CallerRole, Identity, IdentityFiles};
 use sealwarden_runbook::PlanSet;
 use sealwarden_seal::note::{UnsignedNote, Vkey};
@@ -54,7 +54,7 @@ impl Shared {
         let key = KeyId::new("node")?;
         let info = key_or_new(keys.as_ref(), &key, Purpose::Node).await?;
         let vkey =
-            Vkey::ed25519(name, info.public_key).context("making the node's verifier key")?;
+            Vkey::ed25519(name, info.ed25519()?).context("making the node's verifier key")?;
         let identity = self.identity(name, hosts).await?;
         let node = Arc::new(Node {
             name: name.to_owned(),
@@ -114,7 +114,7 @@ impl Shared {
         };
         let id = KeyId::new("signing")?;
         let info = key_or_new(signing.as_ref(), &id, Purpose::Signing).await?;
-        let signer = Vkey::ed25519(&format!("{installation}.signing"), info.public_key)?;
+        let signer = Vkey::ed25519(&format!("{installation}.signing"), info.ed25519()?)?;
         let mut stream = node.stream::<NodeFacts>("node", &node.name).await?;
         if stream.state().vkey == node.vkey.to_string() {
             return Ok(());
@@ -128,7 +128,7 @@ impl Shared {
         let signature = signing
             .sign(&id, Purpose::Signing, note.text().as_bytes())
             .await?;
-        let note = note.attach(signer.name(), signer.key_id(), &signature)?;
+        let note = note.attach(signer.name(), signer.key_id(), signature.as_bytes())?;
         let enrolled = NodeEnrolled {
             node: node.name.clone(),
             role: node.role.as_str().to_owned(),
@@ -174,7 +174,7 @@ async fn key_or_new(
         Err(KeyError::NotFound { .. }) => {}
         answer => return answer,
     }
-    match keys.create(id, purpose).await {
+    match keys.create(&CreateKey::ed25519(id, purpose)).await {
         Err(KeyError::AlreadyExists { .. }) => keys.info(id).await, // another process was first
         answer => answer,
     }

@@ -13,7 +13,9 @@ use sealwarden_engine::{
     Board, Clock as _, Meta, Node, Role, Stream, StreamName, SystemClock, decode,
 };
 use sealwarden_eventlog::{Environment, EventLog, Faulty, Filter, Memory};
-use sealwarden_keys::{Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider};
+use sealwarden_keys::{
+    CreateKey, Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider,
+};
 use sealwarden_pki::{Authority, Caller, CallerName, CallerRole, Identity};
 use sealwarden_runbook::PlanSet;
 use sealwarden_seal::checkpoint::Checkpoint;
@@ -283,7 +285,10 @@ impl World {
         let key = KeyId::new("node.verification-1").unwrap();
         let info = match keys.info(&key).await {
             Ok(info) => info,
-            Err(_) => keys.create(&key, Purpose::Node).await.unwrap(),
+            Err(_) => keys
+                .create(&CreateKey::ed25519(&key, Purpose::Node))
+                .await
+                .unwrap(),
         };
         let (board, _task) = Board::follow(self.log());
         Arc::new(Node {
@@ -297,7 +302,7 @@ impl World {
             clock: Arc::new(SystemClock),
             keys: Arc::new(keys),
             key,
-            vkey: Vkey::ed25519("verification-1", info.public_key).unwrap(),
+            vkey: Vkey::ed25519("verification-1", info.ed25519().unwrap()).unwrap(),
             plan: plan(),
             identity: self.identity(),
             data: self.data(),
