@@ -150,6 +150,7 @@ fn without_intents(log: &LogControl) -> LogControl {
         opened_at_ms: o.opened_at_ms,
         intents: std::collections::BTreeMap::new(),
         published_size: o.published_size,
+        dated: std::collections::BTreeMap::new(),
         isolation: o.isolation,
         compromised_since_ms: o.compromised_since_ms,
     };

@@ -22,6 +22,6 @@ pub use fence::{FenceHow, GrantClock, NodeFenceStatus, fence_status};
 pub use mode::{Mode, OrderedMode};
 pub use orders::acknowledgement_results;
 pub use state::{
-    Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, StopReason, acknowledgement_text,
-    directive_digest, directive_input, kind_name, refusal_text,
+    Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, OutsideTime, StopReason,
+    acknowledgement_text, directive_digest, directive_input, kind_name, refusal_text,
 };

@@ -127,6 +127,7 @@ mod tests {
             opened_at_ms: 0,
             intents: BTreeMap::new(),
             published_size: 0,
+            dated: BTreeMap::new(),
             isolation: None,
             compromised_since_ms: None,
         }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use sealwarden_wire::event::v1::{
-    CheckpointPublished, Directive, DirectiveAcknowledged, DirectiveKind, Envelope, Event,
-    IntentRecorded, OriginOpened, PermitGranted, PermitReleased, event::Kind,
+    CheckpointPublished, Directive, DirectiveAcknowledged, DirectiveKind, DirectiveRefused,
+    Envelope, Event, HoldPlaced, IntentRecorded, OriginOpened, PermitGranted, PermitReleased,
+    event::Kind,
 };
 
 use super::state::{
-    Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, directive_input, is_name,
+    Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, OutsideTime, directive_input,
+    is_name,
 };
 use crate::fold::{Fold, IllegalEvent};
 
@@ -33,13 +35,7 @@ impl Fold for LogControl {
             Kind::IntentRecorded(e) => self.intended(envelope, e),
             Kind::CheckpointPublished(e) => self.published(envelope, e),
             Kind::HoldPlaced(e) => {
-                self.holds.push(Hold {
-                    incident: e.incident.clone(),
-                    signal: e.signal.clone(),
-                    origin: e.origin.clone(),
-                    expires_at_ms: e.expires_at_ms,
-                    position: envelope.position,
-                });
+                self.held(envelope, e);
                 Ok(())
             }
             Kind::DirectiveIssued(e) => {
@@ -49,31 +45,8 @@ impl Fold for LogControl {
                 self.issued(envelope, directive)
             }
             Kind::DirectiveAcknowledged(e) => self.acknowledged(envelope, e),
-            Kind::DirectiveRefused(e) => {
-                name(envelope, &e.node)?;
-                if !self.is_believable(&e.node, e.epoch, &e.note) {
-                    return Ok(());
-                }
-                let directive = self.directive_mut(envelope, e.epoch)?;
-                directive
-                    .refusals
-                    .entry(e.node.clone())
-                    .or_insert_with(|| e.reason.clone());
-                Ok(())
-            }
-            Kind::Fenced(e) => {
-                let directive = self.directive_mut(envelope, e.epoch)?;
-                if directive.kind() != DirectiveKind::IsolateKey {
-                    return Err(illegal(
-                        envelope,
-                        format!("directive {} isolates nothing", e.epoch),
-                    ));
-                }
-                directive
-                    .fenced_at_ms
-                    .get_or_insert(envelope.recorded_at_ms);
-                Ok(())
-            }
+            Kind::DirectiveRefused(e) => self.refused(envelope, e),
+            Kind::Fenced(e) => self.fenced(envelope, e.epoch),
             Kind::Isolated(e) => {
                 let directive = self.directive_mut(envelope, e.epoch)?;
                 if directive.fenced_at_ms.is_none() {
@@ -88,6 +61,15 @@ impl Fold for LogControl {
                 Ok(())
             }
             Kind::SignatureWithheld(_) => Ok(()),
+            Kind::CheckpointAnchored(e) => {
+                self.dated(envelope, (&e.origin, e.size, &e.root), &e.tsa, e.time_ms)
+            }
+            Kind::CheckpointCosigned(e) => self.dated(
+                envelope,
+                (&e.origin, e.size, &e.root),
+                &e.witness,
+                e.time_ms,
+            ),
             Kind::KeyUseObserved(_)
             | Kind::CheckpointSighted(_)
             | Kind::SignalReported(_)
@@ -118,6 +100,43 @@ impl Fold for LogControl {
 }
 
 impl LogControl {
+    fn held(&mut self, envelope: &Envelope, e: &HoldPlaced) {
+        self.holds.push(Hold {
+            incident: e.incident.clone(),
+            signal: e.signal.clone(),
+            origin: e.origin.clone(),
+            expires_at_ms: e.expires_at_ms,
+            position: envelope.position,
+        });
+    }
+
+    fn refused(&mut self, envelope: &Envelope, e: &DirectiveRefused) -> Result<(), IllegalEvent> {
+        name(envelope, &e.node)?;
+        if !self.is_believable(&e.node, e.epoch, &e.note) {
+            return Ok(());
+        }
+        let directive = self.directive_mut(envelope, e.epoch)?;
+        directive
+            .refusals
+            .entry(e.node.clone())
+            .or_insert_with(|| e.reason.clone());
+        Ok(())
+    }
+
+    fn fenced(&mut self, envelope: &Envelope, epoch: u64) -> Result<(), IllegalEvent> {
+        let directive = self.directive_mut(envelope, epoch)?;
+        if directive.kind() != DirectiveKind::IsolateKey {
+            return Err(illegal(
+                envelope,
+                format!("directive {epoch} isolates nothing"),
+            ));
+        }
+        directive
+            .fenced_at_ms
+            .get_or_insert(envelope.recorded_at_ms);
+        Ok(())
+    }
+
     fn opened(&mut self, envelope: &Envelope, e: &OriginOpened) -> Result<(), IllegalEvent> {
         name(envelope, &e.node)?;
         if e.origin.is_empty()
@@ -151,6 +170,7 @@ impl LogControl {
             opened_at_ms: envelope.recorded_at_ms,
             intents: BTreeMap::new(),
             published_size: 0,
+            dated: BTreeMap::new(),
             isolation: None,
             compromised_since_ms: None,
         });
@@ -283,6 +303,30 @@ impl LogControl {
             ));
         }
         origin.published_size = origin.published_size.max(e.size);
+        Ok(())
+    }
+
+    /// Only what the log intended is worth a date; the first word of each counts.
+    fn dated(
+        &mut self,
+        envelope: &Envelope,
+        (origin, size, root): (&str, u64, &[u8]),
+        by: &str,
+        time_ms: i64,
+    ) -> Result<(), IllegalEvent> {
+        let root = bytes32(envelope, "root", root)?;
+        let position = envelope.position;
+        let origin = self.origin_mut(envelope, origin)?;
+        if origin
+            .intents
+            .get(&size)
+            .is_some_and(|intent| intent.root == root)
+        {
+            origin
+                .dated
+                .entry((size, by.to_owned()))
+                .or_insert(OutsideTime { time_ms, position });
+        }
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! Commands to a log's control and the events they give.
 
 use sealwarden_wire::event::v1::{
-    CheckpointPublished, DirectiveKind, Event, HoldPlaced, IntentRecorded, OriginOpened,
-    SignatureWithheld, SignedStatement,
+    CheckpointAnchored, CheckpointCosigned, CheckpointPublished, DirectiveKind, Event, HoldPlaced,
+    IntentRecorded, OriginOpened, SignatureWithheld, SignedStatement,
 };
 
 use super::fence::GrantClock;
@@ -89,6 +89,10 @@ pub enum Command {
     },
     /// The writer published a checkpoint.
     PublishCheckpoint(CheckpointPublished),
+    /// The writer holds a verified timestamp over a checkpoint.
+    RecordAnchor(CheckpointAnchored),
+    /// The writer holds an outside witness's cosignature.
+    RecordCosignature(CheckpointCosigned),
     /// A late signature was thrown away.
     WithholdSignature(SignatureWithheld),
     /// A proven signal stops signing.
@@ -154,6 +158,8 @@ pub fn decide(log: &LogControl, command: Command, at: At) -> Result<Vec<Event>, 
         Command::ReleasePermit { node, request_id } => Ok(permits::release(log, node, request_id)),
         Command::RecordIntent { intent, reseal } => tree::record_intent(log, intent, reseal, at),
         Command::PublishCheckpoint(e) => tree::publish(log, e),
+        Command::RecordAnchor(e) => tree::anchored(log, e),
+        Command::RecordCosignature(e) => tree::cosigned(log, e),
         Command::WithholdSignature(e) => Ok(tree::withhold(e)),
         Command::PlaceHold(e) => orders::place_hold(log, e, at),
         Command::Issue(order) => orders::issue(log, order, at),

@@ -19,6 +19,15 @@ pub struct Intent {
     pub position: u64,
 }
 
+/// When a checkpoint existed, by the word of somebody outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutsideTime {
+    /// The latest moment at which it existed, Unix milliseconds.
+    pub time_ms: i64,
+    /// Position of the event that holds the evidence.
+    pub position: u64,
+}
+
 /// One tree of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -42,6 +51,8 @@ pub struct Origin {
     pub intents: BTreeMap<u64, Intent>,
     /// Last published size.
     pub published_size: u64,
+    /// What people outside said about when its checkpoints existed, by size and who said it. Whoever relies on it verifies the evidence in the event.
+    pub dated: BTreeMap<(u64, String), OutsideTime>,
     /// Epoch of the directive that isolates it.
     pub isolation: Option<u64>,
     /// Earliest possible compromise, Unix milliseconds, once an isolation names it.

@@ -1,13 +1,16 @@
 //! Opening origins, and what their writers record of the tree.
 
 use sealwarden_wire::event::v1::{
-    CheckpointPublished, DirectiveKind, Event, IntentRecorded, OriginOpened, SignatureWithheld,
-    event::Kind,
+    CheckpointAnchored, CheckpointCosigned, CheckpointPublished, DirectiveKind, Event,
+    IntentRecorded, OriginOpened, SignatureWithheld, event::Kind,
 };
 
 use super::decide::{invalid, not_now, refused};
 use super::state::{LogControl, Origin, is_name};
 use crate::fold::{At, Rejection, RejectionCode, event};
+
+/// No name of a witness or time-stamping authority is longer, in bytes.
+const MAX_DATED_BY: usize = 512;
 
 pub(super) fn open_origin(log: &LogControl, e: OriginOpened) -> Result<Vec<Event>, Rejection> {
     if let Some(known) = log.origin(&e.origin) {
@@ -160,6 +163,58 @@ pub(super) fn publish(log: &LogControl, e: CheckpointPublished) -> Result<Vec<Ev
         return Err(refused(reason));
     }
     Ok(vec![event(Kind::CheckpointPublished(e))])
+}
+
+pub(super) fn anchored(log: &LogControl, e: CheckpointAnchored) -> Result<Vec<Event>, Rejection> {
+    let by = &e.tsa;
+    let known = dated(log, (&e.origin, e.size, &e.root), by, &e.node)?;
+    if e.note.is_empty() || e.token.is_empty() {
+        return Err(invalid(format!("the anchor by {by} has no evidence")));
+    }
+    Ok(if known {
+        Vec::new()
+    } else {
+        vec![event(Kind::CheckpointAnchored(e))]
+    })
+}
+
+pub(super) fn cosigned(log: &LogControl, e: CheckpointCosigned) -> Result<Vec<Event>, Rejection> {
+    let by = &e.witness;
+    let known = dated(log, (&e.origin, e.size, &e.root), by, &e.node)?;
+    if e.note.is_empty() {
+        return Err(invalid(format!("the cosignature by {by} has no evidence")));
+    }
+    Ok(if known {
+        Vec::new()
+    } else {
+        vec![event(Kind::CheckpointCosigned(e))]
+    })
+}
+
+/// Whether this is known already: `by` dated this size. Only the writer records dates, and only of what it intended.
+fn dated(
+    log: &LogControl,
+    (name, size, root): (&str, u64, &[u8]),
+    by: &str,
+    node: &str,
+) -> Result<bool, Rejection> {
+    let origin = log.origin(name).filter(|origin| origin.node == node);
+    let origin =
+        origin.ok_or_else(|| refused(format!("node {node} writes no origin {name:?} here")))?;
+    if by.is_empty() || by.len() > MAX_DATED_BY {
+        let reason = format!("{} bytes are no name; use 1 to {MAX_DATED_BY}", by.len());
+        return Err(invalid(reason));
+    }
+    if origin
+        .intents
+        .get(&size)
+        .is_none_or(|intent| intent.root[..] != *root)
+    {
+        return Err(refused(format!(
+            "size {size} of {name} was not intended with this root, so nobody's date of it counts"
+        )));
+    }
+    Ok(origin.dated.contains_key(&(size, by.to_owned())))
 }
 
 pub(super) fn withhold(e: SignatureWithheld) -> Vec<Event> {

@@ -2,7 +2,9 @@
 
 use sealwarden_domain::RejectionCode;
 use sealwarden_domain::log_control::Command;
-use sealwarden_wire::event::v1::{DirectiveKind, event::Kind};
+use sealwarden_wire::event::v1::{
+    CheckpointAnchored, CheckpointCosigned, DirectiveKind, event::Kind,
+};
 
 use crate::support::{
     FIRST, Line, OTHER, SECOND, WRITER, acknowledgement, intend, intent, origin, published,
@@ -167,4 +169,71 @@ fn only_what_was_intended_is_published() {
                 .is_err()
         );
     }
+}
+
+#[test]
+fn what_others_say_about_time_counts_once_and_only_of_what_was_intended() {
+    let (mut line, _) = Line::with_permit();
+    line.done(intend(intent(0, 5, 5)));
+    let anchored = |size: u64, root: u8, tsa: &str, node: &str| CheckpointAnchored {
+        origin: FIRST.to_owned(),
+        size,
+        root: vec![root; 32].into(),
+        name: "test".to_owned(),
+        tsa: tsa.to_owned(),
+        time_ms: 77,
+        note: vec![1].into(),
+        token: vec![2].into(),
+        node: node.to_owned(),
+    };
+    let first = anchored(5, 5, "CN=A", WRITER);
+    assert_eq!(line.done(Command::RecordAnchor(first.clone())).len(), 1);
+    assert_eq!(line.done(Command::RecordAnchor(first)), []);
+    for (case, other) in [
+        ("another root", anchored(5, 6, "CN=B", WRITER)),
+        ("a size never intended", anchored(6, 5, "CN=B", WRITER)),
+        ("another node", anchored(5, 5, "CN=B", OTHER)),
+    ] {
+        let code = line.refusal(Command::RecordAnchor(other.clone()));
+        assert_eq!(code, RejectionCode::Refused, "{case}");
+        // Whoever writes it all the same dates nothing that was not intended.
+        if case != "another node" {
+            line.forge(Kind::CheckpointAnchored(other)).unwrap();
+        }
+    }
+    let mut bare = anchored(5, 5, "CN=B", WRITER);
+    bare.token = Vec::new().into();
+    assert_eq!(
+        line.refusal(Command::RecordAnchor(bare)),
+        RejectionCode::Invalid
+    );
+    let cosigned = CheckpointCosigned {
+        origin: FIRST.to_owned(),
+        size: 5,
+        root: vec![5; 32].into(),
+        witness: "w.example".to_owned(),
+        operator: "other".to_owned(),
+        time_ms: 66,
+        note: vec![1].into(),
+        node: WRITER.to_owned(),
+    };
+    assert_eq!(
+        line.done(Command::RecordCosignature(cosigned.clone()))
+            .len(),
+        1
+    );
+    assert_eq!(line.done(Command::RecordCosignature(cosigned)), []);
+    let dated: Vec<_> = line
+        .state
+        .origin(FIRST)
+        .unwrap()
+        .dated
+        .iter()
+        .map(|((size, by), it)| (*size, by.clone(), it.time_ms))
+        .collect();
+    assert_eq!(
+        dated,
+        [(5, "CN=A".to_owned(), 77), (5, "w.example".to_owned(), 66)]
+    );
+    assert_eq!(line.refolded(), line.state);
 }
