@@ -8,14 +8,17 @@ use std::path::Path;
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     rand::{SecureRandom, SystemRandom},
-    signature::{Ed25519KeyPair, KeyPair},
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{ALGORITHM, guard::WrappingKey, no_randomness};
+use super::{
+    guard::WrappingKey,
+    no_randomness,
+    seed::{SEED, Seed},
+};
 use crate::{
-    algorithm::{Algorithm, PublicKey, Signature},
+    algorithm::{Algorithm, PublicKey, Signature, hex_key},
     attestation::Attestation,
     error::KeyError,
     id::KeyId,
@@ -24,8 +27,6 @@ use crate::{
 
 /// Key files are shorter than this.
 pub(super) const MAX_BYTES: u64 = 16 * 1024;
-/// Bytes of an Ed25519 seed.
-const SEED: usize = 32;
 
 /// The content of a key file.
 #[derive(Serialize, Deserialize)]
@@ -43,8 +44,8 @@ struct Header {
     id: KeyId,
     purpose: Purpose,
     algorithm: Algorithm,
-    #[serde(with = "hex::serde")]
-    public_key: [u8; 32],
+    #[serde(with = "hex_key")]
+    public_key: PublicKey,
     state: KeyState,
     created_at_ms: i64,
 }
@@ -64,20 +65,22 @@ impl KeyFile {
         id: &KeyId,
         purpose: Purpose,
         created_at_ms: i64,
+        algorithm: Algorithm,
         seed: &[u8; SEED],
         wrapping: &WrappingKey,
     ) -> Result<Self, KeyError> {
-        let pair =
-            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|error| KeyError::Unavailable {
-                reason: format!("the new key was not usable: {error}"),
-            })?;
-        let mut public_key = [0_u8; 32];
-        public_key.copy_from_slice(pair.public_key().as_ref());
+        let unusable = |reason: String| KeyError::Unavailable {
+            reason: format!("the new key was not usable: {reason}"),
+        };
+        let public_key = Seed::new(algorithm, seed)
+            .ok_or_else(|| unusable("its seed has another length".to_owned()))?
+            .public_key()
+            .map_err(unusable)?;
         let header = Header {
             version: 1,
             id: id.clone(),
             purpose,
-            algorithm: ALGORITHM,
+            algorithm,
             public_key,
             state: KeyState::Active,
             created_at_ms,
@@ -100,6 +103,9 @@ impl KeyFile {
         }
         if file.key.version != 1 {
             return Err(corrupt(path, "its version is not 1"));
+        }
+        if file.key.algorithm != file.key.public_key.algorithm() {
+            return Err(corrupt(path, "its public key has another algorithm"));
         }
         if file.key.id != *id {
             return Err(corrupt(path, &format!("it holds key {}", file.key.id)));
@@ -131,7 +137,7 @@ impl KeyFile {
         KeyInfo {
             id: id.clone(),
             purpose: self.key.purpose,
-            public_key: PublicKey::Ed25519(self.key.public_key),
+            public_key: self.key.public_key.clone(),
             state: self.key.state,
             created_at_ms: self.key.created_at_ms,
             provider: provider.to_owned(),
@@ -195,11 +201,10 @@ impl KeyFile {
         wrapping: &WrappingKey,
     ) -> Result<Signature, KeyError> {
         let seed = self.open_seed(path, wrapping)?;
-        let pair = Ed25519KeyPair::from_seed_and_public_key(&seed, &self.key.public_key)
-            .map_err(|_| corrupt(path, "the seed does not belong to the public key"))?;
-        let mut signature = [0_u8; 64];
-        signature.copy_from_slice(pair.sign(message).as_ref());
-        Ok(Signature::Ed25519(signature))
+        Seed::new(self.key.algorithm, &seed)
+            .ok_or_else(|| corrupt(path, "its seed has another length"))?
+            .sign(&self.key.public_key, message)
+            .map_err(|reason| corrupt(path, &reason))
     }
 
     fn seal(header: Header, seed: &[u8], wrapping: &WrappingKey) -> Result<Self, KeyError> {

@@ -13,6 +13,7 @@
 
 mod guard;
 mod keyfile;
+mod seed;
 
 use std::{
     path::{Path, PathBuf},
@@ -107,10 +108,9 @@ impl KeyProvider for SoftwareProvider {
     }
 
     async fn create(&self, key: &CreateKey) -> Result<KeyInfo, KeyError> {
-        key.fits(NAME, &[Algorithm::Ed25519])?;
-        let (id, purpose) = (key.id.clone(), key.purpose);
-        self.with_folder(move |folder| folder.create(&id, purpose))
-            .await
+        key.fits(NAME, &[Algorithm::Ed25519, Algorithm::MlDsa44])?;
+        let key = key.clone();
+        self.with_folder(move |folder| folder.create(&key)).await
     }
 
     async fn info(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
@@ -185,17 +185,18 @@ impl Folder {
         }
     }
 
-    fn create(&self, id: &KeyId, purpose: Purpose) -> Result<KeyInfo, KeyError> {
-        let mut seed = Zeroizing::new([0_u8; 32]);
+    fn create(&self, key: &CreateKey) -> Result<KeyInfo, KeyError> {
+        let (id, purpose, algorithm) = (&key.id, key.purpose, key.algorithm);
+        let mut seed = Zeroizing::new([0_u8; seed::SEED]);
         SystemRandom::new()
             .fill(seed.as_mut())
             .map_err(|_| no_randomness())?;
         let now_ms = Timestamp::now().as_millisecond();
-        let file = KeyFile::new(id, purpose, now_ms, &seed, &self.wrapping)?;
+        let file = KeyFile::new(id, purpose, now_ms, algorithm, &seed, &self.wrapping)?;
         let _lock = lock(&self.dir)?;
         let path = self.path(id);
         if private_files::create(&path, &file.to_json()?, private_files::PRIVATE_FILE)? {
-            tracing::info!(key = %id, %purpose, "key created");
+            tracing::info!(key = %id, %purpose, %algorithm, "key created");
             Ok(file.info(id, NAME))
         } else {
             Err(KeyError::AlreadyExists { id: id.clone() })
@@ -246,9 +247,6 @@ impl Folder {
         })
     }
 }
-
-/// The algorithm of every key here.
-const ALGORITHM: Algorithm = Algorithm::Ed25519;
 
 fn lock(dir: &Path) -> Result<FileLock, FileError> {
     FileLock::take(&dir.join("lock"), LOCK_PATIENCE)

@@ -451,3 +451,49 @@ async fn a_provider_that_hangs_meets_the_deadline_and_others_are_told_apart() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn a_post_quantum_key_signs_after_a_restart_is_audited_and_cannot_pass_for_another() {
+    let root = TempDir::new().unwrap();
+    let key = CreateKey {
+        algorithm: Algorithm::MlDsa44,
+        ..CreateKey::ed25519(&id("main.pq"), Purpose::Sealing)
+    };
+    let made = open(&root).await.create(&key).await.unwrap();
+    assert_eq!(made.algorithm(), Algorithm::MlDsa44);
+    assert_eq!(made.public_key.as_bytes().len(), 1312);
+    assert_eq!(made.attestation, crate::Attestation::None);
+    let refused = made.ed25519().unwrap_err();
+    assert!(
+        matches!(refused, KeyError::WrongAlgorithm { .. }),
+        "{refused}"
+    );
+
+    let provider = open(&root).await;
+    assert_eq!(provider.info(&key.id).await.unwrap(), made);
+    let sign = || provider.sign(&key.id, Purpose::Sealing, b"checkpoint");
+    let signature = sign().await.unwrap();
+    assert_eq!(signature.as_bytes().len(), 2420);
+    assert_eq!(sign().await.unwrap(), signature, "signing is deterministic");
+    let public = ml_dsa::VerifyingKey::<ml_dsa::MlDsa44>::decode(
+        made.public_key.as_bytes().try_into().unwrap(),
+    );
+    let decoded = ml_dsa::Signature::try_from(signature.as_bytes()).unwrap();
+    assert!(public.verify_with_context(b"checkpoint", b"", &decoded));
+    assert!(!public.verify_with_context(b"another", b"", &decoded));
+    let audit = provider.audit_after(0, 9).await.unwrap();
+    assert_eq!(audit.len(), 2);
+    let entry = audit[0].entry.clone().unwrap();
+    assert_eq!(entry.message_sha256.to_vec(), sha256(b"checkpoint"));
+
+    // The word alone does not make it a key of the other algorithm.
+    let path = key_path(&root, "main.pq");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("ml-dsa-44", "ed25519")).unwrap();
+    let changed = provider.sign(&key.id, Purpose::Sealing, b"m").await;
+    assert!(
+        matches!(changed, Err(KeyError::Corrupt { .. })),
+        "{changed:?}"
+    );
+    assert_eq!(provider.audit_after(0, 9).await.unwrap().len(), 2);
+}

@@ -1,7 +1,8 @@
 //! Keys in the token: made, used, disabled, destroyed.
 
 use sealwarden_keys::{
-    CreateKey, DisableOutcome, KeyError, KeyProvider as _, KeyState, Purpose, TokenProblem,
+    Algorithm, CreateKey, DisableOutcome, KeyError, KeyProvider as _, KeyState, Purpose,
+    TokenProblem,
 };
 
 use crate::support::{SoftHsm, TOKEN, id, sign, uses};
@@ -83,6 +84,16 @@ async fn a_sealing_key_is_refused_for_any_other_purpose_and_too_long_messages_ar
             "{refused:?}"
         );
     }
+    let post_quantum = CreateKey {
+        algorithm: Algorithm::MlDsa44,
+        ..CreateKey::ed25519(&id("pq"), Purpose::Sealing)
+    };
+    let refused = provider.create(&post_quantum).await;
+    assert!(
+        matches!(refused, Err(KeyError::Unsupported { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(provider.list().await.unwrap().len(), 1);
     let long = provider
         .sign(&id("k"), Purpose::Sealing, &vec![0; 64 * 1024 + 1])
         .await;

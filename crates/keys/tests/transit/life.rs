@@ -1,8 +1,8 @@
 //! From creation to destruction.
 
 use sealwarden_keys::{
-    CreateKey, DisableOutcome, KeyError, KeyProvider, KeyState, Purpose, TransitProvider,
-    transit::TransitConfig,
+    Algorithm, CreateKey, DisableOutcome, KeyError, KeyProvider, KeyState, Purpose,
+    TransitProvider, transit::TransitConfig,
 };
 use serde_json::{Value, json};
 
@@ -52,6 +52,15 @@ async fn a_key_is_made_described_and_used_for_its_purpose_only() {
     assert!(
         matches!(missing, Err(KeyError::NotFound { .. })),
         "{missing:?}"
+    );
+    let post_quantum = CreateKey {
+        algorithm: Algorithm::MlDsa44,
+        ..CreateKey::ed25519(&id("pq"), Purpose::Sealing)
+    };
+    let refused = provider.create(&post_quantum).await;
+    assert!(
+        matches!(refused, Err(KeyError::Unsupported { .. })),
+        "{refused:?}"
     );
     let unnamed = provider
         .create(&CreateKey::ed25519(&id("ends-"), Purpose::Node))
