@@ -67,7 +67,7 @@ impl Identity {
         let json = serde_json::to_vec_pretty(self)
             .map_err(|error| refused(dir, format!("{FILE} cannot be written: {error}")))?;
         disk.replace(&dir.join(FILE), &json, Access::Public)?;
-        disk.sync_dirs(std::iter::empty().collect())
+        disk.sync_all(&[], std::iter::empty().collect())
     }
 }
 
