@@ -55,12 +55,12 @@ pub(super) fn next(installation: &Installation, terms: Terms<'_>) -> Result<Payl
         roots: terms.roots,
         signing_key: terms.signing_key,
         logs,
-        quorum: Quorum {
-            count: u32::try_from(local).unwrap_or(u32::MAX),
-        },
+        quorum: Quorum::Count(u32::try_from(local).unwrap_or(u32::MAX)),
         witnesses: terms.witnesses,
         clock_skew_s: terms.clock_skew_s,
-    })
+        tsas: Vec::new(),
+    }
+    .in_lowest_format())
 }
 
 fn entry(log: &LogControl, origin: &Origin) -> Result<LogEntry, VkeyError> {
@@ -80,12 +80,11 @@ fn entry(log: &LogControl, origin: &Origin) -> Result<LogEntry, VkeyError> {
         LogState::Active
     };
     Ok(LogEntry {
-        origin: origin.origin.clone(),
-        vkeys: vec![origin.vkey.parse()?],
         state,
         compromised_since,
         frozen_at: (state == LogState::Frozen).then(|| frozen_at(origin)),
         successor,
+        ..LogEntry::active(&origin.origin, vec![origin.vkey.parse()?])
     })
 }
 
