@@ -6,9 +6,10 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "sealwarden/event/v1/event.proto",
     "sealwarden/event/v1/log.proto",
+    "sealwarden/event/v1/signer.proto",
     "sealwarden/event/v1/incident.proto",
     "sealwarden/event/v1/run.proto",
     "sealwarden/seal/v1/seal.proto",

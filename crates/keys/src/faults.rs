@@ -134,6 +134,10 @@ impl KeyProvider for FaultyProvider {
         self.inner.sealing_providers()
     }
 
+    fn capabilities_of(&self, provider: &str) -> Result<Capabilities, KeyError> {
+        self.inner.capabilities_of(provider)
+    }
+
     fn health(&self, provider: &str) -> Result<Health, KeyError> {
         self.inner.health(provider)
     }

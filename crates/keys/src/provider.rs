@@ -268,6 +268,11 @@ pub trait KeyProvider: Send + Sync + 'static {
         vec![self.name().to_owned()]
     }
 
+    /// What one of [`Self::sealing_providers`] can prove.
+    fn capabilities_of(&self, provider: &str) -> Result<Capabilities, KeyError> {
+        known(self.name(), provider).map(|()| self.capabilities())
+    }
+
     /// How one of [`Self::sealing_providers`] is doing. Answers at once, from what calls and probes have shown.
     fn health(&self, provider: &str) -> Result<Health, KeyError> {
         known(self.name(), provider).map(|()| Health::unwatched())

@@ -1,4 +1,4 @@
-//! `log.json`: which log a folder holds. Written once.
+//! `log.json`: which log a folder holds, and the keys that may sign it. Its first key never changes; further ones are added.
 
 use crate::disk::{Access, Disk, parent, read_if_there};
 use crate::error::LogError;
@@ -12,8 +12,11 @@ use std::path::Path;
 pub struct Identity {
     /// The log's origin, which is also its key's name.
     pub origin: String,
-    /// The key that signs its checkpoints.
+    /// The key that it was begun with.
     pub vkey: Vkey,
+    /// Further keys that sign its checkpoints, or may: standby keys, and those of planned rotations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<Vkey>,
 }
 
 const FILE: &str = "log.json";
@@ -24,7 +27,40 @@ impl Identity {
         Self {
             origin: vkey.name().to_owned(),
             vkey: vkey.clone(),
+            further: Vec::new(),
         }
+    }
+
+    /// Every key that may sign its checkpoints.
+    pub fn vkeys(&self) -> Vec<Vkey> {
+        std::iter::once(&self.vkey)
+            .chain(&self.further)
+            .cloned()
+            .collect()
+    }
+
+    /// Writes that these keys may sign, too; those that are there stay. Answers whether there was news.
+    pub(crate) fn extend(
+        &mut self,
+        disk: &mut Disk,
+        dir: &Path,
+        vkeys: &[Vkey],
+    ) -> Result<bool, LogError> {
+        let mut extended = self.clone();
+        for vkey in vkeys {
+            if vkey.name() != self.origin {
+                return Err(refused(dir, format!("{vkey} is no key of {}", self.origin)));
+            }
+            if *vkey != self.vkey && !extended.further.contains(vkey) {
+                extended.further.push(vkey.clone());
+            }
+        }
+        if extended == *self {
+            return Ok(false);
+        }
+        extended.write(disk, dir)?;
+        *self = extended;
+        Ok(true)
     }
 
     /// Reads which log a folder holds.
@@ -39,10 +75,10 @@ impl Identity {
         };
         let identity: Self = serde_json::from_slice(&bytes)
             .map_err(|error| refused(dir, format!("{FILE} is damaged: {error}")))?;
-        if identity.origin != identity.vkey.name() {
+        if !identity.is_consistent() {
             return Err(refused(
                 dir,
-                format!("{FILE} names another origin than its key"),
+                format!("{FILE} names another origin than its keys"),
             ));
         }
         Ok(Some(identity))
@@ -52,7 +88,7 @@ impl Identity {
     pub(crate) fn establish(&self, disk: &mut Disk, dir: &Path) -> Result<(), LogError> {
         if let Some(found) = Self::find(dir)? {
             let reason = || format!("it holds {} with the key {}", found.origin, found.vkey);
-            return if found == *self {
+            return if found.origin == self.origin && found.vkey == self.vkey {
                 Ok(())
             } else {
                 Err(refused(dir, reason()))
@@ -64,10 +100,20 @@ impl Identity {
             .find(|above| above.is_dir())
             .unwrap_or(parent(dir));
         disk.create_dirs(base, dir, Access::Public)?;
+        self.write(disk, dir)?;
+        disk.sync_dirs(std::iter::empty().collect())
+    }
+
+    fn write(&self, disk: &mut Disk, dir: &Path) -> Result<(), LogError> {
         let json = serde_json::to_vec_pretty(self)
             .map_err(|error| refused(dir, format!("{FILE} cannot be written: {error}")))?;
-        disk.replace(&dir.join(FILE), &json, Access::Public)?;
-        disk.sync_all(&[], std::iter::empty().collect())
+        disk.replace(&dir.join(FILE), &json, Access::Public)
+    }
+
+    /// Whether all its keys are named like its origin.
+    pub(crate) fn is_consistent(&self) -> bool {
+        let mut keys = std::iter::once(&self.vkey).chain(&self.further);
+        keys.all(|it| it.name() == self.origin)
     }
 }
 

@@ -12,7 +12,7 @@ use sealwarden_seal::merkle::{self, Hash, NodeReader};
 use sealwarden_seal::note::Note;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 pub(crate) const WITNESSED: &str = "witnessed";
@@ -31,9 +31,9 @@ pub struct SignedCheckpoint {
 }
 
 impl SignedCheckpoint {
-    /// Takes a note that the log's key signed.
+    /// Takes a note that one of the log's keys signed.
     pub(crate) fn verify(note: Note, identity: &Identity) -> Result<Self, String> {
-        note.verify(std::slice::from_ref(&identity.vkey))
+        note.verify(&identity.vkeys())
             .map_err(|error| error.to_string())?;
         let checkpoint = Checkpoint::parse(note.text()).map_err(|error| error.to_string())?;
         if checkpoint.origin != identity.origin {
@@ -67,7 +67,8 @@ impl SignedCheckpoint {
 #[derive(Debug, Clone)]
 pub struct LogReader {
     dir: PathBuf,
-    identity: Arc<Identity>,
+    /// Shared with the writer, which adds keys.
+    identity: Arc<RwLock<Arc<Identity>>>,
 }
 
 impl LogReader {
@@ -79,13 +80,19 @@ impl LogReader {
     pub(crate) fn new(dir: &Path, identity: Identity) -> Self {
         Self {
             dir: dir.to_path_buf(),
-            identity: Arc::new(identity),
+            identity: Arc::new(RwLock::new(Arc::new(identity))),
         }
     }
 
     /// Which log it is.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn identity(&self) -> Arc<Identity> {
+        let identity = self.identity.read();
+        Arc::clone(&identity.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn learn(&self, identity: Identity) {
+        let known = self.identity.write();
+        *known.unwrap_or_else(PoisonError::into_inner) = Arc::new(identity);
     }
 
     /// The folder: `checkpoint` and everything under `tile/` may be served as they are, nothing else may.
@@ -101,8 +108,9 @@ impl LogReader {
     /// The log as it stands now, signatures checked.
     pub fn view(&self) -> Result<View, LogError> {
         // The witnessed one first: read the other way round it could be newer than the published one.
-        let witnessed = SignedCheckpoint::read(&self.dir.join(WITNESSED), &self.identity)?;
-        let published = SignedCheckpoint::read(&self.dir.join(CHECKPOINT), &self.identity)?;
+        let identity = self.identity();
+        let witnessed = SignedCheckpoint::read(&self.dir.join(WITNESSED), &identity)?;
+        let published = SignedCheckpoint::read(&self.dir.join(CHECKPOINT), &identity)?;
         Ok(View {
             dir: self.dir.clone(),
             published,

@@ -148,6 +148,7 @@ fn without_intents(log: &LogControl) -> LogControl {
         node: o.node.clone(),
         predecessor: o.predecessor.clone(),
         opened_at_ms: o.opened_at_ms,
+        signers: o.signers.clone(),
         intents: std::collections::BTreeMap::new(),
         published_size: o.published_size,
         dated: std::collections::BTreeMap::new(),

@@ -133,6 +133,7 @@ impl Timelines {
             Kind::Fenced(e) => directive(e.epoch),
             Kind::Isolated(e) => directive(e.epoch),
             Kind::OriginOpened(e) => directive(e.epoch),
+            Kind::KeyLifeChanged(e) => directive(e.epoch),
             Kind::SuspensionAdded(e) => Some(e.incident.clone()),
             _ => self.by_stream(envelope, id),
         };

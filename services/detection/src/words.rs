@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use sealwarden_domain::incident::{stage_name, time_text};
 use sealwarden_domain::log_control::{LogControl, acknowledgement_results, kind_name};
 use sealwarden_wire::event::v1::{
-    ApprovalRecorded, DirectiveAcknowledged, Fenced, IncidentClassified, RunOutcome, StepEnded,
-    StepOutcome, event::Kind,
+    ApprovalRecorded, DirectiveAcknowledged, Fenced, IncidentClassified, KeyLife, RunOutcome,
+    StepEnded, StepOutcome, event::Kind,
 };
 
 /// The line for an event in the stream with this id; `None` for what is no part of a story.
@@ -79,6 +79,11 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
                 e.node, e.origin, e.size, e.reason
             )
         }
+        Kind::SignerAdded(_)
+        | Kind::SignersActivated(_)
+        | Kind::SignerRetired(_)
+        | Kind::KeyLifeChanged(_)
+        | Kind::KeyPressureChanged(_) => return of_key(kind),
         Kind::RunStarted(_)
         | Kind::InputsResolved(_)
         | Kind::ApprovalRecorded(_)
@@ -99,6 +104,62 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::CheckpointSighted(_)
         | Kind::NodeEnrolled(_)
         | Kind::ServiceAnnounced(_) => return None,
+    })
+}
+
+fn life(life: KeyLife) -> &'static str {
+    match life {
+        KeyLife::Unspecified => "changed",
+        KeyLife::Isolated => "isolated",
+        KeyLife::Revoked => "revoked",
+        KeyLife::Destroyed => "destroyed",
+        KeyLife::Restored => "restored",
+    }
+}
+
+/// The events of an origin's keys.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "`words` names every event and sends only those of keys here"
+)]
+fn of_key(kind: &Kind) -> Option<String> {
+    Some(match kind {
+        Kind::SignerAdded(e) => format!(
+            "key {} of the {} provider may sign for {}",
+            e.key_id, e.provider, e.origin
+        ),
+        Kind::SignersActivated(e) => format!(
+            "{} is signed by {}, decided by {}: {}",
+            e.origin,
+            e.active
+                .iter()
+                .chain(&e.overlapping)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" and "),
+            e.by,
+            e.why
+        ),
+        Kind::SignerRetired(e) => {
+            format!(
+                "key {} never signs for {} again: {}",
+                e.key_id, e.origin, e.why
+            )
+        }
+        Kind::KeyLifeChanged(e) => format!(
+            "key {} of {} is {} at {}: {}",
+            e.key_id,
+            e.origin,
+            life(e.life()),
+            e.by,
+            e.outcome
+        ),
+        Kind::KeyPressureChanged(e) if e.diverting => format!(
+            "{} sends seals that are not critical into its queue: {}",
+            e.node, e.reason
+        ),
+        Kind::KeyPressureChanged(e) => format!("{} seals everything at once again", e.node),
+        _ => return None,
     })
 }
 

@@ -1,23 +1,21 @@
 //! One batch, from staging to publication. Recovery finishes a staged batch through the same function.
 //!
-//! Order: right edge checked and batch durable (seal log) -> intent durable (event log) -> key used, within the permit and the
+//! Order: right edge checked and batch durable (seal log) -> intent durable (event log) -> keys used, within the permit and the
 //! key deadline -> own signature verified -> permit and orders checked again -> tiles, checkpoint and folder durable -> answer.
 
 use crate::permits::{Permit, decider};
 use crate::service::Service;
+use crate::signing::sign;
 use crate::stop::Failure;
 use crate::tree::{Tree, with_writer};
 use crate::writer::note_successors;
 use sealwarden_domain::RejectionCode;
 use sealwarden_domain::log_control::Command;
 use sealwarden_engine::ExecuteError;
-use sealwarden_keys::{Purpose, sign_within};
 use sealwarden_seal::merkle::Hash;
-use sealwarden_seal::note::{Note, UnsignedNote};
 use sealwarden_seallog::{Intent, Leaf, LogError, Published, Staged};
 use sealwarden_wire::event::v1::{IntentRecorded, SignatureWithheld};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Makes a batch of `leaves`. The caller holds [`Service::batching`].
 pub(crate) async fn seal(
@@ -81,7 +79,7 @@ pub(crate) async fn finish(
         Ok(permit) => permit,
         Err(failure) => return Err(give_up(service, tree, &staged, failure).await),
     };
-    let note = sign(service, tree, &staged, &permit).await?;
+    let note = sign(service, tree, &staged, permit, reseal).await?;
     let released = service.release.lock().await;
     let permit = match recheck(service, tree, reseal).await {
         Ok(permit) => permit,
@@ -98,10 +96,10 @@ pub(crate) async fn finish(
         return Err(withhold(service, tree, &staged, &Failure::NoPermit).await);
     };
     drop(released);
-    let records = published.leaves().iter().map(|leaf| leaf.record);
+    let leaves = published.seals.iter().map(|seal| &seal.leaf);
     service
         .requests
-        .note(tree.number, published.first_index, records);
+        .note(tree.number, published.first_index, leaves);
     service.tickets.published(tree.number, &published).await;
     service.published.send_modify(|count| *count += 1);
     Ok(published)
@@ -196,53 +194,12 @@ async fn give_up(
     }
 }
 
-async fn sign(
+/// The last look before a signature leaves: the newest orders, and the permit by the clock.
+pub(crate) async fn recheck(
     service: &Service,
     tree: &Tree,
-    staged: &Staged,
-    permit: &Permit,
-) -> Result<Note, Failure> {
-    let unknown = |reason: String| Failure::Unknown(reason);
-    let now = service.node.clock.now().boot_ms;
-    let left_ms = permit
-        .until_boot_ms
-        .saturating_sub(now)
-        .min(permit.key_deadline_ms);
-    if left_ms == 0 {
-        return Err(unknown(
-            "the permit ran out before the key was used".to_owned(),
-        ));
-    }
-    let note = UnsignedNote::new(staged.checkpoint_text.as_str());
-    let note = note.map_err(|error| service.stop_for_good(&error.to_string(), false))?;
-    let keys = service.node.keys.as_ref();
-    let deadline = Duration::from_millis(left_ms);
-    let signature = sign_within(
-        keys,
-        &tree.key,
-        Purpose::Sealing,
-        note.text().as_bytes(),
-        deadline,
-    )
-    .await
-    .map_err(|error| unknown(format!("the sealing key did not sign: {error}")))?;
-    let attached = note
-        .attach(tree.vkey.name(), tree.vkey.key_id(), signature.as_bytes())
-        .and_then(|note| {
-            note.verify(std::slice::from_ref(&tree.vkey))?;
-            Ok(note)
-        });
-    attached.map_err(|error| {
-        let reason = format!(
-            "the key {} gave a signature that does not verify: {error}",
-            tree.key
-        );
-        service.stop_for_good(&reason, false)
-    })
-}
-
-/// The last look before a signature leaves: the newest orders, and the permit by the clock.
-async fn recheck(service: &Service, tree: &Tree, reseal: Option<u64>) -> Result<Permit, Failure> {
+    reseal: Option<u64>,
+) -> Result<Permit, Failure> {
     let mut control = service.control.lock().await;
     control
         .refresh()

@@ -211,6 +211,7 @@ async fn acknowledge(
         node: node.name.clone(),
         note: note.to_string(),
         opened: enforced.opened,
+        keys: enforced.keys,
     };
     let executed = match service.execute(&command).await {
         Err(ExecuteError::Rejected(rejection)) => {

@@ -4,9 +4,9 @@ use crate::reseal::reseal;
 use crate::service::Service;
 use crate::tree::{begin, opened};
 use anyhow::Context as _;
-use sealwarden_domain::log_control::directive_input;
+use sealwarden_domain::log_control::{Origin, directive_input};
 use sealwarden_keys::{DisableOutcome, KeyId};
-use sealwarden_wire::event::v1::{Directive, DirectiveKind, OriginOpened};
+use sealwarden_wire::event::v1::{Directive, DirectiveKind, KeyLife, KeyLifeChanged, OriginOpened};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub(crate) struct Enforced<'a> {
     pub(crate) results: BTreeMap<String, String>,
     /// The origin that a rotation opens.
     pub(crate) opened: Option<OriginOpened>,
+    /// What became of keys.
+    pub(crate) keys: Vec<KeyLifeChanged>,
     /// Keeps signatures from being released until a stop is acknowledged.
     pub(crate) released: Option<MutexGuard<'a, ()>>,
 }
@@ -70,7 +72,7 @@ pub(crate) fn input<'a>(directive: &'a Directive, name: &str) -> Result<&'a str,
         .ok_or_else(|| Obstacle::Refused(format!("the directive does not say its {name}")))
 }
 
-/// Stops every use of the origin's key by this node, then asks the provider to disable it.
+/// Stops every use of the origin's keys by this node, then asks the providers to disable all of them: those in use, standby keys and retired ones.
 async fn isolate<'a>(
     service: &'a Arc<Service>,
     directive: &Directive,
@@ -82,9 +84,11 @@ async fn isolate<'a>(
     let known =
         known.ok_or_else(|| Obstacle::Refused(format!("origin {origin} was never opened")))?;
     let mut results = BTreeMap::from([("origin".to_owned(), origin.to_owned())]);
+    let mut keys = Vec::new();
     if known.node == service.node.name {
-        let key = KeyId::new(known.key_id.as_str())?;
-        results.insert("provider".to_owned(), disable(service, &key).await?);
+        let (words, changed) = disable_all(service, &known, directive.epoch).await?;
+        results.insert("provider".to_owned(), words);
+        keys = changed;
     }
     if let Some(tree) = service.tree(origin) {
         let size = tokio::task::spawn_blocking(move || tree.reader.view().map(|view| view.size()));
@@ -92,9 +96,49 @@ async fn isolate<'a>(
     }
     Ok(Enforced {
         results,
+        keys,
         released: Some(released),
         ..Enforced::default()
     })
+}
+
+/// Disables every key of the origin. One that cannot be reached keeps none of the others working: it is reported when all were asked.
+async fn disable_all(
+    service: &Service,
+    origin: &Origin,
+    epoch: u64,
+) -> anyhow::Result<(String, Vec<KeyLifeChanged>)> {
+    let (mut words, mut keys, mut failed) = (Vec::new(), Vec::new(), None);
+    for signer in &origin.signers {
+        let outcome = match KeyId::new(signer.key_id.as_str()) {
+            Ok(key) => disable(service, &key).await,
+            Err(error) => Err(error.into()),
+        };
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                failed.get_or_insert(error);
+                continue;
+            }
+        };
+        words.push(match origin.signers.as_slice() {
+            [_] => outcome.clone(),
+            _ => format!("{} ({}): {outcome}", signer.key_id, signer.provider),
+        });
+        keys.push(KeyLifeChanged {
+            origin: origin.origin.clone(),
+            key_id: signer.key_id.clone(),
+            provider: signer.provider.clone(),
+            life: KeyLife::Isolated.into(),
+            by: service.node.name.clone(),
+            epoch,
+            outcome,
+        });
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => Ok((words.join("; "), keys)),
+    }
 }
 
 /// What the provider did, in the words of the acknowledgement. Without its word nothing is acknowledged: the order stays open,
@@ -143,6 +187,6 @@ async fn rotate<'a>(
     Ok(Enforced {
         results,
         opened: Some(opened),
-        released: None,
+        ..Enforced::default()
     })
 }

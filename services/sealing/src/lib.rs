@@ -1,6 +1,7 @@
 //! The sealing service: digests in, seals out; one log line, one writer.
 //!
 //! - `batch`: one batch's way, in the order that makes a crash at any point harmless; recovery takes the same way.
+//! - `signing`: the signatures of all keys that sign now, and failing over to a standby key.
 //! - `writer`: group commit without a fixed wait.
 //! - `queue`, `tickets`: requests that wait while they cannot be signed, durably, each under a ticket.
 //! - `requests`: the same request gives the same seal.
@@ -22,6 +23,7 @@ mod directives;
 mod drain;
 mod enforce;
 mod grpc;
+mod listed;
 mod permits;
 mod queue;
 mod request;
@@ -29,6 +31,7 @@ mod requests;
 mod reseal;
 mod seals;
 mod service;
+mod signing;
 mod status;
 mod stop;
 mod tickets;

@@ -1,6 +1,7 @@
 //! What all tasks of the service share, and whether sealing is possible now.
 
 use crate::config::Config;
+use crate::listed::Listed;
 use crate::permits::{Permit, Permits, decider};
 use crate::queue::{Priority, Queue};
 use crate::requests::Requests;
@@ -8,7 +9,7 @@ use crate::stop::Failure;
 use crate::tree::{Successors, Tree};
 use crate::trust::Witnesses;
 use crate::writer::Job;
-use sealwarden_domain::log_control::{Command, LogControl, Mode};
+use sealwarden_domain::log_control::{Command, LogControl, Mode, Signer};
 use sealwarden_engine::{ExecuteError, Executed, Node, Stream};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -39,6 +40,8 @@ pub(crate) struct Service {
     trees: RwLock<BTreeMap<String, Arc<Tree>>>,
     pub(crate) successors: Successors,
     pub(crate) witnesses: Witnesses,
+    /// The keys that verifiers know.
+    pub(crate) listed: Listed,
     /// Held while a batch is made, from staging to publication.
     pub(crate) batching: Mutex<()>,
     /// Held from the last check of a finished signature until its batch is published, and while a stop is acknowledged: so
@@ -84,6 +87,7 @@ impl Service {
             trees: RwLock::new(trees.collect()),
             successors: Successors::default(),
             witnesses: Witnesses::default(),
+            listed: Listed::default(),
             batching: Mutex::new(()),
             release: Mutex::new(()),
             broken: watch::Sender::new(None),
@@ -161,6 +165,11 @@ impl Service {
         self.permits
             .valid(log, &self.node.name, origin, at.boot_ms)
             .ok_or(Failure::NoPermit)
+    }
+
+    /// The lower, the sooner a standby key is taken: its provider's place in the order of preference.
+    pub(crate) fn preference(&self, signer: &Signer) -> usize {
+        usize::from(signer.provider != self.node.keys.name())
     }
 
     /// Whether a caller's request has a chance now: asked before it is accepted.

@@ -275,6 +275,7 @@ impl Obeying {
             node: self.node.name.clone(),
             note: note.to_string(),
             opened: None,
+            keys: Vec::new(),
         };
         match self.write(stream, &directive.incident, acknowledge).await {
             Err(ExecuteError::Rejected(rejection)) if rejection.code != RejectionCode::NotNow => {

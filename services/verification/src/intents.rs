@@ -53,16 +53,21 @@ pub(crate) fn look(
     }
 }
 
-/// The verifier key of an origin.
-pub(crate) fn vkey_of(installation: &Installation, origin: &str) -> Option<Vkey> {
+/// The verifier keys of an origin: of every key that signs for it, signed or may.
+pub(crate) fn vkeys_of(installation: &Installation, origin: &str) -> Option<Vec<Vkey>> {
     let (_, log) = installation.log_of(origin)?;
-    log.origin(origin)?.vkey.parse().ok()
+    Some(log.origin(origin)?.vkeys())
 }
 
-/// The note with its log's signatures alone, if the log did sign it. Signatures of others prove nothing, and could be varied without end.
-pub(crate) fn log_signed(note: &Note, vkey: &Vkey) -> Option<Note> {
-    note.verify(std::slice::from_ref(vkey)).ok()?;
-    note.filtered(|it| it.name() == vkey.name() && it.key_id() == vkey.key_id())
+/// The note with its log's good signatures alone, if a key of the log did sign it. Signatures of others prove nothing, and could be varied without end.
+pub(crate) fn log_signed(note: &Note, vkeys: &[Vkey]) -> Option<Note> {
+    let signed = |vkey: &&Vkey| note.verify(std::slice::from_ref(*vkey)).is_ok();
+    let signed: Vec<_> = vkeys.iter().filter(signed).collect();
+    note.filtered(|it| {
+        signed
+            .iter()
+            .any(|vkey| it.name() == vkey.name() && it.key_id() == vkey.key_id())
+    })
 }
 
 impl Intents {

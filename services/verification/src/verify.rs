@@ -9,7 +9,7 @@ use sealwarden_seal::seal::Seal;
 use sealwarden_seal::verdict::{self, Verdict, Verification};
 use sealwarden_wire::verify::v1::{VerifyRequest, VerifyResponse, Witness};
 
-use crate::intents::{Intents, Standing, Unavailable, log_signed, vkey_of};
+use crate::intents::{Intents, Standing, Unavailable, log_signed, vkeys_of};
 use crate::sightings::{Sighting, Sightings};
 use crate::trust::Trust;
 
@@ -121,11 +121,11 @@ impl Verifying {
     fn signed_checkpoint(&self, seal: &[u8]) -> Option<(Checkpoint, Note)> {
         let seal = Seal::parse(seal).ok()?;
         let checkpoint = seal.checkpoint().ok()?;
-        let vkey = self
+        let vkeys = self
             .node
             .board
-            .read(|installation| vkey_of(installation, &checkpoint.origin))?;
-        let note = log_signed(&seal.note, &vkey)?;
+            .read(|installation| vkeys_of(installation, &checkpoint.origin))?;
+        let note = log_signed(&seal.note, &vkeys)?;
         Some((checkpoint, note))
     }
 }
@@ -134,7 +134,7 @@ fn response(verification: Verification) -> VerifyResponse {
     let witnesses = verification.witnesses.into_iter().map(|witness| Witness {
         name: witness.name,
         operator: witness.operator,
-        time: witness.time.unwrap_or_default(),
+        time: witness.time,
         local: witness.local,
     });
     VerifyResponse {

@@ -16,7 +16,7 @@ use sealwarden_seal::note::{Note, Vkey};
 use sealwarden_seal::witness::{Accept, AddCheckpoint, OriginState, Refusal, RefusalKind, decide};
 use tokio::sync::Mutex;
 
-use crate::intents::{Intents, Standing, Unavailable, log_signed, vkey_of};
+use crate::intents::{Intents, Standing, Unavailable, log_signed, vkeys_of};
 use crate::sightings::{Sighting, Sightings};
 use crate::witness_store::WitnessStore;
 
@@ -217,9 +217,9 @@ impl Witness {
         let known = self
             .node
             .board
-            .read(|installation| vkey_of(installation, &checkpoint.origin));
+            .read(|installation| vkeys_of(installation, &checkpoint.origin));
         match known {
-            Some(vkey) if log_signed(&note, &vkey).is_none() => Ok(Standing::UnknownOrigin),
+            Some(vkeys) if log_signed(&note, &vkeys).is_none() => Ok(Standing::UnknownOrigin),
             Some(_) | None => self.intents.standing(&checkpoint).await,
         }
     }
@@ -227,11 +227,11 @@ impl Witness {
     /// The keys of the request's origin.
     fn trusted(&self, body: &[u8]) -> BTreeMap<String, Vec<Vkey>> {
         let key = read(body).and_then(|(checkpoint, _)| {
-            let vkey = self
+            let vkeys = self
                 .node
                 .board
-                .read(|installation| vkey_of(installation, &checkpoint.origin))?;
-            Some((checkpoint.origin, vec![vkey]))
+                .read(|installation| vkeys_of(installation, &checkpoint.origin))?;
+            Some((checkpoint.origin, vkeys))
         });
         key.into_iter().collect()
     }
@@ -314,11 +314,11 @@ impl Witness {
     }
 
     async fn keep(&self, (checkpoint, note, reason): (Checkpoint, Note, String)) {
-        let vkey = self
+        let vkeys = self
             .node
             .board
-            .read(|installation| vkey_of(installation, &checkpoint.origin));
-        let Some(note) = vkey.and_then(|vkey| log_signed(&note, &vkey)) else {
+            .read(|installation| vkeys_of(installation, &checkpoint.origin));
+        let Some(note) = vkeys.and_then(|vkeys| log_signed(&note, &vkeys)) else {
             return;
         };
         tracing::error!(origin = %checkpoint.origin, size = checkpoint.size, %reason, "a checkpoint with the log's signature is refused");

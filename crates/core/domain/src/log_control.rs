@@ -6,6 +6,7 @@
 //! - A size of a tree has one root: a second intent for a size must name the same root.
 //! - No permit is granted for an origin once its isolation was ordered.
 //! - Epochs grow by one; a node never acknowledges an epoch below one that it acknowledged.
+//! - A retired, isolated, revoked or destroyed key never signs; the keys that sign change by an event beside the intents.
 //! - A node obeys what it acknowledged itself; what it has not judged yet stops its signing.
 
 mod apply;
@@ -14,6 +15,7 @@ mod fence;
 mod mode;
 mod orders;
 mod permits;
+mod signers;
 mod state;
 mod tree;
 
@@ -21,6 +23,7 @@ pub use decide::{Command, IsolationProof, Order, decide};
 pub use fence::{FenceHow, GrantClock, NodeFenceStatus, fence_status};
 pub use mode::{Mode, OrderedMode};
 pub use orders::acknowledgement_results;
+pub use signers::{KeyPressure, MAX_SIGNERS, Signer, SignerLife, SignerState};
 pub use state::{
     Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, OutsideTime, StopReason,
     acknowledgement_text, directive_digest, directive_input, kind_name, refusal_text,

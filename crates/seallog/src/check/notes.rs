@@ -6,12 +6,10 @@
 use super::damage::{Damage, DamageKind, Findings, count, shown};
 use super::tree::TreeAudit;
 use super::{CheckOptions, KnownRoot};
-use crate::disk::temporary;
 use crate::identity::Identity;
-use crate::leaves::{Leaves, Public};
 use crate::log::STAGED;
-use crate::private::{self, END_BYTES, SEGMENT_LEAVES, Segment};
-use crate::staged::{MAX_BATCH_BYTES, StagedFile};
+use crate::private::{END_BYTES, SEGMENT_LEAVES};
+use crate::staged::{MAX_BATCH_BYTES, Staged};
 use crate::view::{CHECKPOINT, WITNESSED};
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::note::{MAX_NOTE_BYTES, Note, Signature, Vkey};
@@ -29,7 +27,7 @@ pub(super) struct Stored {
     witnessed: Option<Checkpoint>,
     /// A published checkpoint's bytes that are not good: narrowed down once the tree is known.
     bad_checkpoint: Option<(Vec<u8>, String)>,
-    staged: Option<StagedFile>,
+    staged: Option<Staged>,
     /// The size that is audited.
     pub(super) size: u64,
     pub(super) cosignatures: u64,
@@ -53,7 +51,7 @@ impl Stored {
         self.staged
             .as_ref()
             .filter(|staged| staged.size > self.size)
-            .map_or(0, |staged| staged.size - staged.old_size)
+            .map_or(0, |staged| count(staged.leaves.len()))
     }
 
     /// Every root that the tree must lead to.
@@ -107,10 +105,10 @@ fn read_identity(findings: &mut Findings<'_>, options: &CheckOptions) -> Option<
     let identity = serde_json::from_slice::<Identity>(&bytes)
         .map_err(|error| error.to_string())
         .and_then(|it| {
-            if it.origin == it.vkey.name() {
+            if it.is_consistent() {
                 Ok(it)
             } else {
-                Err("its origin is not its key's name".to_owned())
+                Err("its origin is not its keys' name".to_owned())
             }
         });
     let identity = match identity {
@@ -131,22 +129,26 @@ fn read_identity(findings: &mut Findings<'_>, options: &CheckOptions) -> Option<
     let expected = serde_json::to_vec_pretty(&identity).unwrap_or_default();
     findings.compare(path, &bytes, &expected, "the only spelling of its contents");
     findings.length(path, length, count(expected.len()));
-    if !options.vkeys.is_empty() && !options.vkeys.contains(&identity.vkey) {
-        findings.report(
-            path,
-            DamageKind::Contradiction,
-            (0, length),
-            "a key that the trust bundle lists for the log",
-            identity.vkey.to_string(),
-        );
+    for vkey in identity.vkeys() {
+        // A further key may wait for the bundle that lists it; it signs nothing before.
+        let may_wait = identity.further.contains(&vkey);
+        if !options.vkeys.is_empty() && !options.vkeys.contains(&vkey) && !may_wait {
+            findings.report(
+                path,
+                DamageKind::Contradiction,
+                (0, length),
+                "a key that the trust bundle lists for the log",
+                vkey.to_string(),
+            );
+        }
     }
     Some(identity)
 }
 
-fn read_staged(findings: &mut Findings<'_>, identity: Option<&Identity>) -> Option<StagedFile> {
+fn read_staged(findings: &mut Findings<'_>, identity: Option<&Identity>) -> Option<Staged> {
     let path = Path::new(STAGED);
     let (bytes, length) = findings.read(path, 2 * MAX_BATCH_BYTES)?;
-    let staged = StagedFile::decode(&bytes, &identity?.origin);
+    let staged = Staged::decode(&bytes, &identity?.origin);
     staged
         .map_err(|reason| {
             let range = (0, length);
@@ -156,10 +158,15 @@ fn read_staged(findings: &mut Findings<'_>, identity: Option<&Identity>) -> Opti
 }
 
 /// The keys that a checkpoint may be signed with.
-fn log_keys<'a>(stored: &'a Stored, options: &'a CheckOptions) -> &'a [Vkey] {
+fn log_keys(stored: &Stored, options: &CheckOptions) -> Vec<Vkey> {
     match &stored.identity {
-        Some(identity) => std::slice::from_ref(&identity.vkey),
-        None => &options.vkeys,
+        // Where a trust bundle is at hand, what it does not list signs nothing.
+        Some(identity) if options.vkeys.is_empty() => identity.vkeys(),
+        Some(identity) => {
+            let listed = |vkey: &Vkey| *vkey == identity.vkey || options.vkeys.contains(vkey);
+            identity.vkeys().into_iter().filter(listed).collect()
+        }
+        None => options.vkeys.clone(),
     }
 }
 
@@ -183,7 +190,7 @@ fn read_checkpoint(findings: &mut Findings<'_>, options: &CheckOptions, stored: 
         }
         return;
     };
-    let keys = log_keys(stored, options);
+    let keys = &log_keys(stored, options);
     match parse(&bytes, keys) {
         Ok((note, checkpoint)) => {
             for (line, range) in signature_lines(&note, &bytes) {
@@ -213,7 +220,7 @@ fn read_witnessed(findings: &mut Findings<'_>, options: &CheckOptions, stored: &
     let Some((bytes, length)) = findings.read(path, MAX_NOTE_BYTES) else {
         return;
     };
-    let keys = log_keys(stored, options);
+    let keys = &log_keys(stored, options);
     let (note, checkpoint) = match parse(&bytes, keys) {
         Ok(parsed) => parsed,
         Err(reason) => {
@@ -269,7 +276,7 @@ fn signature_lines<'a>(note: &'a Note, bytes: &[u8]) -> Vec<(&'a Signature, (u64
 }
 
 /// How many leaves the private segments hold: what is audited when no checkpoint vouches for a size.
-fn stored_size(dir: &Path, staged: Option<&StagedFile>) -> u64 {
+fn stored_size(dir: &Path, staged: Option<&Staged>) -> u64 {
     if let Some(staged) = staged {
         return staged.old_size;
     }
@@ -306,64 +313,24 @@ pub(super) fn compare(findings: &mut Findings<'_>, stored: &Stored, tree: &TreeA
     }
 }
 
-fn compare_staged(findings: &mut Findings<'_>, staged: &StagedFile, size: u64, tree: &TreeAudit) {
-    if staged.old_size != size {
-        if staged.old_size < size && size < staged.size {
-            let expected = format!("a batch that extends size {size}");
-            let found = format!("it grows it from {} to {}", staged.old_size, staged.size);
-            contradict(findings, expected, found);
+fn compare_staged(findings: &mut Findings<'_>, staged: &Staged, size: u64, tree: &TreeAudit) {
+    let mut contradict = |expected: String, found: String| {
+        let path = Path::new(STAGED);
+        findings.report(path, DamageKind::Contradiction, (0, 0), expected, found);
+    };
+    if staged.old_size == size {
+        let mut frontier = tree.frontier().clone();
+        for leaf in staged.leaves() {
+            frontier.push(leaf.hash());
         }
-        return;
+        if frontier.root() != staged.root {
+            let found = format!("its leaves lead to {}", frontier.root());
+            contradict(format!("root {}", staged.root), found);
+        }
+    } else if staged.old_size < size && size < staged.size {
+        let found = format!("it grows it from {} to {}", staged.old_size, staged.size);
+        contradict(format!("a batch that extends size {size}"), found);
     }
-    let leaves = match &staged.leaves {
-        Some(leaves) => Ok(leaves.clone()),
-        None => private::read(findings.dir, staged.old_size..staged.size).map(Leaves::from),
-    };
-    let leaves = match leaves {
-        Ok(leaves) => leaves,
-        Err(error) => return private_of(findings, staged, &error.to_string()),
-    };
-    let mut frontier = tree.frontier().clone();
-    for hash in Public::of(&leaves).hashes {
-        frontier.push(hash);
-    }
-    if frontier.root() == staged.root {
-        return;
-    }
-    let found = format!("its leaves lead to {}", frontier.root());
-    match staged.leaves {
-        Some(_) => contradict(findings, format!("root {}", staged.root), found),
-        None => private_of(findings, staged, &found),
-    }
-}
-
-fn contradict(findings: &mut Findings<'_>, expected: String, found: String) {
-    let path = Path::new(STAGED);
-    findings.report(path, DamageKind::Contradiction, (0, 0), expected, found);
-}
-
-/// Reports the private records of a staged batch whose leaves stand there. The staged file has a checksum, so it is they that
-/// were changed; which of them cannot be told before their hashes stand in a tile.
-fn private_of(findings: &mut Findings<'_>, staged: &StagedFile, found: &str) {
-    let segment = Segment::of(Path::new(""), staged.old_size);
-    let start = Segment::of(findings.dir, staged.old_size)
-        .end_before(staged.old_size)
-        .unwrap_or(0);
-    let length = fs::metadata(findings.dir.join(&segment.records)).map_or(0, |it| it.len());
-    let expected = format!(
-        "the leaves from {} to {} that are staged with root {}",
-        staged.old_size,
-        staged.size - 1,
-        staged.root
-    );
-    let range = (start, length.saturating_sub(start));
-    findings.report(
-        &segment.records,
-        DamageKind::Changed,
-        range,
-        expected,
-        found,
-    );
 }
 
 /// Says which bytes of a checkpoint are wrong: its text follows from the tree, so what remains is the signature.
@@ -400,15 +367,11 @@ pub(super) fn covered(dir: &Path) -> u64 {
     let Ok(identity) = Identity::read(dir) else {
         return 0;
     };
-    // The leaves of a large batch are written before its file has its name.
-    let staged = [dir.join(STAGED), temporary(&dir.join(STAGED))].map(|path| {
-        let bytes = fs::read(path).ok()?;
-        StagedFile::decode(&bytes, &identity.origin).ok()
-    });
+    let staged = fs::read(dir.join(STAGED)).ok();
+    let staged = staged.and_then(|bytes| Staged::decode(&bytes, &identity.origin).ok());
     let published = fs::read(dir.join(CHECKPOINT))
         .ok()
-        .and_then(|bytes| parse(&bytes, std::slice::from_ref(&identity.vkey)).ok());
-    let staged = staged.into_iter().flatten().map(|staged| staged.size);
-    let staged = staged.max().unwrap_or(0);
+        .and_then(|bytes| parse(&bytes, &identity.vkeys()).ok());
+    let staged = staged.map_or(0, |staged| staged.size);
     published.map_or(0, |(_, it)| it.size).max(staged)
 }

@@ -6,6 +6,8 @@ use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::note::{Note, Vkey};
 use sealwarden_wire::event::v1::{CheckpointSighted, Envelope, Reporter, SignalReported};
 
+use sealwarden_domain::log_control::Origin;
+
 use super::{Found, KEY_COMPROMISE, Logs, earliest, when};
 use crate::ids::signal_id;
 
@@ -51,28 +53,55 @@ fn judge_note<'a>(logs: Logs<'a>, note: &[u8]) -> Result<CheckpointFinding<'a>, 
             checkpoint.origin
         )
     })?;
-    let vkey: Vkey = found
-        .origin
-        .vkey
-        .parse()
-        .map_err(|error| format!("{error}"))?;
-    note.verify(std::slice::from_ref(&vkey))
-        .map_err(|error| error.to_string())?;
+    let vkeys = found.origin.vkeys();
+    let signed = signed_by(&note, &vkeys)?;
     let intent = found.origin.intents.get(&checkpoint.size);
     if intent.is_some_and(|intent| intent.root == *checkpoint.root.as_bytes()) {
         return Ok(CheckpointFinding::Intended(Box::new(checkpoint)));
     }
     let note = note
-        .filtered(|it| it.name() == vkey.name() && it.key_id() == vkey.key_id())
+        .filtered(|it| {
+            signed
+                .iter()
+                .any(|vkey| it.name() == vkey.name() && it.key_id() == vkey.key_id())
+        })
         .ok_or("the log did not sign it")?;
+    let signers: Vec<_> = signed
+        .iter()
+        .map(|vkey| named(found.origin, vkey))
+        .collect();
     Ok(CheckpointFinding::Foreign(Box::new(Foreign {
         expected: expected(found, &checkpoint),
         contradicts: intent.map(|intent| intent.position),
-        signer: format!("key {} ({})", found.origin.key_id, vkey.key_id()),
+        signer: signers.join(" and "),
         found,
         checkpoint,
         note,
     })))
+}
+
+/// The keys of the origin whose signatures are good. One good signature of any of them proves that somebody used that key, whatever else the note carries.
+fn signed_by<'a>(note: &Note, vkeys: &'a [Vkey]) -> Result<Vec<&'a Vkey>, String> {
+    let mut signed = Vec::new();
+    let mut reason = "its origin has no verifier key that can be read".to_owned();
+    for vkey in vkeys {
+        match note.verify(std::slice::from_ref(vkey)) {
+            Ok(_) => signed.push(vkey),
+            Err(error) => reason = error.to_string(),
+        }
+    }
+    if signed.is_empty() {
+        return Err(reason);
+    }
+    Ok(signed)
+}
+
+/// A key by its names at the provider and in notes.
+fn named(origin: &Origin, vkey: &Vkey) -> String {
+    let text = vkey.to_string();
+    let signer = origin.signers.iter().find(|it| it.vkey == text);
+    let id = signer.map_or("unknown", |it| it.key_id.as_str());
+    format!("key {id} ({})", vkey.key_id())
 }
 
 fn expected(found: Found<'_>, checkpoint: &Checkpoint) -> String {

@@ -43,12 +43,12 @@ impl<'a> Logs<'a> {
         self.find(|o| o.origin == origin)
     }
 
-    /// The origin whose checkpoints this key signs.
+    /// The origin whose checkpoints this key signs, or may: a standby key or a retired one is its origin's, too.
     pub(crate) fn key(self, log: &str, key_id: &str) -> Option<Found<'a>> {
         let named = self.logs.get_key_value(log);
-        let of_log =
-            named.and_then(|(name, control)| self.in_log(name, control, |o| o.key_id == key_id));
-        of_log.or_else(|| self.find(|o| o.key_id == key_id))
+        let of_log = named
+            .and_then(|(name, control)| self.in_log(name, control, |o| o.signer(key_id).is_some()));
+        of_log.or_else(|| self.find(|o| o.signer(key_id).is_some()))
     }
 
     fn find(self, matches: impl Fn(&Origin) -> bool + Copy) -> Option<Found<'a>> {

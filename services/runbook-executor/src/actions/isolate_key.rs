@@ -6,7 +6,7 @@ use sealwarden_domain::incident::{Command as IncidentCommand, Incident};
 use sealwarden_domain::installation::Installation;
 use sealwarden_domain::log_control::{
     Command, DirectiveState, FenceHow, GrantClock, IsolationProof, LogControl, NodeFenceStatus,
-    directive_input, fence_status,
+    Signer, directive_input, fence_status,
 };
 use sealwarden_engine::{ExecuteError, Role};
 use sealwarden_wire::event::v1::IncidentStage;
@@ -310,7 +310,8 @@ fn provider(
     {
         return Ok(format!("{}: {words}", origin.node));
     }
-    if !origin.provider_can_disable {
+    let can_disable = |it: &Signer| it.provider_can_disable;
+    if !origin.signers.iter().any(can_disable) {
         // A node that refuses, or is in other hands, must not be able to hold up containment: its permit has run out.
         let refusal = directive.refusals.get(&origin.node);
         let silence = match results {
@@ -330,9 +331,15 @@ fn provider(
             origin.provider
         ));
     }
+    let keys: Vec<_> = origin
+        .signers
+        .iter()
+        .map(|it| format!("the provider {} disabled key {}", it.provider, it.key_id))
+        .collect();
     Err(format!(
-        "{}: has not said that the provider {} disabled key {}",
-        origin.node, origin.provider, origin.key_id
+        "{}: has not said that {}",
+        origin.node,
+        keys.join(" and ")
     ))
 }
 

@@ -8,7 +8,7 @@ use sealwarden_domain::fold::event;
 use sealwarden_domain::installation::Installation;
 use sealwarden_domain::{Rejection, RejectionCode};
 use sealwarden_engine::{ExecuteError, Meta, Node, Role, SignError};
-use sealwarden_seal::note::VkeyError;
+use sealwarden_seal::note::{Vkey, VkeyError};
 use sealwarden_seal::trust::{Payload, Suspension, TrustBundle, TrustError};
 use sealwarden_wire::event::v1::{Event, SuspensionAdded, TrustPublished, event::Kind};
 use tokio::sync::Mutex;
@@ -315,15 +315,17 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
     }
 }
 
-/// What decides whether a bundle is due, besides the time: logs, verification nodes, published version.
-fn circumstances(installation: &Installation) -> (usize, usize, u64) {
+/// What decides whether a bundle is due, besides the time: logs and their keys, verification nodes, published version.
+fn circumstances(installation: &Installation) -> (usize, usize, usize, u64) {
     let witnesses = installation
         .nodes
         .values()
         .filter(|node| is_witness(node))
         .count();
+    let origins = installation.logs.values().flat_map(|log| &log.origins);
     (
         installation.logs.len(),
+        origins.map(|origin| origin.signers.len()).sum(),
         witnesses,
         installation
             .trust
@@ -337,6 +339,32 @@ fn is_witness(node: &sealwarden_domain::installation::Node) -> bool {
     node.announced
         .as_ref()
         .is_some_and(|announced| announced.role == Role::Verification.as_str())
+}
+
+/// A key of a listed origin that the bundle does not list: nobody signs with it before a bundle does. (An origin that is not listed at all waits for the step that
+/// publishes it.)
+fn unlisted_keys(installation: &Installation, payload: &Payload) -> Option<String> {
+    let origins = installation.logs.values().flat_map(|log| &log.origins);
+    for origin in origins {
+        let Some(entry) = payload.logs.iter().find(|it| it.origin == origin.origin) else {
+            continue;
+        };
+        let is_new = |vkey: &Vkey| !entry.vkeys.contains(vkey);
+        let new: Vec<String> = origin
+            .vkeys()
+            .iter()
+            .filter(|vkey| is_new(vkey))
+            .map(|vkey| vkey.key_id().to_string())
+            .collect();
+        if !new.is_empty() {
+            return Some(format!(
+                "lists the keys {} of {}",
+                new.join(", "),
+                origin.origin
+            ));
+        }
+    }
+    None
 }
 
 /// Why a bundle is due without anybody asking, if one is. The same situation gives the same words, so it is served once.
@@ -359,6 +387,9 @@ fn due(installation: &Installation, now: Timestamp, valid: SignedDuration) -> Op
         .find(|origin| payload.logs.iter().all(|log| log.origin != **origin))
     {
         return Some(format!("lists the new log {origin}"));
+    }
+    if let Some(reason) = unlisted_keys(installation, &payload) {
+        return Some(reason);
     }
     let left = payload.expires.duration_since(now);
     (left < valid / 3).then(|| format!("renews version {} before it expires", payload.version))

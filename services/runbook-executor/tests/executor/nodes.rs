@@ -225,6 +225,7 @@ pub(crate) async fn acknowledge(
         node: node.to_owned(),
         note: note.to_string(),
         opened,
+        keys: Vec::new(),
     };
     let at: At = SystemClock.now();
     stream

@@ -200,11 +200,13 @@ impl Queue {
             if state.taken().tickets == 0 {
                 return;
             }
-            (published.first_index..)
-                .zip(published.leaves().iter())
-                .filter_map(|(index, leaf)| {
+            published
+                .seals
+                .iter()
+                .filter_map(|seal| {
+                    let index = seal.index;
                     let place = Place { tree, index };
-                    let ticket = state.by_nonce(leaf.nonce)?;
+                    let ticket = state.by_nonce(&seal.leaf.nonce)?;
                     state.settle(ticket, place).then_some((ticket, place))
                 })
                 .collect()

@@ -70,6 +70,14 @@ impl Fold for LogControl {
                 &e.witness,
                 e.time_ms,
             ),
+            Kind::SignerAdded(e) => {
+                name(envelope, &e.node)?;
+                self.signer_added(envelope, e)
+            }
+            Kind::SignersActivated(e) => self.signers_activated(envelope, e),
+            Kind::SignerRetired(e) => self.signer_retired(envelope, e),
+            Kind::KeyLifeChanged(e) => self.key_life_changed(envelope, e),
+            Kind::KeyPressureChanged(e) => self.key_pressure_changed(envelope, e),
             Kind::KeyUseObserved(_)
             | Kind::CheckpointSighted(_)
             | Kind::SignalReported(_)
@@ -168,6 +176,7 @@ impl LogControl {
             node: e.node.clone(),
             predecessor: e.predecessor.clone(),
             opened_at_ms: envelope.recorded_at_ms,
+            signers: Origin::opening_signers(e, envelope.recorded_at_ms),
             intents: BTreeMap::new(),
             published_size: 0,
             dated: BTreeMap::new(),
@@ -344,6 +353,9 @@ impl LogControl {
                 format!("size {} of {} gets a second root", e.size, e.origin),
             ));
         }
+        if !origin.intents.contains_key(&e.size) {
+            origin.count_use();
+        }
         origin.intents.entry(e.size).or_insert(Intent {
             root,
             message_sha256,
@@ -388,7 +400,11 @@ impl LogControl {
         Ok(())
     }
 
-    fn origin_mut(&mut self, envelope: &Envelope, name: &str) -> Result<&mut Origin, IllegalEvent> {
+    pub(super) fn origin_mut(
+        &mut self,
+        envelope: &Envelope,
+        name: &str,
+    ) -> Result<&mut Origin, IllegalEvent> {
         self.origins
             .iter_mut()
             .find(|o| o.origin == name)

@@ -2,12 +2,13 @@
 
 use sealwarden_wire::event::v1::{
     CheckpointAnchored, CheckpointCosigned, CheckpointPublished, DirectiveKind, Event, HoldPlaced,
-    IntentRecorded, OriginOpened, SignatureWithheld, SignedStatement,
+    IntentRecorded, KeyLifeChanged, KeyPressureChanged, OriginOpened, SignatureWithheld,
+    SignedStatement, SignerAdded, SignerRetired, SignersActivated,
 };
 
 use super::fence::GrantClock;
 use super::state::LogControl;
-use super::{orders, permits, tree};
+use super::{orders, permits, signers, tree};
 use crate::fold::{At, Rejection, RejectionCode};
 
 /// A containment order before it has an epoch.
@@ -53,6 +54,26 @@ pub struct IsolationProof {
 pub enum Command {
     /// Open the first origin, or the one that a rotation ordered.
     OpenOrigin(OriginOpened),
+    /// The writer has a key that may sign for its origin.
+    AddSigner(SignerAdded),
+    /// The writer lets other keys sign.
+    ActivateSigners {
+        /// The writer.
+        node: String,
+        /// The keys that sign now, as the caller saw them: if they changed since, nothing is decided.
+        seen: Vec<String>,
+        /// The change.
+        change: SignersActivated,
+    },
+    /// The writer ends a key's service.
+    RetireSigner {
+        /// The writer.
+        node: String,
+        /// Which key, by whom and why.
+        retired: SignerRetired,
+    },
+    /// The writer says what it does because its key provider is slow, or that this is over.
+    ChangePressure(KeyPressureChanged),
     /// A node asks for a permit.
     RequestPermit {
         /// Node.
@@ -109,6 +130,8 @@ pub enum Command {
         note: String,
         /// The origin that a rotation opened.
         opened: Option<OriginOpened>,
+        /// What the directive made of keys.
+        keys: Vec<KeyLifeChanged>,
     },
     /// A node refuses a directive.
     Refuse {
@@ -141,6 +164,12 @@ pub enum Command {
 pub fn decide(log: &LogControl, command: Command, at: At) -> Result<Vec<Event>, Rejection> {
     match command {
         Command::OpenOrigin(e) => tree::open_origin(log, e),
+        Command::AddSigner(e) => signers::add(log, e),
+        Command::ActivateSigners { node, seen, change } => {
+            signers::activate(log, &node, &seen, change)
+        }
+        Command::RetireSigner { node, retired } => signers::retire(log, &node, retired),
+        Command::ChangePressure(e) => signers::press(log, e),
         Command::RequestPermit { node, request_id } => permits::request(log, node, request_id),
         Command::GrantPermit {
             node,
@@ -168,7 +197,8 @@ pub fn decide(log: &LogControl, command: Command, at: At) -> Result<Vec<Event>, 
             node,
             note,
             opened,
-        } => orders::acknowledge(log, epoch, node, note, opened),
+            keys,
+        } => orders::acknowledge(log, epoch, (node, note), opened, keys),
         Command::Refuse {
             epoch,
             node,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sealwarden_wire::event::v1::{
     Directive, DirectiveAcknowledged, DirectiveIssued, DirectiveKind, DirectiveRefused, Event,
-    Fenced, HoldPlaced, Isolated, NodeFence, OriginOpened, event::Kind,
+    Fenced, HoldPlaced, Isolated, KeyLife, KeyLifeChanged, NodeFence, OriginOpened, event::Kind,
 };
 
 use super::decide::{IsolationProof, Order, invalid, not_now, refused};
@@ -139,9 +139,9 @@ fn require_name(node: &str) -> Result<(), Rejection> {
 pub(super) fn acknowledge(
     log: &LogControl,
     epoch: u64,
-    node: String,
-    note: String,
+    (node, note): (String, String),
     opened: Option<OriginOpened>,
+    keys: Vec<KeyLifeChanged>,
 ) -> Result<Vec<Event>, Rejection> {
     let state = directive(log, epoch)?;
     require_name(&node)?;
@@ -170,12 +170,54 @@ pub(super) fn acknowledge(
         }
         events.extend(open_origin(log, opened)?);
     }
+    for life in keys {
+        check_life(log, state, &life, &node)?;
+        events.push(event(Kind::KeyLifeChanged(life)));
+    }
     events.push(event(Kind::DirectiveAcknowledged(DirectiveAcknowledged {
         epoch,
         node,
         note,
     })));
     Ok(events)
+}
+
+/// A directive changes the life of the keys that it is about, at the node that has them.
+fn check_life(
+    log: &LogControl,
+    state: &DirectiveState,
+    life: &KeyLifeChanged,
+    node: &str,
+) -> Result<(), Rejection> {
+    let epoch = state.directive.epoch;
+    let named = directive_input(&state.directive, "origin");
+    let fits = match state.kind() {
+        DirectiveKind::IsolateKey => life.life() == KeyLife::Isolated,
+        DirectiveKind::Unspecified
+        | DirectiveKind::ReadOnly
+        | DirectiveKind::RotateOrigin
+        | DirectiveKind::Reseal
+        | DirectiveKind::Open
+        | DirectiveKind::Queue
+        | DirectiveKind::QueueNoncritical => false,
+    };
+    if !fits || life.epoch != epoch || named != Some(life.origin.as_str()) || life.by != node {
+        let kind = kind_name(state.kind());
+        return Err(refused(format!(
+            "directive {epoch} ({kind}) does not make that of key {} of {}",
+            life.key_id, life.origin
+        )));
+    }
+    let known = log
+        .origin(&life.origin)
+        .and_then(|o| o.signer(&life.key_id));
+    match known {
+        Some(_) => Ok(()),
+        None => Err(not_found(format!(
+            "key {} is no signer of {}",
+            life.key_id, life.origin
+        ))),
+    }
 }
 
 pub(super) fn refuse(

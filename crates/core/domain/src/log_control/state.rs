@@ -6,6 +6,8 @@ use prost::Message as _;
 use sealwarden_seal::note::{Note, Vkey};
 use sealwarden_wire::event::v1::{Directive, DirectiveKind};
 
+use super::signers::{KeyPressure, Signer};
+
 /// A recorded intent to sign one root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
@@ -33,13 +35,13 @@ pub struct OutsideTime {
 pub struct Origin {
     /// C2SP origin.
     pub origin: String,
-    /// Verifier key.
+    /// Verifier key that it was opened with.
     pub vkey: String,
-    /// Key at the provider.
+    /// That key at its provider.
     pub key_id: String,
-    /// Provider's name.
+    /// That provider's name.
     pub provider: String,
-    /// Whether the provider can stop every copy of the key.
+    /// Whether that provider can stop every copy of the key.
     pub provider_can_disable: bool,
     /// Node that writes the tree.
     pub node: String,
@@ -47,6 +49,8 @@ pub struct Origin {
     pub predecessor: String,
     /// When it was opened, Unix milliseconds.
     pub opened_at_ms: i64,
+    /// Every key that signs for it, signed or may; the first is the one that it was opened with.
+    pub signers: Vec<Signer>,
     /// Intents by tree size.
     pub intents: BTreeMap<u64, Intent>,
     /// Last published size.
@@ -226,6 +230,8 @@ pub struct LogControl {
     pub holds: Vec<Hold>,
     /// Directives by epoch.
     pub directives: BTreeMap<u64, DirectiveState>,
+    /// Nodes that divert seals by themselves because their key provider is slow.
+    pub pressure: BTreeMap<String, KeyPressure>,
     /// The node that folds this, if it is one: it believes an answer in its own name only with its own signature.
     own: Option<(String, Vkey)>,
 }

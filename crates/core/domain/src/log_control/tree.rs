@@ -6,6 +6,7 @@ use sealwarden_wire::event::v1::{
 };
 
 use super::decide::{invalid, not_now, refused};
+use super::signers::Signer;
 use super::state::{LogControl, Origin, is_name};
 use crate::fold::{At, Rejection, RejectionCode, event};
 
@@ -80,8 +81,10 @@ fn replaces(log: &LogControl, current: &Origin, e: &OriginOpened) -> Result<(), 
 }
 
 fn same_key(origin: &Origin, e: &OriginOpened) -> bool {
-    origin.vkey == e.vkey
-        || (origin.node == e.node && origin.provider == e.provider && origin.key_id == e.key_id)
+    let same_place =
+        |it: &Signer| origin.node == e.node && it.provider == e.provider && it.key_id == e.key_id;
+    let mut signers = origin.signers.iter();
+    signers.any(|it| it.vkey == e.vkey || same_place(it))
 }
 
 pub(super) fn record_intent(

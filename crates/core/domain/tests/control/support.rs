@@ -226,6 +226,7 @@ pub(crate) fn acknowledgement(epoch: u64, node: &str, opened: Option<OriginOpene
         node: node.to_owned(),
         note: "signed".to_owned(),
         opened,
+        keys: Vec::new(),
     }
 }
 
