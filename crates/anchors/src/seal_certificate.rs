@@ -238,7 +238,7 @@ fn log_key(encoded: &str) -> Option<Vkey> {
     let canonical = percent_encode(&vkey.to_string()) == encoded;
     let of_a_log = match vkey.key() {
         VerifierKey::CosignatureV1(_) => false,
-        VerifierKey::Ed25519(_) | VerifierKey::Unsupported { .. } => true,
+        VerifierKey::Ed25519(_) | VerifierKey::MlDsa44(_) => true,
     };
     (canonical && of_a_log).then_some(vkey)
 }

@@ -5,17 +5,21 @@
 
 use crate::error::LogError;
 use crate::faults::{Fault, Faults, Operation};
+use crate::whole::Opened;
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 /// Files being written carry this ending until they are renamed.
 const TEMPORARY: &str = ".tmp";
 /// How many files are synced at once.
 const SYNC_THREADS: usize = 8;
+/// So many syncs at once are faster one by one, and do not wait for what others write.
+const MOST_SYNCS: usize = 16;
 /// How many durable folders are remembered before the memory starts anew.
 const REMEMBERED_FOLDERS: usize = 1024;
 
@@ -49,6 +53,10 @@ impl Access {
 pub(crate) struct Disk {
     faults: Arc<dyn Faults>,
     poisoned: Option<String>,
+    /// The log's folder, open since before the first write, where its file system can be synced as a whole.
+    opened: Option<Arc<Opened>>,
+    /// More syncs than this at once are left to one of the whole file system.
+    most_syncs: usize,
     /// Folders whose names this process has made durable, so that each is synced once and not for every batch.
     durable: BTreeSet<PathBuf>,
     /// Folders in use whose names are not known to be durable yet.
@@ -60,9 +68,25 @@ impl Disk {
         Self {
             faults,
             poisoned: None,
+            opened: None,
+            most_syncs: usize::MAX,
             durable: BTreeSet::new(),
             fresh: BTreeSet::new(),
         }
+    }
+
+    /// Opens the log's folder, which is there by now: many syncs at once become one where that is as good.
+    pub(crate) fn open(&mut self, dir: &Path) -> Result<(), LogError> {
+        let opened = Opened::at(dir).map_err(|source| LogError::Io {
+            action: "open",
+            path: dir.to_path_buf(),
+            source,
+        })?;
+        if let Some(opened) = opened {
+            self.opened = Some(Arc::new(opened));
+            self.most_syncs = MOST_SYNCS;
+        }
+        Ok(())
     }
 
     /// Fails if an earlier sync failed.
@@ -102,6 +126,14 @@ impl Disk {
         let temporary = temporary(path);
         self.run(Operation::Rename(&temporary, path), |_| {
             fs::rename(&temporary, path)
+        })
+    }
+
+    /// Takes a file its name: what it says does not count any more. Durable after [`Disk::sync_dir`] of its folder.
+    pub(crate) fn withdraw(&mut self, path: &Path) -> Result<(), LogError> {
+        let temporary = temporary(path);
+        self.run(Operation::Rename(path, &temporary), |_| {
+            fs::rename(path, &temporary)
         })
     }
 
@@ -157,35 +189,57 @@ impl Disk {
         self.run(Operation::SyncFile(path), |_| File::open(path)?.sync_data())
     }
 
-    /// Makes the contents of several files durable, in any order and at once: a journal then commits them together, where one
-    /// sync after another waits for the disk each time.
-    pub(crate) fn sync_files(&mut self, paths: &[PathBuf]) -> Result<(), LogError> {
-        self.sync_together(paths, Operation::SyncFile, |path| {
-            File::open(path)?.sync_data()
+    /// Makes contents of `files` and names in `dirs`, and the names of all fresh folders, durable: in any order and at once, so
+    /// that a journal commits them together. Nothing may count before all of it does.
+    pub(crate) fn sync_all(
+        &mut self,
+        files: &[PathBuf],
+        mut dirs: BTreeSet<PathBuf>,
+    ) -> Result<(), LogError> {
+        dirs.extend(self.fresh.iter().map(|path| parent(path).to_path_buf()));
+        if files.len() + dirs.len() > self.most_syncs {
+            self.sync_file_system()?;
+        } else {
+            self.sync_each(files, &dirs)?;
+        }
+        if self.durable.len() >= REMEMBERED_FOLDERS {
+            self.durable.clear();
+        }
+        self.durable.append(&mut self.fresh);
+        Ok(())
+    }
+
+    /// One call for all that was written to the log's file system. Linux tells it of every write that failed since the folder
+    /// was opened, so it is as good as a sync of each file, where [`whole`] allows it.
+    fn sync_file_system(&mut self) -> Result<(), LogError> {
+        let Some(opened) = self.opened.clone() else {
+            return Ok(());
+        };
+        self.run(Operation::SyncAll(&opened.path), |_| {
+            Ok(rustix::fs::syncfs(&opened.file)?)
         })
     }
 
-    fn sync_together<'a>(
-        &mut self,
-        paths: &'a [PathBuf],
-        operation: impl Fn(&'a Path) -> Operation<'a>,
-        sync: impl Fn(&Path) -> io::Result<()> + Sync,
-    ) -> Result<(), LogError> {
+    fn sync_each(&mut self, files: &[PathBuf], dirs: &BTreeSet<PathBuf>) -> Result<(), LogError> {
         self.check()?;
-        // The seam hears of them one after another; those before a fault are carried out.
-        let faults = Arc::clone(&self.faults);
-        let passed = paths
+        let all: Vec<_> = files
             .iter()
-            .position(|path| faults.before(operation(path)) != Fault::None)
-            .unwrap_or(paths.len());
-        let (ready, stopped) = paths.split_at(passed);
+            .map(|path| Operation::SyncFile(path))
+            .chain(dirs.iter().map(|path| Operation::SyncDir(path)))
+            .collect();
+        // The seam hears of them one after another; those before a fault are carried out.
+        let passed = all
+            .iter()
+            .position(|operation| self.faults.before(*operation) != Fault::None)
+            .unwrap_or(all.len());
+        let (ready, stopped) = all.split_at(passed);
         let injected = stopped
             .first()
-            .map(|path| (path, io::Error::other("injected failure")));
-        let Some((path, source)) = sync_all(ready, &sync).or(injected) else {
+            .map(|operation| (*operation, io::Error::other("injected failure")));
+        let Some((operation, source)) = sync_together(ready).or(injected) else {
             return Ok(());
         };
-        let (action, path) = describe(operation(path));
+        let (action, path) = describe(operation);
         self.poisoned = Some(format!("cannot {action} {}: {source}", path.display()));
         Err(LogError::Io {
             action,
@@ -199,15 +253,34 @@ impl Disk {
         self.run(Operation::SyncDir(path), |_| File::open(path)?.sync_all())
     }
 
+    /// Shortens a file to `length`, if it is there and longer.
+    pub(crate) fn cut(&mut self, path: &Path, length: u64) -> Result<(), LogError> {
+        match fs::metadata(path) {
+            Ok(found) if found.len() > length => self.run(Operation::Cut(path), |_| {
+                OpenOptions::new().write(true).open(path)?.set_len(length)
+            }),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(LogError::Io {
+                action: "read",
+                path: path.to_path_buf(),
+                source,
+            }),
+        }
+    }
+
     /// Removes a file, if it is there.
     pub(crate) fn remove(&mut self, path: &Path) -> Result<(), LogError> {
+        if !path.exists() {
+            return Ok(());
+        }
         self.run(Operation::Remove(path), |_| match fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             outcome => outcome,
         })
     }
 
-    /// Makes a folder and those above it, up to `base`. Their names are durable after [`Disk::sync_dirs`].
+    /// Makes a folder and those above it, up to `base`. Their names are durable after [`Disk::sync_all`].
     ///
     /// A folder that is already there counts as fresh too: it may stem from a process that died before it synced.
     pub(crate) fn create_dirs(
@@ -233,20 +306,6 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes the names in `changed`, and of all fresh folders, durable.
-    pub(crate) fn sync_dirs(&mut self, mut changed: BTreeSet<PathBuf>) -> Result<(), LogError> {
-        changed.extend(self.fresh.iter().map(|path| parent(path).to_path_buf()));
-        let changed: Vec<_> = changed.into_iter().collect();
-        self.sync_together(&changed, Operation::SyncDir, |path| {
-            File::open(path)?.sync_all()
-        })?;
-        if self.durable.len() >= REMEMBERED_FOLDERS {
-            self.durable.clear();
-        }
-        self.durable.append(&mut self.fresh);
-        Ok(())
-    }
-
     fn run(
         &mut self,
         operation: Operation<'_>,
@@ -255,7 +314,10 @@ impl Disk {
         self.check()?;
         let (action, path) = describe(operation);
         let is_write = matches!(operation, Operation::Write(_) | Operation::WriteAt(_));
-        let is_sync = matches!(operation, Operation::SyncFile(_) | Operation::SyncDir(_));
+        let is_sync = matches!(
+            operation,
+            Operation::SyncFile(_) | Operation::SyncDir(_) | Operation::SyncAll(_)
+        );
         let (outcome, dies) = match self.faults.before(operation) {
             Fault::None => (perform(false), false),
             Fault::Fail => (Err(io::Error::other("injected failure")), false),
@@ -279,19 +341,15 @@ impl Disk {
 }
 
 /// Syncs on a few threads; answers the first that failed.
-fn sync_all<'a>(
-    paths: &'a [PathBuf],
-    sync: &(impl Fn(&Path) -> io::Result<()> + Sync),
-) -> Option<(&'a PathBuf, io::Error)> {
-    let some = |paths: &'a [PathBuf]| {
-        let mut failed = paths.iter().map(|path| (path, sync(path)));
-        failed.find_map(|(path, outcome)| Some((path, outcome.err()?)))
+fn sync_together<'a>(all: &[Operation<'a>]) -> Option<(Operation<'a>, io::Error)> {
+    let some = |part: &[Operation<'a>]| {
+        let mut failed = part.iter().map(|operation| (*operation, sync(*operation)));
+        failed.find_map(|(operation, outcome)| Some((operation, outcome.err()?)))
     };
-    if paths.len() < 2 {
-        return some(paths);
-    }
-    std::thread::scope(|scope| {
-        let parts = paths.chunks(paths.len().div_ceil(SYNC_THREADS));
+    let share = all.len().div_ceil(SYNC_THREADS).max(1);
+    let mut parts = all.chunks(share);
+    let own = parts.next()?;
+    thread::scope(|scope| {
         let threads: Vec<_> = parts
             .map(|part| (part, scope.spawn(move || some(part))))
             .collect();
@@ -299,10 +357,21 @@ fn sync_all<'a>(
             // A thread that panicked synced nothing for certain.
             thread
                 .join()
-                .unwrap_or_else(|_| Some((part.first()?, io::Error::other("the sync panicked"))))
+                .unwrap_or_else(|_| Some((*part.first()?, io::Error::other("the sync panicked"))))
         });
-        ended.fold(None, Option::or)
+        let own = some(own);
+        ended.fold(own, Option::or)
     })
+}
+
+fn sync(operation: Operation<'_>) -> io::Result<()> {
+    let (_, path) = describe(operation);
+    let file = File::open(path)?;
+    if matches!(operation, Operation::SyncFile(_)) {
+        file.sync_data()
+    } else {
+        file.sync_all()
+    }
 }
 
 fn describe(operation: Operation<'_>) -> (&'static str, &Path) {
@@ -312,6 +381,8 @@ fn describe(operation: Operation<'_>) -> (&'static str, &Path) {
         Operation::SyncFile(path) => ("sync the file", path),
         Operation::Rename(_, path) => ("rename into place", path),
         Operation::SyncDir(path) => ("sync the folder", path),
+        Operation::SyncAll(path) => ("sync the file system of", path),
+        Operation::Cut(path) => ("shorten", path),
         Operation::Remove(path) => ("remove", path),
     }
 }

@@ -1,12 +1,15 @@
 //! The right edge of the tree: what appending needs, checked against the published root before it is used.
 
 use crate::error::LogError;
-use crate::leaf::Leaf;
+use crate::growth::Growth;
+use crate::leaves::BUNDLED_BYTES;
 use crate::tiles::{read_hash_tile, read_tile, subtree_hash};
 use sealwarden_seal::merkle::{Frontier, Hash, leaf_hash};
-use sealwarden_seal::record::entry;
 use sealwarden_seal::tile::{FULL_WIDTH, TILE_HEIGHT, TILE_WIDTH, TileId, TileKind};
-use sealwarden_seal::tile::{decode_bundle, encode_entry, locate_node};
+use sealwarden_seal::tile::{
+    decode_bundle, entry_bundles_to_write, hash_tiles_to_write, locate_node,
+};
+use std::ops::Range;
 use std::path::Path;
 
 /// Tile levels that a tree below 2^64 leaves can have.
@@ -102,69 +105,63 @@ impl Edge {
         })
     }
 
-    /// The tiles that appending `leaves` writes: entry bundles, then hash tiles, lowest level first.
-    pub(crate) fn grow(mut self, leaves: &[Leaf]) -> Result<Vec<(TileId, Vec<u8>)>, LogError> {
-        let mut tiles = self.grow_entries(leaves)?;
-        let mut fresh: Vec<_> = leaves.iter().map(Leaf::hash).collect();
-        for level in 0..LEVELS {
-            if fresh.is_empty() {
-                break;
-            }
-            let kind = TileKind::Hashes { level };
-            let mut index = (self.size >> (u32::from(level) * TILE_HEIGHT)) / TILE_WIDTH;
-            let mut row = std::mem::take(&mut self.partials[usize::from(level)]);
-            let mut above = Vec::new();
-            for hash in fresh {
-                row.push(hash);
-                if row.len() == usize::from(FULL_WIDTH) {
-                    tiles.push((
-                        TileId {
-                            kind,
-                            index,
-                            width: FULL_WIDTH,
-                        },
-                        bytes_of(&row),
-                    ));
-                    above.extend(subtree_hash(&row));
-                    row.clear();
-                    index += 1;
-                }
-            }
-            if let Ok(width @ 1..) = u16::try_from(row.len()) {
-                tiles.push((TileId { kind, index, width }, bytes_of(&row)));
-            }
-            fresh = above;
-        }
-        Ok(tiles)
+    /// The size that it is the edge of.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
     }
 
-    fn grow_entries(&mut self, leaves: &[Leaf]) -> Result<Vec<(TileId, Vec<u8>)>, LogError> {
-        let kind = TileKind::Entries;
-        let mut tiles = Vec::new();
-        let mut bundle = std::mem::take(&mut self.entries);
-        let mut next = self.size;
-        for leaf in leaves {
-            encode_entry(&mut bundle, &entry(&leaf.nonce, &leaf.record)).map_err(|error| {
-                LogError::Proof {
-                    reason: error.to_string(),
-                }
-            })?;
-            next += 1;
-            if next.is_multiple_of(TILE_WIDTH) {
-                let index = next / TILE_WIDTH - 1;
-                tiles.push((
-                    TileId {
-                        kind,
-                        index,
-                        width: FULL_WIDTH,
-                    },
-                    std::mem::take(&mut bundle),
-                ));
-            }
-        }
-        tiles.extend(entries_tile(next).map(|tile| (tile, bundle)));
-        Ok(tiles)
+    /// The tiles that growth writes: entry bundles, then hash tiles, lowest level first. `bundled` are the new entries.
+    pub(crate) fn tiles<'a>(
+        &'a self,
+        growth: &'a Growth,
+        bundled: &'a [u8],
+    ) -> impl Iterator<Item = (TileId, Vec<u8>)> + 'a {
+        let size = self.size + u64::try_from(growth.row(0).len()).unwrap_or_default();
+        let entries = entry_bundles_to_write(self.size, size);
+        let hashes = hash_tiles_to_write(self.size, size);
+        entries.into_iter().chain(hashes).map(move |tile| {
+            let bytes = match tile.kind {
+                TileKind::Entries => self.bundle(tile, bundled),
+                TileKind::Hashes { level } => self.hashes(tile, level, growth),
+            };
+            (tile, bytes)
+        })
     }
+
+    fn bundle(&self, tile: TileId, bundled: &[u8]) -> Vec<u8> {
+        let old = if tile.index * TILE_WIDTH < self.size {
+            self.entries.as_slice()
+        } else {
+            &[]
+        };
+        let places = fresh_places(tile, self.size, BUNDLED_BYTES);
+        let fresh = bundled.get(places).unwrap_or_default();
+        [old, fresh].concat()
+    }
+
+    fn hashes(&self, tile: TileId, level: u8, growth: &Growth) -> Vec<u8> {
+        let bits = u32::from(level) * TILE_HEIGHT;
+        let before = self.size >> bits;
+        let mut bytes = Vec::with_capacity(usize::from(tile.width) * size_of::<Hash>());
+        let old = self.partials.get(usize::from(level));
+        let old = old.filter(|_| tile.index * TILE_WIDTH < before);
+        let fresh = growth.row(bits).get(fresh_places(tile, before, 1));
+        for hash in old.into_iter().flatten().chain(fresh.into_iter().flatten()) {
+            bytes.extend_from_slice(&hash.0);
+        }
+        bytes
+    }
+}
+
+/// Where in a row that begins at place `before`, each place of it `bytes` long, a tile's new part stands.
+fn fresh_places(tile: TileId, before: u64, bytes: usize) -> Range<usize> {
+    let first = tile.index * TILE_WIDTH;
+    let place = |place: u64| {
+        usize::try_from(place.saturating_sub(before))
+            .unwrap_or(usize::MAX)
+            .saturating_mul(bytes)
+    };
+    place(first)..place(first + u64::from(tile.width))
 }
 
 /// For each level the partial tile at the tree's right edge.
@@ -221,8 +218,4 @@ fn at_the_edge(error: LogError) -> LogError {
         return LogError::RightEdgeDamaged { tile, reason };
     }
     error
-}
-
-fn bytes_of(hashes: &[Hash]) -> Vec<u8> {
-    hashes.iter().flat_map(|hash| hash.0).collect()
 }

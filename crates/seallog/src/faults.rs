@@ -20,6 +20,10 @@ pub enum Operation<'a> {
     Rename(&'a Path, &'a Path),
     /// `fsync` of a folder.
     SyncDir(&'a Path),
+    /// `syncfs`: everything that was written to the file system of this folder.
+    SyncAll(&'a Path),
+    /// Shorten a file.
+    Cut(&'a Path),
     /// Remove a file.
     Remove(&'a Path),
 }

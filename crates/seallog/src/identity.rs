@@ -101,7 +101,7 @@ impl Identity {
             .unwrap_or(parent(dir));
         disk.create_dirs(base, dir, Access::Public)?;
         self.write(disk, dir)?;
-        disk.sync_dirs(std::iter::empty().collect())
+        disk.sync_all(&[], std::iter::empty().collect())
     }
 
     fn write(&self, disk: &mut Disk, dir: &Path) -> Result<(), LogError> {

@@ -1,6 +1,5 @@
 //! What the caller gives for one leaf, and what comes back with its proof.
 
-use crate::error::LogError;
 use sealwarden_seal::merkle::Hash;
 use sealwarden_seal::record::{Nonce, entry_leaf_hash};
 use sealwarden_seal::seal::{Seal, SealError, format_seal};
@@ -24,15 +23,6 @@ impl Leaf {
     /// The hash that stands in the tree for it.
     pub fn hash(&self) -> Hash {
         entry_leaf_hash(&self.nonce, &self.record)
-    }
-
-    pub(crate) fn check(&self) -> Result<(), LogError> {
-        let bytes = self.record.len();
-        if bytes > MAX_RECORD_BYTES {
-            Err(LogError::RecordTooLong { bytes })
-        } else {
-            Ok(())
-        }
     }
 }
 

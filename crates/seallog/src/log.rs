@@ -2,27 +2,31 @@
 //!
 //! A batch goes through these steps, and a crash may fall between any two of their operations:
 //!
-//! 1. [`SealLog::stage`]: the right edge is read and checked, the batch becomes durable in `staged`.
+//! 1. [`SealLog::stage`]: the right edge is read and checked, the batch becomes durable in `staged`; a large one's leaves
+//!    become durable in the private segment first, where they stay.
 //! 2. The caller records its intent and signs `checkpoint_text`.
 //! 3. [`SealLog::publish`]: tiles, bundles and private segments become durable, then `checkpoint` is replaced, then `staged`
 //!    is removed. Only then may the caller answer.
 //!
-//! Whatever was interrupted is done again by the same call with the same batch: every file gets the same bytes.
+//! Whatever was interrupted is done again by the same call with the same batch: every file gets the same bytes. Files get their
+//! names before they are synced, all in one go: until the checkpoint says so, nobody is told that they are there, and a name
+//! whose contents a power cut took is written again when the batch is finished.
 
 use crate::disk::{Access, Disk, parent, read_if_there, temporary};
 use crate::edge::Edge;
 use crate::error::LogError;
 use crate::faults::{Faults, NoFaults};
 use crate::identity::Identity;
-use crate::leaf::{Leaf, ProvenLeaf};
-use crate::private;
+use crate::leaf::MAX_RECORD_BYTES;
+use crate::leaves::Leaves;
+use crate::private::{self, Unsynced};
+use crate::published::Published;
 use crate::space::ReserveError;
-use crate::staged::{MAX_BATCH_BYTES, MAX_BATCH_LEAVES, Staged};
+use crate::staged::{MAX_BATCH_BYTES, MAX_BATCH_LEAVES, Staged, StagedFile};
 use crate::view::{CHECKPOINT, LogReader, SignedCheckpoint, View, WITNESSED};
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::merkle::{Hash, empty_root};
 use sealwarden_seal::note::{Note, Vkey};
-use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,19 +43,6 @@ pub enum Intent {
     NotRecorded,
 }
 
-/// A batch that is published: durable and signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
-    /// The first leaf's index.
-    pub first_index: u64,
-    /// The log's size with the batch.
-    pub size: u64,
-    /// The root with the batch.
-    pub root: Hash,
-    /// Each leaf with its proof, in the batch's order.
-    pub seals: Vec<ProvenLeaf>,
-}
-
 /// The one writer of a log's folder.
 #[derive(Debug)]
 pub struct SealLog {
@@ -62,6 +53,8 @@ pub struct SealLog {
     published: Option<SignedCheckpoint>,
     witnessed: Option<SignedCheckpoint>,
     staged: Option<Staged>,
+    /// Something may lie behind the last leaf of the private segments.
+    untidy: bool,
     /// Held as long as the writer lives.
     _lock: File,
 }
@@ -90,9 +83,10 @@ impl SealLog {
         Self::recover(dir, Disk::new(faults))
     }
 
-    fn recover(dir: &Path, disk: Disk) -> Result<Self, LogError> {
+    fn recover(dir: &Path, mut disk: Disk) -> Result<Self, LogError> {
         let reader = LogReader::new(dir, Identity::read(dir)?);
         let lock = lock(dir)?;
+        disk.open(dir)?;
         let view = reader.view()?;
         let mut log = Self {
             dir: dir.to_path_buf(),
@@ -102,6 +96,7 @@ impl SealLog {
             published: view.published().cloned(),
             witnessed: view.witnessed().cloned(),
             staged: None,
+            untidy: true,
             _lock: lock,
         };
         log.read_staged()?;
@@ -118,17 +113,23 @@ impl SealLog {
             path: path.clone(),
             reason,
         };
-        let staged =
-            Staged::decode(&bytes, self.origin()).map_err(|reason| damaged(reason.to_owned()))?;
+        let staged = StagedFile::decode(&bytes, self.origin())
+            .map_err(|reason| damaged(reason.to_owned()))?;
         if staged.old_size == self.size() {
-            let (_, root) = self.append(&staged.leaves)?;
-            if root != staged.root {
+            let leaves = match staged.leaves {
+                Some(leaves) => leaves,
+                None => private::read(&self.dir, staged.old_size..staged.size)
+                    .map_err(|error| damaged(format!("its leaves cannot be read: {error}")))?
+                    .into(),
+            };
+            let found = self.grow(leaves)?;
+            if found.root != staged.root {
                 return Err(damaged(format!(
-                    "it says root {}, its leaves give {root}",
-                    staged.root
+                    "it says root {}, its leaves give {}",
+                    staged.root, found.root
                 )));
             }
-            self.staged = Some(staged);
+            self.staged = Some(found);
             return Ok(());
         }
         if staged.size == self.size() && staged.root == self.root() {
@@ -140,6 +141,19 @@ impl SealLog {
         Err(damaged(format!(
             "it grows the log from {old} to {new}, the checkpoint says {size}"
         )))
+    }
+
+    /// Removes what lies behind the last leaf, before other leaves are written there. Opening a log removes nothing: its
+    /// checkpoint may be one that somebody put back. Until then the staged batch, under its name or its temporary one,
+    /// accounts for those bytes.
+    fn tidy(&mut self) -> Result<(), LogError> {
+        if self.untidy && self.staged.is_none() {
+            let size = self.size();
+            private::trim(&mut self.disk, &self.dir, size)?;
+            self.disk.remove(&temporary(&self.dir.join(STAGED)))?;
+            self.untidy = false;
+        }
+        Ok(())
     }
 
     /// A log without a checkpoint is a new one; tiles beside it mean that the checkpoint was lost. Beginning anew would give
@@ -223,34 +237,43 @@ impl SealLog {
     }
 
     /// Makes a batch durable and says what is to be signed.
-    pub fn stage(&mut self, leaves: Vec<Leaf>) -> Result<Staged, LogError> {
+    pub fn stage(&mut self, leaves: impl Into<Leaves>) -> Result<Staged, LogError> {
         self.disk.check()?;
         if let Some(Staged { old_size, size, .. }) = self.staged {
             return Err(LogError::AlreadyStaged { old_size, size });
         }
+        let leaves = leaves.into();
         check_batch(&leaves)?;
-        let (_, root) = self.append(&leaves)?;
-        let staged = Staged::new(self.origin(), self.size(), root, leaves);
-        let encoded = staged.and_then(|staged| Some((staged.encode(self.origin())?, staged)));
-        let Some((bytes, staged)) = encoded else {
-            return Err(LogError::Note {
-                reason: "the log's size or origin is too large".to_owned(),
-            });
-        };
-        self.disk
-            .replace(&self.dir.join(STAGED), &bytes, Access::Owner)?;
+        self.tidy()?;
+        let staged = self.grow(leaves)?;
+        let bytes = staged.encode(self.origin())?;
+        let path = self.dir.join(STAGED);
+        if staged.is_whole() {
+            self.disk.replace(&path, &bytes, Access::Owner)?;
+        } else {
+            // An audit that runs beside sees by it what the bytes behind the last leaf are.
+            self.disk.write_temporary(&path, &bytes, Access::Owner)?;
+            self.untidy = true;
+            let mut unsynced = Unsynced::default();
+            self.write_private(&staged, &mut unsynced)?;
+            unsynced.files.push(temporary(&path));
+            self.disk.sync_all(&unsynced.files, unsynced.dirs)?;
+            self.disk.commit_temporary(&path)?;
+            self.disk.sync_dir(&self.dir)?;
+        }
         self.staged = Some(staged.clone());
         Ok(staged)
     }
 
-    /// The right edge, checked, and the root that it has with `leaves`.
-    fn append(&self, leaves: &[Leaf]) -> Result<(Edge, Hash), LogError> {
+    /// The right edge as it is on the disk, checked, and what it becomes with `leaves`.
+    fn grow(&self, leaves: Leaves) -> Result<Staged, LogError> {
         let edge = Edge::read(&self.dir, self.size(), self.root())?;
-        let mut frontier = edge.frontier()?;
-        for leaf in leaves {
-            frontier.push(leaf.hash());
-        }
-        Ok((edge, frontier.root()))
+        Staged::new(self.origin(), edge, leaves)
+    }
+
+    fn write_private(&mut self, staged: &Staged, unsynced: &mut Unsynced) -> Result<(), LogError> {
+        let first = staged.old_size;
+        private::write(&mut self.disk, &self.dir, first, staged.leaves(), unsynced)
     }
 
     /// Throws the staged batch away. Only a batch whose intent was never recorded may go: after an intent the key may have
@@ -263,10 +286,11 @@ impl SealLog {
         match intent {
             Intent::PerhapsRecorded => Err(LogError::IntentRecorded { size: staged.size }),
             Intent::NotRecorded => {
-                self.disk.remove(&self.dir.join(STAGED))?;
+                self.disk.withdraw(&self.dir.join(STAGED))?;
                 self.disk.sync_dir(&self.dir)?;
                 self.staged = None;
-                Ok(())
+                self.untidy = true;
+                self.tidy()
             }
         }
     }
@@ -289,6 +313,7 @@ impl SealLog {
     ) -> Result<Option<Published>, LogError> {
         self.disk.check()?;
         let signed = self.check_note(staged, note)?;
+        let text = Arc::clone(&signed.text);
         let is_published = staged.size == self.size() && staged.root == self.root();
         if !is_published {
             if self.staged.as_ref() != Some(staged) {
@@ -296,10 +321,9 @@ impl SealLog {
             }
             self.write_tiles(staged)?;
             let path = self.dir.join(CHECKPOINT);
-            let text = signed.text.as_bytes();
             if !self
                 .disk
-                .replace_if(&path, text, Access::Public, may_release)?
+                .replace_if(&path, text.as_bytes(), Access::Public, may_release)?
             {
                 return Ok(None);
             }
@@ -309,19 +333,7 @@ impl SealLog {
         if self.staged.is_none() {
             self.disk.remove(&self.dir.join(STAGED))?;
         }
-        let seals = self.view()?.seals(staged.old_size..staged.size)?;
-        let Staged {
-            old_size: first_index,
-            size,
-            root,
-            ..
-        } = *staged;
-        Ok(Some(Published {
-            first_index,
-            size,
-            root,
-            seals,
-        }))
+        Ok(Some(Published::new(staged.clone(), text)))
     }
 
     fn check_note(&self, staged: &Staged, note: &Note) -> Result<SignedCheckpoint, LogError> {
@@ -336,31 +348,23 @@ impl SealLog {
     /// Makes tiles, bundles and private segments durable. All files are written before the first is synced, so that the
     /// disk can take them together.
     fn write_tiles(&mut self, staged: &Staged) -> Result<(), LogError> {
-        let edge = Edge::read(&self.dir, self.size(), self.root())?;
-        let mut changed = BTreeSet::new();
-        let mut paths = Vec::new();
-        for (tile, bytes) in edge.grow(&staged.leaves)? {
+        // What the batch was staged on must still be there: a checkpoint vouches for the old tiles too.
+        Edge::read(&self.dir, self.size(), self.root())?;
+        let batch = &staged.batch;
+        let mut unsynced = Unsynced::default();
+        for (tile, bytes) in batch.edge.tiles(&batch.growth, &batch.bundled) {
             let path = self.dir.join(tile.to_string());
-            self.disk
-                .create_dirs(&self.dir, parent(&path), Access::Public)?;
+            let folder = parent(&path);
+            self.disk.create_dirs(&self.dir, folder, Access::Public)?;
             self.disk.write_temporary(&path, &bytes, Access::Public)?;
-            paths.push(path);
+            self.disk.commit_temporary(&path)?;
+            unsynced.dirs.insert(folder.to_path_buf());
+            unsynced.files.push(path);
         }
-        let mut written: Vec<_> = paths.iter().map(|path| temporary(path)).collect();
-        private::write(
-            &mut self.disk,
-            &self.dir,
-            staged.old_size,
-            &staged.leaves,
-            &mut written,
-            &mut changed,
-        )?;
-        self.disk.sync_files(&written)?;
-        for path in &paths {
-            self.disk.commit_temporary(path)?;
-            changed.insert(parent(path).to_path_buf());
+        if staged.is_whole() {
+            self.write_private(staged, &mut unsynced)?;
         }
-        self.disk.sync_dirs(changed)?;
+        self.disk.sync_all(&unsynced.files, unsynced.dirs)?;
         // What was written is read again before a checkpoint vouches for it.
         Edge::read(&self.dir, staged.size, staged.root).map(drop)
     }
@@ -399,16 +403,19 @@ impl SealLog {
     }
 }
 
-fn check_batch(leaves: &[Leaf]) -> Result<(), LogError> {
-    leaves.iter().try_for_each(Leaf::check)?;
-    let bytes = leaves
+fn check_batch(leaves: &Leaves) -> Result<(), LogError> {
+    let too_long = leaves
         .iter()
-        .map(|leaf| leaf.nonce.len() + leaf.record.len())
-        .sum();
-    if leaves.is_empty() || leaves.len() > MAX_BATCH_LEAVES || bytes > MAX_BATCH_BYTES {
+        .map(|leaf| leaf.record.len())
+        .find(|bytes| *bytes > MAX_RECORD_BYTES);
+    if let Some(bytes) = too_long {
+        return Err(LogError::RecordTooLong { bytes });
+    }
+    let (bytes, leaves) = (leaves.parts().0.len(), leaves.len());
+    if leaves == 0 || leaves > MAX_BATCH_LEAVES || bytes > MAX_BATCH_BYTES {
         let (max_leaves, max_bytes) = (MAX_BATCH_LEAVES, MAX_BATCH_BYTES);
         return Err(LogError::BatchSize {
-            leaves: leaves.len(),
+            leaves,
             bytes,
             max_leaves,
             max_bytes,

@@ -7,6 +7,7 @@
 use crate::disk::{Access, Disk, parent};
 use crate::error::LogError;
 use crate::leaf::{Leaf, NONCE_BYTES};
+use crate::leaves::Leaves;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -38,6 +39,15 @@ impl Segment {
         }
     }
 
+    /// Where the last leaf before `index` ends, if it is of this segment.
+    pub(crate) fn end_before(&self, index: u64) -> Result<u64, LogError> {
+        if index.is_multiple_of(SEGMENT_LEAVES) {
+            return Ok(0);
+        }
+        let bounds = self.bounds(index - 1..index)?;
+        Ok(bounds.first().map_or(0, |bounds| bounds.end))
+    }
+
     /// Where the bytes of each leaf in `range` begin and end. All lie in this segment.
     fn bounds(&self, range: Range<u64>) -> Result<Vec<Range<u64>>, LogError> {
         let first = range.start % SEGMENT_LEAVES;
@@ -60,65 +70,79 @@ impl Segment {
     }
 }
 
-/// Writes the leaves from `first_index` on. The caller syncs the files in `written`, then the folders in `changed`.
+/// What was written and is not synced.
+#[derive(Debug, Default)]
+pub(crate) struct Unsynced {
+    /// Files with new contents.
+    pub(crate) files: Vec<PathBuf>,
+    /// Folders with new names.
+    pub(crate) dirs: BTreeSet<PathBuf>,
+}
+
+/// Writes the leaves from `first_index` on.
 pub(crate) fn write(
     disk: &mut Disk,
     dir: &Path,
     first_index: u64,
-    leaves: &[Leaf],
-    written: &mut Vec<PathBuf>,
-    changed: &mut BTreeSet<PathBuf>,
+    leaves: &Leaves,
+    unsynced: &mut Unsynced,
 ) -> Result<(), LogError> {
     disk.create_dirs(dir, &dir.join(FOLDER), Access::Owner)?;
-    let mut index = first_index;
-    let mut rest = leaves;
+    let (bytes, ends) = leaves.parts();
+    let (mut index, mut from, mut rest) = (first_index, 0, ends);
     while !rest.is_empty() {
         let room = SEGMENT_LEAVES - index % SEGMENT_LEAVES;
         let take = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
         let (now, later) = rest.split_at(take);
-        write_segment(disk, dir, index, now, written, changed)?;
-        index += room;
-        rest = later;
+        let until = now.last().copied().unwrap_or(from);
+        let bytes = bytes.get(from..until).unwrap_or_default();
+        write_segment(disk, dir, index, bytes, (from, now), unsynced)?;
+        (index, from, rest) = (index + room, until, later);
     }
     Ok(())
 }
 
+/// Writes leaves' bytes, and where each ends: `from` is the place of the first of `bytes` among all that `ends` counts.
 fn write_segment(
     disk: &mut Disk,
     dir: &Path,
     index: u64,
-    leaves: &[Leaf],
-    written: &mut Vec<PathBuf>,
-    changed: &mut BTreeSet<PathBuf>,
+    bytes: &[u8],
+    (from, ends): (usize, &[usize]),
+    unsynced: &mut Unsynced,
 ) -> Result<(), LogError> {
     let segment = Segment::of(dir, index);
     let place = index % SEGMENT_LEAVES;
-    let start = match place {
-        0 => 0,
-        _ => segment
-            .bounds(index - 1..index)?
-            .first()
-            .map_or(0, |bounds| bounds.end),
-    };
-    let (mut records, mut ends, mut end) = (Vec::new(), Vec::new(), start);
-    for leaf in leaves {
-        records.extend_from_slice(&leaf.nonce);
-        records.extend_from_slice(&leaf.record);
-        end += u64::try_from(NONCE_BYTES + leaf.record.len()).unwrap_or(u64::MAX);
-        ends.extend_from_slice(&end.to_be_bytes());
+    let start = segment.end_before(index)?;
+    let mut places = Vec::with_capacity(ends.len() * 8);
+    for end in ends {
+        let end = u64::try_from(end - from).unwrap_or(u64::MAX);
+        places.extend_from_slice(&(start + end).to_be_bytes());
     }
-    for (path, offset, bytes) in [
-        (&segment.records, start, &records),
-        (&segment.ends, place * END_BYTES, &ends),
-    ] {
-        disk.write_at(path, offset, bytes)?;
-    }
+    disk.write_at(&segment.records, start, bytes)?;
+    disk.write_at(&segment.ends, place * END_BYTES, &places)?;
     if place == 0 {
         // The segment's files are new in their folder.
-        changed.insert(parent(&segment.records).to_path_buf());
+        unsynced.dirs.insert(parent(&segment.records).to_path_buf());
     }
-    written.extend([segment.records, segment.ends]);
+    unsynced.files.extend([segment.records, segment.ends]);
     Ok(())
+}
+
+/// Removes what lies beyond `size`: what a batch left that was never staged, or thrown away. Nothing of it is needed, and
+/// bytes that nothing accounts for would hide damage.
+pub(crate) fn trim(disk: &mut Disk, dir: &Path, size: u64) -> Result<(), LogError> {
+    let last = Segment::of(dir, size);
+    if size.is_multiple_of(SEGMENT_LEAVES) {
+        disk.remove(&last.records)?;
+        return disk.remove(&last.ends);
+    }
+    // A batch never reaches farther than into the next segment.
+    let next = Segment::of(dir, size.saturating_add(SEGMENT_LEAVES));
+    disk.remove(&next.records)?;
+    disk.remove(&next.ends)?;
+    disk.cut(&last.records, last.end_before(size)?)?;
+    disk.cut(&last.ends, size % SEGMENT_LEAVES * END_BYTES)
 }
 
 /// Reads the leaves of `range`, all of which must be published.

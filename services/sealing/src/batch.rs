@@ -96,10 +96,10 @@ pub(crate) async fn finish(
         return Err(withhold(service, tree, &staged, &Failure::NoPermit).await);
     };
     drop(released);
-    let leaves = published.seals.iter().map(|seal| &seal.leaf);
+    let records = published.leaves().iter().map(|leaf| leaf.record);
     service
         .requests
-        .note(tree.number, published.first_index, leaves);
+        .note(tree.number, published.first_index, records);
     service.tickets.published(tree.number, &published).await;
     service.published.send_modify(|count| *count += 1);
     Ok(published)

@@ -7,7 +7,7 @@ use crate::queue::Place;
 use crate::tree::Tree;
 use ring::digest::{SHA256, digest};
 use sealwarden_seal::record::Record;
-use sealwarden_seallog::{Leaf, LogError};
+use sealwarden_seallog::LogError;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -62,18 +62,18 @@ impl Requests {
         self.index().places.get(key).map(|(_, place)| *place)
     }
 
-    /// Notes published leaves. A re-sealed record counts at its newest place.
+    /// Notes the records of published leaves. A re-sealed record counts at its newest place.
     pub(crate) fn note<'a>(
         &self,
         tree: u64,
         first_index: u64,
-        leaves: impl IntoIterator<Item = &'a Leaf>,
+        records: impl IntoIterator<Item = &'a [u8]>,
     ) {
         let mut guard = self.index();
         let index = &mut *guard;
-        for (place, leaf) in (first_index..).zip(leaves) {
+        for (place, record) in (first_index..).zip(records) {
             index.leaves += 1;
-            let key = Record::decode(&leaf.record)
+            let key = Record::decode(record)
                 .ok()
                 .and_then(|record| RequestKey::of(&record));
             if let Some(key) = key {
@@ -106,7 +106,12 @@ impl Requests {
             let mut start = first;
             while start < view.size() {
                 let end = view.size().min(start + CHUNK);
-                self.note(number, start, &view.records(start..end)?);
+                let leaves = view.records(start..end)?;
+                self.note(
+                    number,
+                    start,
+                    leaves.iter().map(|leaf| leaf.record.as_slice()),
+                );
                 start = end;
             }
         }
@@ -132,11 +137,9 @@ mod tests {
         }
     }
 
-    fn leaf(record: &Record) -> Leaf {
-        Leaf {
-            nonce: [0; 16],
-            record: record.encode().unwrap(),
-        }
+    fn note(requests: &Requests, tree: u64, first_index: u64, records: &[&Record]) {
+        let records: Vec<_> = records.iter().map(|it| it.encode().unwrap()).collect();
+        requests.note(tree, first_index, records.iter().map(Vec::as_slice));
     }
 
     #[test]
@@ -151,12 +154,12 @@ mod tests {
     fn a_request_is_known_for_exactly_the_window() {
         let requests = Requests::new(3);
         let first = record("a", "first");
-        requests.note(1, 0, &[leaf(&first)]);
+        note(&requests, 1, 0, &[&first]);
         let key = RequestKey::of(&first).unwrap();
-        let others: Vec<_> = ["x", "y"].map(|id| leaf(&record("a", id))).into();
-        requests.note(1, 1, &others);
+        let others = ["x", "y"].map(|id| record("a", id));
+        note(&requests, 1, 1, &others.each_ref());
         assert_eq!(requests.of(&key), Some(Place { tree: 1, index: 0 }));
-        requests.note(1, 3, &[leaf(&record("a", "z"))]);
+        note(&requests, 1, 3, &[&record("a", "z")]);
         assert_eq!(requests.of(&key), None);
     }
 
@@ -165,9 +168,9 @@ mod tests {
         let requests = Requests::new(2);
         let sealed = record("a", "1");
         let key = RequestKey::of(&sealed).unwrap();
-        requests.note(1, 0, &[leaf(&sealed)]);
-        requests.note(2, 0, &[leaf(&sealed)]);
-        requests.note(2, 1, &[leaf(&record("a", "2"))]);
+        note(&requests, 1, 0, &[&sealed]);
+        note(&requests, 2, 0, &[&sealed]);
+        note(&requests, 2, 1, &[&record("a", "2")]);
         assert_eq!(requests.of(&key), Some(Place { tree: 2, index: 0 }));
     }
 }

@@ -2,31 +2,24 @@
 
 use sealwarden_engine::Board;
 use sealwarden_seal::note::{Note, Vkey};
-use sealwarden_seal::trust::TrustBundle;
-use std::collections::BTreeSet;
+use sealwarden_seal::trust::{TrustBundle, Witnessing};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Which witnesses count, and how many of them must have cosigned.
+/// Which witnesses count, and which of them must have cosigned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Required {
     /// The bundle's version.
     pub(crate) version: u64,
     /// The witnesses' keys.
     pub(crate) vkeys: Vec<Vkey>,
-    /// How many of them.
-    pub(crate) count: usize,
+    /// The witnesses, and which of them must have cosigned.
+    pub(crate) witnessing: Witnessing,
 }
 
 impl Required {
     /// Whether enough different witnesses cosigned the note. Bad cosignatures make it a bad note.
     pub(crate) fn met_by(&self, note: &Note) -> bool {
-        match note.verify(&self.vkeys) {
-            Ok(verified) => {
-                let distinct: BTreeSet<_> = verified.iter().map(|one| one.key_index).collect();
-                distinct.len() >= self.count
-            }
-            Err(_) => self.count == 0,
-        }
+        self.witnessing.is_met_by(note)
     }
 }
 
@@ -48,14 +41,11 @@ impl Witnesses {
         let bytes = board.read(|it| it.trust.published.as_ref().map(|it| it.bundle.clone()))?;
         match TrustBundle::parse(&bytes).and_then(|bundle| bundle.open(None)) {
             Ok(bundle) => {
+                let witnessing = bundle.payload().witnessing();
                 let required = Arc::new(Required {
                     version,
-                    vkeys: bundle
-                        .witnesses()
-                        .iter()
-                        .map(|it| it.vkey.clone())
-                        .collect(),
-                    count: usize::try_from(bundle.payload().quorum.count).unwrap_or(usize::MAX),
+                    vkeys: witnessing.keys(),
+                    witnessing,
                 });
                 known.replace(Arc::clone(&required));
                 Some(required)

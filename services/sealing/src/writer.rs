@@ -14,7 +14,7 @@ use crate::stop::Failure;
 use crate::tree::{Tree, with_writer};
 use anyhow::bail;
 use sealwarden_seal::record::Record;
-use sealwarden_seallog::{Leaf, ProvenLeaf, Published};
+use sealwarden_seallog::{Leaf, LogError, ProvenLeaf, Published};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -160,7 +160,7 @@ async fn make_batch(
     };
     match seal.instrument(span).await {
         Ok((tree, published)) => {
-            answer_published(service, &tree, published, jobs, &batch.of_job);
+            answer_published(service, &tree, &published, jobs, &batch.of_job);
             drain.sealed(drawn.len());
             false
         }
@@ -228,21 +228,25 @@ fn answer_sealed(service: &Service, jobs: Vec<Job>) -> Vec<Job> {
 fn answer_published(
     service: &Service,
     tree: &Tree,
-    published: Published,
+    published: &Published,
     jobs: Vec<Job>,
     of_job: &[usize],
 ) {
-    let tree = tree.number;
-    let places: Vec<_> = published.seals.iter().map(|seal| seal.index).collect();
-    let mut seals: Vec<_> = published.seals.into_iter().map(Some).collect();
+    let mut given = vec![false; published.leaves().len()];
     for (job, at) in jobs.into_iter().zip(of_job) {
-        let made = match (seals.get_mut(*at).and_then(Option::take), places.get(*at)) {
-            (Some(seal), _) => Ok(Made::Sealed(seal)),
-            (None, Some(index)) => Ok(Made::At(Place {
-                tree,
-                index: *index,
+        let place = u64::try_from(*at).unwrap_or(u64::MAX);
+        let index = published.first_index.saturating_add(place);
+        let is_given = given.get_mut(*at).map(|it| std::mem::replace(it, true));
+        let made = match is_given {
+            Some(false) => {
+                let lost = |error: LogError| Failure::Unknown(error.to_string());
+                published.seal(index).map(Made::Sealed).map_err(lost)
+            }
+            Some(true) => Ok(Made::At(Place {
+                tree: tree.number,
+                index,
             })),
-            (None, None) => Err(Failure::Unknown("its leaf is not in the batch".to_owned())),
+            None => Err(Failure::Unknown("its leaf is not in the batch".to_owned())),
         };
         answer(service, job, made);
     }
@@ -327,9 +331,9 @@ pub(crate) async fn current(service: &Service) -> Option<Arc<Tree>> {
 
 /// Keeps the index of re-sealed records up to date.
 pub(crate) fn note_successors(service: &Service, tree: &Tree, published: &Published) {
-    for seal in &published.seals {
-        if let Ok(record) = Record::decode(&seal.leaf.record) {
-            service.successors.note(&record, &tree.origin, seal.index);
+    for (index, leaf) in (published.first_index..).zip(published.leaves().iter()) {
+        if let Ok(record) = Record::decode(leaf.record) {
+            service.successors.note(&record, &tree.origin, index);
         }
     }
 }

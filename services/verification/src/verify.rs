@@ -134,7 +134,7 @@ fn response(verification: Verification) -> VerifyResponse {
     let witnesses = verification.witnesses.into_iter().map(|witness| Witness {
         name: witness.name,
         operator: witness.operator,
-        time: witness.time,
+        time: witness.time.unwrap_or_default(),
         local: witness.local,
     });
     VerifyResponse {

@@ -5,6 +5,7 @@
 
 mod anchored;
 mod checked;
+mod doubt;
 mod judge;
 
 pub use anchored::VerifiedAnchor;
@@ -34,7 +35,7 @@ pub enum Verdict {
     DocumentMismatch,
     /// The record is not in the tree that the log signed.
     BadProof,
-    /// The log did not sign the checkpoint, or a trusted key's signature fails.
+    /// The log did not sign the checkpoint with each type that the bundle requires, or a trusted key's signature fails.
     BadSignature,
     /// The trust bundle does not know the log.
     UnknownLog,
@@ -91,8 +92,8 @@ pub struct CountedWitness {
     pub name: String,
     /// Who runs it.
     pub operator: String,
-    /// When it cosigned, RFC 3339; the earliest where it did so several times.
-    pub time: String,
+    /// When it cosigned, RFC 3339; the earliest where it did so several times, none where it stated no time.
+    pub time: Option<String>,
     /// Does the installation itself run it?
     pub local: bool,
 }

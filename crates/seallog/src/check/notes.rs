@@ -6,10 +6,12 @@
 use super::damage::{Damage, DamageKind, Findings, count, shown};
 use super::tree::TreeAudit;
 use super::{CheckOptions, KnownRoot};
+use crate::disk::temporary;
 use crate::identity::Identity;
+use crate::leaves::{Leaves, Public};
 use crate::log::STAGED;
-use crate::private::{END_BYTES, SEGMENT_LEAVES};
-use crate::staged::{MAX_BATCH_BYTES, Staged};
+use crate::private::{self, END_BYTES, SEGMENT_LEAVES, Segment};
+use crate::staged::{MAX_BATCH_BYTES, StagedFile};
 use crate::view::{CHECKPOINT, WITNESSED};
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::note::{MAX_NOTE_BYTES, Note, Signature, Vkey};
@@ -27,7 +29,7 @@ pub(super) struct Stored {
     witnessed: Option<Checkpoint>,
     /// A published checkpoint's bytes that are not good: narrowed down once the tree is known.
     bad_checkpoint: Option<(Vec<u8>, String)>,
-    staged: Option<Staged>,
+    staged: Option<StagedFile>,
     /// The size that is audited.
     pub(super) size: u64,
     pub(super) cosignatures: u64,
@@ -51,7 +53,7 @@ impl Stored {
         self.staged
             .as_ref()
             .filter(|staged| staged.size > self.size)
-            .map_or(0, |staged| count(staged.leaves.len()))
+            .map_or(0, |staged| staged.size - staged.old_size)
     }
 
     /// Every root that the tree must lead to.
@@ -145,10 +147,10 @@ fn read_identity(findings: &mut Findings<'_>, options: &CheckOptions) -> Option<
     Some(identity)
 }
 
-fn read_staged(findings: &mut Findings<'_>, identity: Option<&Identity>) -> Option<Staged> {
+fn read_staged(findings: &mut Findings<'_>, identity: Option<&Identity>) -> Option<StagedFile> {
     let path = Path::new(STAGED);
     let (bytes, length) = findings.read(path, 2 * MAX_BATCH_BYTES)?;
-    let staged = Staged::decode(&bytes, &identity?.origin);
+    let staged = StagedFile::decode(&bytes, &identity?.origin);
     staged
         .map_err(|reason| {
             let range = (0, length);
@@ -276,7 +278,7 @@ fn signature_lines<'a>(note: &'a Note, bytes: &[u8]) -> Vec<(&'a Signature, (u64
 }
 
 /// How many leaves the private segments hold: what is audited when no checkpoint vouches for a size.
-fn stored_size(dir: &Path, staged: Option<&Staged>) -> u64 {
+fn stored_size(dir: &Path, staged: Option<&StagedFile>) -> u64 {
     if let Some(staged) = staged {
         return staged.old_size;
     }
@@ -313,24 +315,64 @@ pub(super) fn compare(findings: &mut Findings<'_>, stored: &Stored, tree: &TreeA
     }
 }
 
-fn compare_staged(findings: &mut Findings<'_>, staged: &Staged, size: u64, tree: &TreeAudit) {
-    let mut contradict = |expected: String, found: String| {
-        let path = Path::new(STAGED);
-        findings.report(path, DamageKind::Contradiction, (0, 0), expected, found);
-    };
-    if staged.old_size == size {
-        let mut frontier = tree.frontier().clone();
-        for leaf in staged.leaves() {
-            frontier.push(leaf.hash());
+fn compare_staged(findings: &mut Findings<'_>, staged: &StagedFile, size: u64, tree: &TreeAudit) {
+    if staged.old_size != size {
+        if staged.old_size < size && size < staged.size {
+            let expected = format!("a batch that extends size {size}");
+            let found = format!("it grows it from {} to {}", staged.old_size, staged.size);
+            contradict(findings, expected, found);
         }
-        if frontier.root() != staged.root {
-            let found = format!("its leaves lead to {}", frontier.root());
-            contradict(format!("root {}", staged.root), found);
-        }
-    } else if staged.old_size < size && size < staged.size {
-        let found = format!("it grows it from {} to {}", staged.old_size, staged.size);
-        contradict(format!("a batch that extends size {size}"), found);
+        return;
     }
+    let leaves = match &staged.leaves {
+        Some(leaves) => Ok(leaves.clone()),
+        None => private::read(findings.dir, staged.old_size..staged.size).map(Leaves::from),
+    };
+    let leaves = match leaves {
+        Ok(leaves) => leaves,
+        Err(error) => return private_of(findings, staged, &error.to_string()),
+    };
+    let mut frontier = tree.frontier().clone();
+    for hash in Public::of(&leaves).hashes {
+        frontier.push(hash);
+    }
+    if frontier.root() == staged.root {
+        return;
+    }
+    let found = format!("its leaves lead to {}", frontier.root());
+    match staged.leaves {
+        Some(_) => contradict(findings, format!("root {}", staged.root), found),
+        None => private_of(findings, staged, &found),
+    }
+}
+
+fn contradict(findings: &mut Findings<'_>, expected: String, found: String) {
+    let path = Path::new(STAGED);
+    findings.report(path, DamageKind::Contradiction, (0, 0), expected, found);
+}
+
+/// Reports the private records of a staged batch whose leaves stand there. The staged file has a checksum, so it is they that
+/// were changed; which of them cannot be told before their hashes stand in a tile.
+fn private_of(findings: &mut Findings<'_>, staged: &StagedFile, found: &str) {
+    let segment = Segment::of(Path::new(""), staged.old_size);
+    let start = Segment::of(findings.dir, staged.old_size)
+        .end_before(staged.old_size)
+        .unwrap_or(0);
+    let length = fs::metadata(findings.dir.join(&segment.records)).map_or(0, |it| it.len());
+    let expected = format!(
+        "the leaves from {} to {} that are staged with root {}",
+        staged.old_size,
+        staged.size - 1,
+        staged.root
+    );
+    let range = (start, length.saturating_sub(start));
+    findings.report(
+        &segment.records,
+        DamageKind::Changed,
+        range,
+        expected,
+        found,
+    );
 }
 
 /// Says which bytes of a checkpoint are wrong: its text follows from the tree, so what remains is the signature.
@@ -367,11 +409,15 @@ pub(super) fn covered(dir: &Path) -> u64 {
     let Ok(identity) = Identity::read(dir) else {
         return 0;
     };
-    let staged = fs::read(dir.join(STAGED)).ok();
-    let staged = staged.and_then(|bytes| Staged::decode(&bytes, &identity.origin).ok());
+    // The leaves of a large batch are written before its file has its name.
+    let staged = [dir.join(STAGED), temporary(&dir.join(STAGED))].map(|path| {
+        let bytes = fs::read(path).ok()?;
+        StagedFile::decode(&bytes, &identity.origin).ok()
+    });
     let published = fs::read(dir.join(CHECKPOINT))
         .ok()
         .and_then(|bytes| parse(&bytes, &identity.vkeys()).ok());
-    let staged = staged.map_or(0, |staged| staged.size);
+    let staged = staged.into_iter().flatten().map(|staged| staged.size);
+    let staged = staged.max().unwrap_or(0);
     published.map_or(0, |(_, it)| it.size).max(staged)
 }

@@ -287,7 +287,9 @@ fn a_history_rewritten_as_a_whole_contradicts_what_others_know() {
     let other = tempfile::tempdir().unwrap();
     let mut log = SealLog::create(other.path(), &Signer::log().vkey).unwrap();
     for range in [(1000, 1004), (1004, 1008)] {
-        let staged = log.stage((range.0..range.1).map(leaf).collect()).unwrap();
+        let staged = log
+            .stage((range.0..range.1).map(leaf).collect::<Vec<_>>())
+            .unwrap();
         publish(&mut log, &staged);
     }
     drop(log);

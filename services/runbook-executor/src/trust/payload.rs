@@ -55,12 +55,12 @@ pub(super) fn next(installation: &Installation, terms: Terms<'_>) -> Result<Payl
         roots: terms.roots,
         signing_key: terms.signing_key,
         logs,
-        quorum: Quorum {
-            count: u32::try_from(local).unwrap_or(u32::MAX),
-        },
+        quorum: Quorum::Count(u32::try_from(local).unwrap_or(u32::MAX)),
         witnesses: terms.witnesses,
         clock_skew_s: terms.clock_skew_s,
-    })
+        tsas: Vec::new(),
+    }
+    .in_lowest_format())
 }
 
 fn entry(log: &LogControl, origin: &Origin) -> Result<LogEntry, VkeyError> {
@@ -79,18 +79,14 @@ fn entry(log: &LogControl, origin: &Origin) -> Result<LogEntry, VkeyError> {
     } else {
         LogState::Active
     };
+    // Every key that signed or may: failing over, and checking what a retired key signed, need no new trust.
+    let vkeys = origin.signers.iter().map(|signer| signer.vkey.parse());
     Ok(LogEntry {
-        origin: origin.origin.clone(),
-        // Every key that signed or may: failing over, and checking what a retired key signed, need no new trust.
-        vkeys: origin
-            .signers
-            .iter()
-            .map(|signer| signer.vkey.parse())
-            .collect::<Result<_, _>>()?,
         state,
         compromised_since,
         frozen_at: (state == LogState::Frozen).then(|| frozen_at(origin)),
         successor,
+        ..LogEntry::active(&origin.origin, vkeys.collect::<Result<_, _>>()?)
     })
 }
 

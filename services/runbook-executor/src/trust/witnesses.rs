@@ -24,12 +24,8 @@ pub(super) async fn current(
     for (name, _, url) in node.peers(Role::Verification) {
         match ask(http, &url).await {
             Ok(vkey) => {
-                let entry = WitnessEntry {
-                    name: vkey.name().to_owned(),
-                    operator: node.installation.clone(),
-                    local: true,
-                    vkey,
-                };
+                let name = vkey.name().to_owned();
+                let entry = WitnessEntry::new(&name, vkey, &node.installation, true);
                 witnesses.retain(|known| known.name != entry.name);
                 witnesses.push(entry);
             }
@@ -57,9 +53,7 @@ async fn ask(http: &reqwest::Client, url: &str) -> Result<Vkey, String> {
         .parse()
         .map_err(|error: sealwarden_seal::note::VkeyError| error.to_string())?;
     match vkey.key() {
-        VerifierKey::CosignatureV1(_) => Ok(vkey),
-        VerifierKey::Ed25519(_) | VerifierKey::Unsupported { .. } => {
-            Err(format!("{vkey} is not a cosignature key (type 04)"))
-        }
+        VerifierKey::CosignatureV1(_) | VerifierKey::MlDsa44(_) => Ok(vkey),
+        VerifierKey::Ed25519(_) => Err(format!("{vkey} is not a cosignature key (type 04 or 06)")),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sealwarden_domain::approval::{Environment, sign};
 use sealwarden_pki::CallerRole;
 use sealwarden_seal::record::Record;
-use sealwarden_seal::trust::{LogState, Payload, TrustBundle};
+use sealwarden_seal::trust::{LogState, Payload, Quorum, TrustBundle};
 use sealwarden_wire::control::v1::StatusRequest;
 use sealwarden_wire::control::v1::control_client::ControlClient;
 use sealwarden_wire::event::v1::IncidentStage;
@@ -148,8 +148,8 @@ async fn an_incident_is_answered_from_its_classification_to_its_closing() {
         (LogState::Frozen, Some("drill.invalid/main/2"))
     );
     assert_eq!(
-        (payload.version, payload.quorum.count, payload.clock_skew_s),
-        (2, 1, 300)
+        (payload.version, &payload.quorum, payload.clock_skew_s),
+        (2, &Quorum::Count(1), 300)
     );
     assert_eq!(output("publish-trust", "digest"), bundle.digest);
 

@@ -200,13 +200,11 @@ impl Queue {
             if state.taken().tickets == 0 {
                 return;
             }
-            published
-                .seals
-                .iter()
-                .filter_map(|seal| {
-                    let index = seal.index;
+            (published.first_index..)
+                .zip(published.leaves().iter())
+                .filter_map(|(index, leaf)| {
                     let place = Place { tree, index };
-                    let ticket = state.by_nonce(&seal.leaf.nonce)?;
+                    let ticket = state.by_nonce(leaf.nonce)?;
                     state.settle(ticket, place).then_some((ticket, place))
                 })
                 .collect()

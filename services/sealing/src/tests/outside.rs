@@ -9,7 +9,7 @@ use sealwarden_seal::cosignature::{Cosignature, message};
 use sealwarden_seal::note::Vkey;
 use sealwarden_seal::seal::Seal;
 use sealwarden_seal::trust::{
-    Environment, FORMAT, LogEntry, LogState, Payload, Quorum, Roots, TrustBundle, WitnessEntry,
+    Environment, FORMAT, LogEntry, Payload, Quorum, Roots, TrustBundle, WitnessEntry,
 };
 use sealwarden_seal::witness::{AddCheckpoint, WitnessState, decide};
 use sealwarden_wire::event::v1::{Event, ServiceAnnounced, TrustPublished, event::Kind};
@@ -140,22 +140,11 @@ fn bundle(log: &Vkey, witness: &Vkey) -> Vec<u8> {
         },
         signing_key: Vkey::ed25519("acme.signing", witness.public_key().try_into().unwrap())
             .unwrap(),
-        logs: vec![LogEntry {
-            origin: ORIGIN.to_owned(),
-            vkeys: vec![log.clone()],
-            state: LogState::Active,
-            compromised_since: None,
-            frozen_at: None,
-            successor: None,
-        }],
-        witnesses: vec![WitnessEntry {
-            name: "local".to_owned(),
-            vkey: witness.clone(),
-            operator: "acme".to_owned(),
-            local: true,
-        }],
-        quorum: Quorum { count: 1 },
+        logs: vec![LogEntry::active(ORIGIN, vec![log.clone()])],
+        witnesses: vec![WitnessEntry::new("local", witness.clone(), "acme", true)],
+        quorum: Quorum::Count(1),
         clock_skew_s: 60,
+        tsas: Vec::new(),
     };
     let mut bundle = TrustBundle::new(&payload).unwrap();
     let namespace = bundle.namespace().unwrap();

@@ -16,7 +16,7 @@ use sealwarden_seal::note::Vkey;
 use sealwarden_seal::record::{DigestAlgorithm, Record, entry};
 use sealwarden_seal::seal::format_seal;
 use sealwarden_seal::trust::{
-    Environment, FORMAT, LogEntry, LogState, Payload, Quorum, Roots, TrustBundle, VerifiedBundle,
+    Environment, FORMAT, LogEntry, Payload, Quorum, Roots, TrustBundle, VerifiedBundle,
     WitnessEntry,
 };
 use sealwarden_seal::verdict::{Verdict, Verifier};
@@ -208,22 +208,19 @@ fn bundle(log: &Ed25519KeyPair, witness: &Ed25519KeyPair) -> anyhow::Result<Veri
             keys: vec![root.public_key().to_openssh()?],
         },
         signing_key: Vkey::ed25519("bench.signing", public(&limits::key_pair(4)?)?)?,
-        logs: vec![LogEntry {
-            origin: ORIGIN.to_owned(),
-            vkeys: vec![Vkey::ed25519(ORIGIN, public(log)?)?],
-            state: LogState::Active,
-            compromised_since: None,
-            frozen_at: None,
-            successor: None,
-        }],
-        witnesses: vec![WitnessEntry {
-            name: WITNESS.to_owned(),
-            vkey: Vkey::cosignature_v1(WITNESS, public(witness)?)?,
-            operator: "bench".to_owned(),
-            local: true,
-        }],
-        quorum: Quorum { count: 1 },
+        logs: vec![LogEntry::active(
+            ORIGIN,
+            vec![Vkey::ed25519(ORIGIN, public(log)?)?],
+        )],
+        witnesses: vec![WitnessEntry::new(
+            WITNESS,
+            Vkey::cosignature_v1(WITNESS, public(witness)?)?,
+            "bench",
+            true,
+        )],
+        quorum: Quorum::Count(1),
         clock_skew_s: 300,
+        tsas: Vec::new(),
     };
     let mut bundle = TrustBundle::new(&payload)?;
     let signature = root.sign(

@@ -110,11 +110,9 @@ fn show(cli: &Cli, bundle: &VerifiedBundle) {
     }
     for w in bundle.witnesses() {
         let kind = if w.local { "local" } else { "outside" };
-        output::line(&format!(
-            "witness {} of {} ({kind}); {} of all must cosign",
-            w.name, w.operator, payload.quorum.count
-        ));
+        output::line(&format!("witness {} of {} ({kind})", w.name, w.operator));
     }
+    output::line(&format!("cosigned by {} to count", payload.quorum));
 }
 
 /// Reads a whole file, or says that it is too large.

@@ -5,8 +5,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sealwarden_seal::merkle::Hash;
 use sealwarden_seal::note::Vkey;
 use sealwarden_seal::trust::{
-    Environment, FORMAT, LogEntry, LogState, Payload, Quorum, Roots, Suspension, TrustBundle,
-    WitnessEntry,
+    Environment, FORMAT, LogEntry, Payload, Quorum, Roots, Suspension, TrustBundle, WitnessEntry,
 };
 use sealwarden_wire::event::v1::{SuspensionAdded, TrustPublished, event::Kind};
 use ssh_key::{HashAlg, LineEnding};
@@ -35,12 +34,9 @@ pub(crate) fn bundle(
     previous: Option<Hash>,
 ) -> TrustBundle {
     let root = person_key("root");
-    let witnesses = witness.into_iter().map(|vkey| WitnessEntry {
-        name: "local".to_owned(),
-        vkey,
-        operator: "test".to_owned(),
-        local: true,
-    });
+    let witnesses = witness
+        .into_iter()
+        .map(|vkey| WitnessEntry::new("local", vkey, "test", true));
     let witnesses: Vec<WitnessEntry> = witnesses.collect();
     let payload = Payload {
         format: FORMAT.to_owned(),
@@ -55,19 +51,11 @@ pub(crate) fn bundle(
             keys: vec![root.public_key().to_openssh().unwrap()],
         },
         signing_key: signing_key().1,
-        logs: vec![LogEntry {
-            origin: ORIGIN.to_owned(),
-            vkeys: vec![world.vkey()],
-            state: LogState::Active,
-            compromised_since: None,
-            frozen_at: None,
-            successor: None,
-        }],
-        quorum: Quorum {
-            count: u32::try_from(witnesses.len()).unwrap(),
-        },
+        logs: vec![LogEntry::active(ORIGIN, vec![world.vkey()])],
+        quorum: Quorum::Count(u32::try_from(witnesses.len()).unwrap()),
         witnesses,
         clock_skew_s: 60,
+        tsas: Vec::new(),
     };
     let mut bundle = TrustBundle::new(&payload).unwrap();
     let text = bundle.payload_text().to_owned();

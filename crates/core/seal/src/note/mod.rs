@@ -3,10 +3,13 @@
 //! A note is a text ending in a newline, an empty line, and one or more lines `— <name> <base64>` (U+2014). The base64
 //! holds the 4-byte key id and the signature. The text ends at the *last* empty line.
 
+mod ml_dsa;
 mod vkey;
 
+pub use ml_dsa::{ML_DSA_44_KEY_BYTES, ML_DSA_44_SIGNATURE_BYTES};
 pub use vkey::{KeyId, MAX_NAME_BYTES, VerifierKey, Vkey, VkeyError, key_id, validate_name};
 
+use crate::checkpoint::Checkpoint;
 use crate::cosignature::{self, Cosignature};
 use crate::encoding::{self, excerpt};
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -84,7 +87,7 @@ pub struct Signature {
 
 impl Signature {
     /// Makes a signature line from a signature made elsewhere. `blob` is what follows the key id: 64 bytes for Ed25519,
-    /// time and signature (72 bytes) for a cosignature.
+    /// time and signature for a cosignature (72 bytes) and for ML-DSA-44 (2428 bytes). See [`cosignature::log_line`].
     pub fn new(name: &str, key_id: KeyId, blob: &[u8]) -> Result<Self, NoteError> {
         validate_name(name)?;
         if blob.is_empty() || blob.len() > MAX_SIGNATURE_BYTES {
@@ -180,7 +183,8 @@ pub struct VerifiedSignature {
     pub key_id: KeyId,
     /// Its place among the keys given to [`Note::verify`].
     pub key_index: usize,
-    /// For a cosignature the time it states, in Unix seconds.
+    /// The time that a cosignature or an ML-DSA-44 signature states, in Unix seconds. None where it states 0, which says
+    /// nothing about time, and for a log's Ed25519 signature, which has none.
     pub time_s: Option<u64>,
 }
 
@@ -254,9 +258,8 @@ impl Note {
         })
     }
 
-    /// Checks the signatures against trusted keys. Those of unknown (name, key id) pairs, and of key types that this
-    /// version cannot check, are ignored; one of a known pair that fails rejects the note; so does the lack of any that
-    /// verifies.
+    /// Checks the signatures against trusted keys. Those of unknown (name, key id) pairs are ignored; one of a known pair
+    /// that fails rejects the note; so does the lack of any that verifies. ML-DSA-44 keys sign checkpoints only.
     pub fn verify(&self, keys: &[Vkey]) -> Result<Vec<VerifiedSignature>, NoteError> {
         let mut verified = Vec::new();
         for signature in &self.signatures {
@@ -267,30 +270,41 @@ impl Note {
                 name: signature.name.clone(),
                 key_id: signature.key_id,
             };
-            let time_s = match key.key() {
-                VerifierKey::Ed25519(public) => {
-                    check_ed25519(public, self.text.as_bytes(), &signature.blob).ok_or_else(bad)?;
-                    None
-                }
-                VerifierKey::CosignatureV1(public) => {
-                    let cosignature = Cosignature::decode(&signature.blob).ok_or_else(bad)?;
-                    let message = cosignature::message(&self.text, cosignature.time_s);
-                    check_ed25519(public, &message, &cosignature.signature).ok_or_else(bad)?;
-                    Some(cosignature.time_s)
-                }
-                VerifierKey::Unsupported { .. } => continue,
-            };
+            let time_s = self.stated_time(key, signature).ok_or_else(bad)?;
             verified.push(VerifiedSignature {
                 name: signature.name.clone(),
                 key_id: signature.key_id,
                 key_index,
-                time_s,
+                // Time 0 makes no statement.
+                time_s: (time_s != 0).then_some(time_s),
             });
         }
         if verified.is_empty() {
             return Err(NoteError::NoTrustedSignature(self.signer_names()));
         }
         Ok(verified)
+    }
+
+    /// The stated time of a signature that verifies, 0 where it states none; `None` where it does not verify.
+    fn stated_time(&self, key: &Vkey, signature: &Signature) -> Option<u64> {
+        match key.key() {
+            VerifierKey::Ed25519(public) => {
+                check_ed25519(public, self.text.as_bytes(), &signature.blob).map(|()| 0)
+            }
+            VerifierKey::CosignatureV1(public) => {
+                let cosignature = Cosignature::decode(&signature.blob)?;
+                let message = cosignature::message(&self.text, cosignature.time_s);
+                check_ed25519(public, &message, &cosignature.signature)?;
+                Some(cosignature.time_s)
+            }
+            VerifierKey::MlDsa44(public) => {
+                let (time_s, signature) = signature.blob.split_first_chunk::<8>()?;
+                let time_s = u64::from_be_bytes(*time_s);
+                let checkpoint = Checkpoint::parse(&self.text).ok()?;
+                let message = cosignature::subtree_message(key.name(), time_s, &checkpoint).ok()?;
+                ml_dsa::verifies(public, &message, signature).then_some(time_s)
+            }
+        }
     }
 
     fn signer_names(&self) -> String {

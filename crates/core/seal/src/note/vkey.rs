@@ -1,5 +1,6 @@
 //! Verifier keys: `name+hex8(key id)+base64(type ‖ key)`.
 
+use super::ml_dsa::ML_DSA_44_KEY_BYTES;
 use crate::encoding::{self, excerpt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -8,7 +9,6 @@ use std::str::FromStr;
 const TYPE_ED25519: u8 = 0x01;
 const TYPE_COSIGNATURE_V1: u8 = 0x04;
 const TYPE_ML_DSA_44: u8 = 0x06;
-const ML_DSA_44_KEY_BYTES: usize = 1312;
 
 /// No signer's name may be longer, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -99,13 +99,8 @@ pub enum VerifierKey {
     Ed25519([u8; 32]),
     /// Type 0x04: an Ed25519 witness cosignature with its time.
     CosignatureV1([u8; 32]),
-    /// A type that this version knows by name only (0x06, ML-DSA-44); its signatures are ignored.
-    Unsupported {
-        /// The type byte.
-        algorithm: u8,
-        /// The public key.
-        key: Vec<u8>,
-    },
+    /// Type 0x06: ML-DSA-44 over C2SP's `subtree/v1` message, for logs and witnesses.
+    MlDsa44(Box<[u8; ML_DSA_44_KEY_BYTES]>),
 }
 
 /// A named verifier key.
@@ -126,6 +121,11 @@ impl Vkey {
     /// The key of a witness.
     pub fn cosignature_v1(name: &str, public_key: [u8; 32]) -> Result<Self, VkeyError> {
         Self::new(name, VerifierKey::CosignatureV1(public_key))
+    }
+
+    /// The ML-DSA-44 key of a log or a witness.
+    pub fn ml_dsa_44(name: &str, public_key: [u8; ML_DSA_44_KEY_BYTES]) -> Result<Self, VkeyError> {
+        Self::new(name, VerifierKey::MlDsa44(Box::new(public_key)))
     }
 
     /// Names a key; the key id follows from both.
@@ -159,21 +159,13 @@ impl Vkey {
     pub fn public_key(&self) -> &[u8] {
         parts(&self.key).1
     }
-
-    /// Can this version check this key's signatures?
-    pub fn is_supported(&self) -> bool {
-        match self.key {
-            VerifierKey::Ed25519(_) | VerifierKey::CosignatureV1(_) => true,
-            VerifierKey::Unsupported { .. } => false,
-        }
-    }
 }
 
 fn parts(key: &VerifierKey) -> (u8, &[u8]) {
     match key {
         VerifierKey::Ed25519(key) => (TYPE_ED25519, key),
         VerifierKey::CosignatureV1(key) => (TYPE_COSIGNATURE_V1, key),
-        VerifierKey::Unsupported { algorithm, key } => (*algorithm, key),
+        VerifierKey::MlDsa44(key) => (TYPE_ML_DSA_44, key.as_slice()),
     }
 }
 
@@ -238,11 +230,10 @@ fn verifier_key(name: &str, algorithm: u8, key: &[u8]) -> Result<VerifierKey, Vk
         TYPE_COSIGNATURE_V1 => Ok(VerifierKey::CosignatureV1(
             key.try_into().map_err(|_| length(32))?,
         )),
-        TYPE_ML_DSA_44 if key.len() == ML_DSA_44_KEY_BYTES => Ok(VerifierKey::Unsupported {
-            algorithm,
-            key: key.to_vec(),
-        }),
-        TYPE_ML_DSA_44 => Err(length(ML_DSA_44_KEY_BYTES)),
+        TYPE_ML_DSA_44 => {
+            let key = key.try_into().map_err(|_| length(ML_DSA_44_KEY_BYTES))?;
+            Ok(VerifierKey::MlDsa44(Box::new(key)))
+        }
         _ => Err(VkeyError::Algorithm {
             name: excerpt(name),
             algorithm,

@@ -1,7 +1,5 @@
 use super::*;
-use crate::note::{
-    KeyId, MAX_NOTE_BYTES, NoteError, Signature, UnsignedNote, VerifierKey, VkeyError, key_id,
-};
+use crate::note::{KeyId, MAX_NOTE_BYTES, NoteError, Signature, UnsignedNote, VkeyError, key_id};
 use crate::seal::{MAX_SEAL_BYTES, SealError};
 
 /// The known answer of Go's signed notes, which C2SP's are.
@@ -47,22 +45,6 @@ fn unknown_signatures_are_ignored_and_known_bad_ones_reject() {
         short.verify(&keys),
         Err(NoteError::BadSignature { .. })
     ));
-}
-
-#[test]
-fn signatures_of_types_not_known_yet_are_ignored() {
-    let key = VerifierKey::Unsupported {
-        algorithm: 6,
-        key: vec![5; 1312],
-    };
-    let vkey = Vkey::new(ORIGIN, key).unwrap();
-    let again: Vkey = vkey.to_string().parse().unwrap();
-    assert_eq!(again, vkey);
-    assert!(!again.is_supported());
-    let mut note = signed_checkpoint(3, Hash([1; 32]));
-    note.attach(ORIGIN, vkey.key_id(), &[0; 2420]).unwrap();
-    assert_eq!(note.verify(&[vkey.clone(), log_vkey()]).unwrap().len(), 1);
-    assert!(note.verify(&[vkey]).is_err());
 }
 
 #[test]

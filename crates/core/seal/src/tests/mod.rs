@@ -3,6 +3,8 @@
 mod formats;
 mod inputs;
 mod merkle;
+mod payload;
+mod post_quantum;
 mod record;
 mod tile;
 mod trust;
@@ -20,6 +22,8 @@ use crate::trust::{
     VerifiedBundle, WitnessEntry,
 };
 use jiff::Timestamp;
+use ml_dsa::signature::Keypair;
+use ml_dsa::{MlDsa44, SigningKey};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use ssh_key::private::{Ed25519Keypair, PrivateKey};
 use ssh_key::{HashAlg, LineEnding};
@@ -85,6 +89,30 @@ pub(super) fn cosign(note: &mut Note, seed: u8, time_s: u64) {
     note.push(line).unwrap();
 }
 
+pub(super) fn ml_dsa_key(seed: u8) -> SigningKey<MlDsa44> {
+    SigningKey::from_seed(&[seed; 32].into())
+}
+
+pub(super) fn ml_dsa_vkey(name: &str, seed: u8) -> Vkey {
+    let key = ml_dsa_key(seed).verifying_key().encode();
+    Vkey::ml_dsa_44(name, key.as_slice().try_into().unwrap()).unwrap()
+}
+
+pub(super) fn ml_dsa_sign(seed: u8, message: &[u8]) -> Vec<u8> {
+    let key = ml_dsa_key(seed);
+    let signature = key.expanded_key().sign_deterministic(message, &[]).unwrap();
+    signature.encode().to_vec()
+}
+
+/// The log's ML-DSA-44 signature beside the one that stands there.
+pub(super) fn sign_ml_dsa(note: &mut Note, seed: u8) {
+    let key = ml_dsa_vkey(ORIGIN, seed);
+    let checkpoint = Checkpoint::parse(note.text()).unwrap();
+    let message = cosignature::log_message(&key, &checkpoint).unwrap();
+    note.push(cosignature::log_line(&key, &ml_dsa_sign(seed, &message)).unwrap())
+        .unwrap();
+}
+
 pub(super) const DOCUMENT: [u8; 32] = [0xd0; 32];
 pub(super) const NONCE: Nonce = [7; 16];
 
@@ -146,11 +174,13 @@ pub(super) fn roots(threshold: u32, seeds: &[u8]) -> Roots {
 }
 
 pub(super) fn payload() -> Payload {
-    let witness = |seed: u8, local: bool| WitnessEntry {
-        name: format!("w{seed}"),
-        vkey: witness_vkey(seed),
-        operator: if local { "Acme" } else { "Other" }.into(),
-        local,
+    let witness = |seed: u8, local: bool| {
+        WitnessEntry::new(
+            &format!("w{seed}"),
+            witness_vkey(seed),
+            if local { "Acme" } else { "Other" },
+            local,
+        )
     };
     Payload {
         format: FORMAT.into(),
@@ -162,17 +192,11 @@ pub(super) fn payload() -> Payload {
         previous: None,
         roots: roots(2, &[ROOT_A, ROOT_B]),
         signing_key: Vkey::ed25519("acme/signing", public(SIGNING)).unwrap(),
-        logs: vec![LogEntry {
-            origin: ORIGIN.into(),
-            vkeys: vec![log_vkey()],
-            state: LogState::Active,
-            compromised_since: None,
-            frozen_at: None,
-            successor: None,
-        }],
+        logs: vec![LogEntry::active(ORIGIN, vec![log_vkey()])],
         witnesses: vec![witness(LOCAL, true), witness(OUTSIDE, false)],
-        quorum: Quorum { count: 2 },
+        quorum: Quorum::Count(2),
         clock_skew_s: 300,
+        tsas: Vec::new(),
     }
 }
 

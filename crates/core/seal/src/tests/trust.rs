@@ -150,7 +150,7 @@ fn other_spellings_and_unknown_fields_are_refused() {
         ("\"local\": true", "\"local\": true, \"x\": 0"),
         ("\"threshold\": 2,", "\"threshold\": 2, \"x\": 0,"),
         ("\"state\": \"active\"", "\"state\": \"sleeping\""),
-        ("sealwarden-trust/1", "sealwarden-trust/2"),
+        ("sealwarden-trust/1", "sealwarden-trust/3"),
         ("2026-05-01T00:00:00Z", "yesterday"),
     ] {
         assert!(json.contains(from), "{from}");
@@ -260,7 +260,7 @@ fn payload_rules_hold() {
         |it| it.logs[0].vkeys = vec![witness_vkey(LOCAL)],
         |it| it.logs[0].state = LogState::Frozen,
         |it| it.witnesses[1].vkey = Vkey::cosignature_v1("twin", public(LOCAL)).unwrap(),
-        |it| it.quorum.count = 3,
+        |it| it.quorum = Quorum::Count(3),
     ];
     for (number, change) in broken.into_iter().enumerate() {
         let mut payload = payload();

@@ -158,7 +158,7 @@ fn one_witness_counts_once() {
     assert_eq!(answer.witnesses.len(), 1);
     assert_eq!(answer.sealed_at.as_deref(), Some("2026-05-01T12:00:00Z"));
     assert_eq!(
-        judge(&seal, &changed(|it| it.quorum.count = 1)).verdict,
+        judge(&seal, &changed(|it| it.quorum = Quorum::Count(1))).verdict,
         Verdict::Valid
     );
 }
@@ -221,7 +221,7 @@ fn only_an_outside_time_plus_skew_before_the_compromise_saves_a_seal() {
     let mut local = unwitnessed_seal();
     cosign(&mut local.note, LOCAL, cosigned_s());
     let lone = changed(|it| {
-        it.quorum.count = 1;
+        it.quorum = Quorum::Count(1);
         it.logs[0].compromised_since = Some(at("2026-05-20T00:00:00Z"));
     });
     assert_eq!(judge(&local, &lone).verdict, Verdict::Suspect);

@@ -6,15 +6,24 @@
 //! The online signing key can only add [`Suspension`]s; whatever does not verify makes the whole bundle invalid.
 
 mod accept;
+mod certificate;
 mod payload;
+mod quorum;
 mod roots;
 mod sshsig;
 mod suspension;
 mod verified;
 
 pub use accept::{Seen, SeenSuspension, accept};
+pub use certificate::{
+    MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES, Revocation, RevocationReason, SealCertificate, Tsa,
+};
 pub use payload::{
-    Environment, FORMAT, FrozenAt, LogEntry, LogState, Payload, Quorum, WitnessEntry,
+    Environment, FORMAT, FORMAT_2, FrozenAt, LogEntry, LogState, Payload, SignatureType,
+    WitnessEntry,
+};
+pub use quorum::{
+    Group, MAX_GROUPS, MAX_MEMBERS, NO_QUORUM, Quorum, QuorumTree, Threshold, Witnessing,
 };
 pub use roots::Roots;
 pub use suspension::Suspension;

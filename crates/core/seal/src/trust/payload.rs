@@ -1,6 +1,7 @@
 //! What root keys sign.
 
-use super::{Roots, TrustError};
+use super::certificate::MAX_CERTIFICATES;
+use super::{Quorum, Roots, SealCertificate, TrustError, Tsa, Witnessing};
 use crate::checkpoint::validate_origin;
 use crate::merkle::Hash;
 use crate::note::{VerifierKey, Vkey};
@@ -8,8 +9,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// The payload's `format`.
+/// The payload's `format` where it has none of the fields of [`FORMAT_2`].
 pub const FORMAT: &str = "sealwarden-trust/1";
+/// The format of payloads that may also have: of a log `required`, `certificates` and `opened`; of a witness `other_vkeys`
+/// and `url`; a quorum of groups; and `tsas`. A program that reads only [`FORMAT`] refuses them rather than passing over a rule.
+pub const FORMAT_2: &str = "sealwarden-trust/2";
+const MAX_TSAS: usize = 32;
+const MAX_URL_BYTES: usize = 512;
+/// A witness has at most this many keys beside its first.
+const MAX_OTHER_VKEYS: usize = 8;
 const MAX_LOGS: usize = 1024;
 const MAX_WITNESSES: usize = 64;
 const MAX_NAME_BYTES: usize = 128;
@@ -75,6 +83,36 @@ pub struct FrozenAt {
     pub root: Hash,
 }
 
+/// A type of signature that a log's checkpoints can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SignatureType {
+    /// Ed25519 over the note's text, type 0x01.
+    #[serde(rename = "ed25519")]
+    Ed25519,
+    /// ML-DSA-44 over C2SP's `subtree/v1` message, type 0x06.
+    #[serde(rename = "ml-dsa-44")]
+    MlDsa44,
+}
+
+impl SignatureType {
+    /// `ed25519` or `ml-dsa-44`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ed25519 => "ed25519",
+            Self::MlDsa44 => "ml-dsa-44",
+        }
+    }
+
+    /// The type of a log's key; `None` for keys that no log can have.
+    pub fn of(key: &Vkey) -> Option<Self> {
+        match key.key() {
+            VerifierKey::Ed25519(_) => Some(Self::Ed25519),
+            VerifierKey::MlDsa44(_) => Some(Self::MlDsa44),
+            VerifierKey::CosignatureV1(_) => None,
+        }
+    }
+}
+
 /// A log and the keys that may sign its checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,6 +132,16 @@ pub struct LogEntry {
     /// The log that goes on in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub successor: Option<String>,
+    /// The types of which each a signature of the log must stand on a checkpoint, in their order. Where none is named, one
+    /// signature of any of its keys is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<SignatureType>,
+    /// Its seal certificates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<SealCertificate>,
+    /// When the log was opened: a time before that, less the clock skew, dates nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<Timestamp>,
 }
 
 /// A witness whose cosignatures count.
@@ -108,14 +156,60 @@ pub struct WitnessEntry {
     pub operator: String,
     /// Is it run by the installation itself? Only other people's witnesses date a seal before a compromise.
     pub local: bool,
+    /// Its other keys: a signature of any of them is this one witness's. So a witness can sign with two algorithms, or
+    /// change its key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_vkeys: Vec<Vkey>,
+    /// The address under which it takes `add-checkpoint` (C2SP tlog-witness's submission prefix).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
-/// How many of the witnesses must have cosigned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Quorum {
-    /// The number of distinct witnesses; 0 asks for none.
-    pub count: u32,
+impl WitnessEntry {
+    /// A witness with one key and without an address.
+    pub fn new(name: &str, vkey: Vkey, operator: &str, local: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            vkey,
+            operator: operator.to_owned(),
+            local,
+            other_vkeys: Vec::new(),
+            url: None,
+        }
+    }
+
+    /// All its keys.
+    pub fn keys(&self) -> impl Iterator<Item = &Vkey> {
+        std::iter::once(&self.vkey).chain(&self.other_vkeys)
+    }
+
+    fn validate(&self) -> Result<(), TrustError> {
+        let name = &self.name;
+        check_name("witness", name)?;
+        check_name("operator", &self.operator)?;
+        rule(self.other_vkeys.len() <= MAX_OTHER_VKEYS, || {
+            format!("witness {name} has more than {MAX_OTHER_VKEYS} other keys")
+        })?;
+        for vkey in self.keys() {
+            rule(is_witness_key(vkey), || {
+                format!("{vkey} of witness {name} is not a cosignature key (type 04 or 06)")
+            })?;
+        }
+        let fits = |url: &String| {
+            let printable = url.bytes().all(|byte| byte.is_ascii_graphic());
+            let web = url.starts_with("https://") || url.starts_with("http://");
+            printable && web && url.len() <= MAX_URL_BYTES
+        };
+        rule(self.url.as_ref().is_none_or(fits), || {
+            format!(
+                "the address of witness {name} is not an http or https URL of at most {MAX_URL_BYTES} bytes"
+            )
+        })
+    }
+
+    fn has_second_format(&self) -> bool {
+        !self.other_vkeys.is_empty() || self.url.is_some()
+    }
 }
 
 /// Which logs, keys and witnesses count.
@@ -144,10 +238,13 @@ pub struct Payload {
     pub logs: Vec<LogEntry>,
     /// The witnesses.
     pub witnesses: Vec<WitnessEntry>,
-    /// How many of them must have cosigned.
+    /// Which of them must have cosigned.
     pub quorum: Quorum,
     /// How far clocks may differ, in seconds.
     pub clock_skew_s: u64,
+    /// The time-stamping authorities whose time counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tsas: Vec<Tsa>,
 }
 
 impl Payload {
@@ -170,12 +267,7 @@ impl Payload {
 
     /// Checks every rule that does not need the time.
     pub fn validate(&self) -> Result<(), TrustError> {
-        rule(self.format == FORMAT, || {
-            format!(
-                "its format is {:?}, this program reads {FORMAT}",
-                self.format
-            )
-        })?;
+        self.validate_format()?;
         check_name("installation", &self.installation)?;
         rule(self.version > 0, || "versions count from 1".to_owned())?;
         rule((self.version == 1) == self.previous.is_none(), || {
@@ -204,7 +296,66 @@ impl Payload {
             )
         })?;
         self.validate_logs()?;
-        self.validate_witnesses()
+        self.validate_witnesses()?;
+        self.validate_tsas()
+    }
+
+    /// The same payload in the lowest format that can say it.
+    #[must_use]
+    pub fn in_lowest_format(self) -> Self {
+        let format = if self.has_second_format() {
+            FORMAT_2
+        } else {
+            FORMAT
+        };
+        Self {
+            format: format.to_owned(),
+            ..self
+        }
+    }
+
+    fn has_second_format(&self) -> bool {
+        let tree = match self.quorum {
+            Quorum::Tree(_) => true,
+            Quorum::Count(_) => false,
+        };
+        tree || !self.tsas.is_empty()
+            || self.logs.iter().any(LogEntry::has_second_format)
+            || self.witnesses.iter().any(WitnessEntry::has_second_format)
+    }
+
+    fn validate_format(&self) -> Result<(), TrustError> {
+        rule(self.format == FORMAT || self.format == FORMAT_2, || {
+            format!(
+                "its format is {:?}, this program reads {FORMAT} and {FORMAT_2}",
+                self.format
+            )
+        })?;
+        rule(self.format == FORMAT_2 || !self.has_second_format(), || {
+            format!("it has fields that {FORMAT} does not have; its format must be {FORMAT_2}")
+        })
+    }
+
+    fn validate_tsas(&self) -> Result<(), TrustError> {
+        rule(self.tsas.len() <= MAX_TSAS, || {
+            format!("more than {MAX_TSAS} time-stamping authorities")
+        })?;
+        let mut names = BTreeSet::new();
+        for tsa in &self.tsas {
+            tsa.validate()?;
+            rule(names.insert(&tsa.name), || {
+                format!("the time-stamping authority {} is listed twice", tsa.name)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The witnesses and the quorum over them.
+    pub fn witnessing(&self) -> Witnessing {
+        Witnessing {
+            witnesses: self.witnesses.clone(),
+            quorum: self.quorum.clone(),
+        }
     }
 
     fn validate_logs(&self) -> Result<(), TrustError> {
@@ -235,38 +386,77 @@ impl Payload {
         })?;
         let (mut names, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for witness in &self.witnesses {
-            check_name("witness", &witness.name)?;
-            check_name("operator", &witness.operator)?;
-            rule(is_witness_key(&witness.vkey), || {
-                format!(
-                    "the key of witness {} is not a cosignature key (type 04)",
-                    witness.name
-                )
-            })?;
-            rule(names.insert(&witness.name), || {
+            witness.validate()?;
+            rule(names.insert(witness.name.as_str()), || {
                 format!("witness {} is listed twice", witness.name)
             })?;
-            // One key under two names would count as two witnesses.
-            rule(keys.insert(witness.vkey.public_key()), || {
-                format!("witness {} has the key of another one", witness.name)
-            })?;
+            for vkey in witness.keys() {
+                // One key under two names would count as two witnesses.
+                rule(keys.insert(vkey.public_key()), || {
+                    format!("witness {} has a key that is listed before", witness.name)
+                })?;
+            }
         }
-        let usable = self
-            .witnesses
-            .iter()
-            .filter(|it| it.vkey.is_supported())
-            .count();
-        let enough = usize::try_from(self.quorum.count).is_ok_and(|count| count <= usable);
-        rule(enough, || {
-            format!(
-                "{usable} usable witnesses cannot meet a quorum of {}",
-                self.quorum.count
-            )
-        })
+        self.quorum.validate(&names)
     }
 }
 
 impl LogEntry {
+    /// A growing log with nothing said about it but its keys.
+    pub fn active(origin: &str, vkeys: Vec<Vkey>) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            vkeys,
+            state: LogState::Active,
+            compromised_since: None,
+            frozen_at: None,
+            successor: None,
+            required: Vec::new(),
+            certificates: Vec::new(),
+            opened: None,
+        }
+    }
+
+    fn has_second_format(&self) -> bool {
+        !self.required.is_empty() || !self.certificates.is_empty() || self.opened.is_some()
+    }
+
+    /// A required type without a key of it could never be met.
+    fn validate_required(&self) -> Result<(), TrustError> {
+        let origin = &self.origin;
+        for (place, required) in self.required.iter().enumerate() {
+            let name = required.as_str();
+            rule(
+                self.vkeys
+                    .iter()
+                    .any(|key| SignatureType::of(key) == Some(*required)),
+                || format!("{origin} requires {name} and has no key of that type"),
+            )?;
+            let next = self.required.get(place + 1);
+            rule(next.is_none_or(|next| next > required), || {
+                format!("{origin} must list its required types once each, ed25519 before ml-dsa-44")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn validate_certificates(&self) -> Result<(), TrustError> {
+        rule(self.certificates.len() <= MAX_CERTIFICATES, || {
+            format!(
+                "{} has more than {MAX_CERTIFICATES} certificates",
+                self.origin
+            )
+        })?;
+        for (place, certificate) in self.certificates.iter().enumerate() {
+            certificate.validate(&self.origin)?;
+            let mut earlier = self.certificates.iter().take(place);
+            rule(earlier.all(|other| other.pem != certificate.pem), || {
+                format!("{} lists a certificate twice", self.origin)
+            })?;
+        }
+        Ok(())
+    }
+
     fn validate(&self, environment: Environment) -> Result<(), TrustError> {
         let origin = &self.origin;
         validate_origin(origin)?;
@@ -279,16 +469,22 @@ impl LogEntry {
             format!("{origin} must have 1 to 16 keys")
         })?;
         for (place, vkey) in self.vkeys.iter().enumerate() {
-            let fits = is_ed25519(vkey) || !vkey.is_supported();
-            rule(fits && vkey.name() == origin, || {
-                format!("{vkey} is not a key of {origin}: it must have that name and type 01")
-            })?;
+            rule(
+                SignatureType::of(vkey).is_some() && vkey.name() == origin,
+                || {
+                    format!(
+                        "{vkey} is not a key of {origin}: it must have that name and type 01 or 06"
+                    )
+                },
+            )?;
             let earlier = self.vkeys.iter().take(place);
             rule(
                 earlier.clone().all(|other| other.key_id() != vkey.key_id()),
                 || format!("{origin} lists the key id {} twice", vkey.key_id()),
             )?;
         }
+        self.validate_required()?;
+        self.validate_certificates()?;
         rule(
             self.state != LogState::Frozen || self.frozen_at.is_some(),
             || format!("{origin} is frozen, but does not say where (frozen_at)"),
@@ -308,18 +504,18 @@ impl LogEntry {
 fn is_ed25519(vkey: &Vkey) -> bool {
     match vkey.key() {
         VerifierKey::Ed25519(_) => true,
-        VerifierKey::CosignatureV1(_) | VerifierKey::Unsupported { .. } => false,
+        VerifierKey::CosignatureV1(_) | VerifierKey::MlDsa44(_) => false,
     }
 }
 
 fn is_witness_key(vkey: &Vkey) -> bool {
     match vkey.key() {
-        VerifierKey::CosignatureV1(_) | VerifierKey::Unsupported { .. } => true,
+        VerifierKey::CosignatureV1(_) | VerifierKey::MlDsa44(_) => true,
         VerifierKey::Ed25519(_) => false,
     }
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), TrustError> {
+pub(super) fn check_name(field: &str, name: &str) -> Result<(), TrustError> {
     let good = !name.is_empty()
         && name.len() <= MAX_NAME_BYTES
         && name.trim() == name
@@ -331,7 +527,7 @@ fn check_name(field: &str, name: &str) -> Result<(), TrustError> {
     })
 }
 
-fn rule(holds: bool, reason: impl FnOnce() -> String) -> Result<(), TrustError> {
+pub(super) fn rule(holds: bool, reason: impl FnOnce() -> String) -> Result<(), TrustError> {
     if holds {
         Ok(())
     } else {

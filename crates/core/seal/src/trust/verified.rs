@@ -1,6 +1,9 @@
 //! A bundle whose signatures hold, arranged for quick look-ups.
 
-use super::{LogEntry, Payload, Suspension, TrustError, WitnessEntry};
+use super::{
+    LogEntry, Payload, RevocationReason, SealCertificate, SignatureType, Suspension, TrustError,
+    WitnessEntry,
+};
 use crate::merkle::Hash;
 use crate::note::Vkey;
 use jiff::Timestamp;
@@ -16,11 +19,29 @@ pub struct TrustedLog {
     pub compromised_since: Option<Timestamp>,
     /// The suspensions' incident, where a suspension states that earliest time.
     pub incident: Option<String>,
+    /// Since when and why a seal certificate of it is revoked, the earliest where there are several. A superseded one
+    /// beside one that is not revoked says nothing.
+    pub certificate_revoked: Option<(Timestamp, RevocationReason)>,
     /// The log's keys and then all witnesses' keys: what a checkpoint is verified against.
     pub(crate) note_keys: Vec<Vkey>,
 }
 
-/// A witness and its key.
+impl TrustedLog {
+    /// The first type of signature that the bundle requires and that none of these signatures of the log's keys has. The
+    /// places are those in the entry's `vkeys`; others are passed over.
+    pub fn missing_type(&self, key_places: &[usize]) -> Option<SignatureType> {
+        let signed = |wanted: &SignatureType| {
+            key_places
+                .iter()
+                .filter_map(|place| self.entry.vkeys.get(*place))
+                .any(|key| SignatureType::of(key) == Some(*wanted))
+        };
+        let mut required = self.entry.required.iter().copied();
+        required.find(|wanted| !signed(wanted))
+    }
+}
+
+/// A witness and its keys.
 pub type TrustedWitness = WitnessEntry;
 
 /// A verified bundle; only [`super::TrustBundle::open`] makes one.
@@ -32,6 +53,8 @@ pub struct VerifiedBundle {
     signers: Vec<KeyData>,
     suspensions: Vec<Suspension>,
     logs: BTreeMap<String, TrustedLog>,
+    /// For each witness key, in the order of `note_keys`, the place of its witness.
+    witness_places: Vec<usize>,
 }
 
 impl VerifiedBundle {
@@ -45,8 +68,15 @@ impl VerifiedBundle {
             let log = trusted_log(entry, &payload.witnesses, &suspensions);
             (entry.origin.clone(), log)
         });
+        let witness_places = payload
+            .witnesses
+            .iter()
+            .enumerate()
+            .flat_map(|(place, witness)| witness.keys().map(move |_| place))
+            .collect();
         Ok(Self {
             logs: logs.collect(),
+            witness_places,
             roots_digest: payload.roots.digest()?,
             payload,
             payload_digest,
@@ -90,6 +120,11 @@ impl VerifiedBundle {
         &self.payload.witnesses
     }
 
+    /// The witness whose key stands at this place among all witnesses' keys.
+    pub(crate) fn witness_of_key(&self, place: usize) -> Option<usize> {
+        self.witness_places.get(place).copied()
+    }
+
     pub(super) fn signers(&self) -> &[KeyData] {
         &self.signers
     }
@@ -104,10 +139,11 @@ fn trusted_log(
         entry: entry.clone(),
         compromised_since: entry.compromised_since,
         incident: None,
+        certificate_revoked: revoked(&entry.certificates),
         note_keys: entry.vkeys.clone(),
     };
     log.note_keys
-        .extend(witnesses.iter().map(|witness| witness.vkey.clone()));
+        .extend(witnesses.iter().flat_map(WitnessEntry::keys).cloned());
     // Suspensions only add: the earliest time wins, whoever states it.
     for suspension in suspensions.iter().filter(|it| it.origin == entry.origin) {
         if log
@@ -119,4 +155,14 @@ fn trusted_log(
         }
     }
     log
+}
+
+fn revoked(certificates: &[SealCertificate]) -> Option<(Timestamp, RevocationReason)> {
+    let replaced = certificates.iter().any(|it| it.revoked.is_none());
+    certificates
+        .iter()
+        .filter_map(|it| it.revoked.as_ref())
+        .filter(|it| !(replaced && it.reason == RevocationReason::Superseded))
+        .map(|it| (it.at, it.reason))
+        .min_by_key(|(at, _)| *at)
 }

@@ -40,12 +40,12 @@ impl<'a> Dated<'a> {
         }
     }
 
-    /// The earliest anchor that is not from after `latest_ms`.
-    pub(super) fn earliest(&self, latest_ms: i64) -> Option<&'a VerifiedAnchor> {
+    /// The earliest anchor from `earliest_ms` to `latest_ms`, both included.
+    pub(super) fn between(&self, earliest_ms: i64, latest_ms: i64) -> Option<&'a VerifiedAnchor> {
         self.anchors
             .iter()
             .copied()
-            .filter(|anchor| anchor.time_ms <= latest_ms)
+            .filter(|anchor| (earliest_ms..=latest_ms).contains(&anchor.time_ms))
             .min_by_key(|anchor| anchor.time_ms)
     }
 }

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 /// A witness's cosignature that verified; whether it counts depends on the present time.
 #[derive(Debug)]
 pub(super) struct Cosigned {
-    pub(super) time_ms: i64,
+    /// When, in Unix milliseconds; none where it states no time, which counts for the quorum and dates nothing.
+    pub(super) time_ms: Option<i64>,
     pub(super) witness: CountedWitness,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct Good<'a> {
     pub(super) checkpoint: Checkpoint,
     pub(super) payload: &'a Payload,
     pub(super) log: &'a TrustedLog,
-    /// One for each witness, with its earliest time, earliest first.
+    /// One for each witness, with its earliest time: those without a time first, then the earliest.
     pub(super) cosigned: Vec<Cosigned>,
 }
 
@@ -55,12 +56,23 @@ impl<'a> CheckedNote<'a> {
             Ok(verified) => verified,
             Err(error) => return Self::BadSignature(checkpoint, error.to_string()),
         };
-        if !verified
+        let by_log: Vec<usize> = verified
             .iter()
-            .any(|signature| signature.key_index < log_keys)
-        {
+            .map(|signature| signature.key_index)
+            .filter(|place| *place < log_keys)
+            .collect();
+        if by_log.is_empty() {
             let reason = "witnesses cosigned the checkpoint, but no key of its log signed it";
             return Self::BadSignature(checkpoint, reason.to_owned());
+        }
+        if let Some(missing) = log.missing_type(&by_log) {
+            let reason = format!(
+                "the {} signature of its log, which version {} of the trust bundle requires, is missing; it was stripped, so \
+                 fetch the seal again",
+                missing.as_str(),
+                bundle.payload().version
+            );
+            return Self::BadSignature(checkpoint, reason);
         }
         let cosigned = cosigned(&verified, log_keys, bundle);
         Self::Good(Good {
@@ -85,30 +97,40 @@ fn cosigned(
     log_keys: usize,
     bundle: &VerifiedBundle,
 ) -> Vec<Cosigned> {
-    let mut earliest: BTreeMap<usize, (i64, Timestamp)> = BTreeMap::new();
+    let mut earliest: BTreeMap<usize, Option<(i64, Timestamp)>> = BTreeMap::new();
     for signature in verified {
-        let place = signature.key_index.checked_sub(log_keys);
-        // A time that no calendar holds is as good as none: it lies beyond every present.
-        let time = signature
-            .time_s
-            .and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok());
-        let (Some(place), Some(time)) = (place, time) else {
+        let place = signature
+            .key_index
+            .checked_sub(log_keys)
+            .and_then(|key| bundle.witness_of_key(key));
+        let Some(place) = place else {
             continue;
         };
-        let found = (time.as_millisecond(), time);
+        let found = match signature.time_s {
+            None => None,
+            // A time that no calendar holds is as good as no cosignature: it lies beyond every present.
+            Some(seconds) => match i64::try_from(seconds).map(Timestamp::from_second) {
+                Ok(Ok(time)) => Some((time.as_millisecond(), time)),
+                Ok(Err(_)) | Err(_) => continue,
+            },
+        };
         let kept = earliest.entry(place).or_insert(found);
-        *kept = (*kept).min(found);
+        *kept = match (*kept, found) {
+            (Some(kept), Some(found)) => Some(kept.min(found)),
+            (kept, found) => kept.or(found),
+        };
     }
     let mut cosigned: Vec<_> = earliest
         .into_iter()
-        .filter_map(|(place, (time_ms, time))| {
+        .filter_map(|(place, time)| {
             let witness = bundle.witnesses().get(place)?;
             let witness = CountedWitness {
                 name: witness.name.clone(),
                 operator: witness.operator.clone(),
-                time: time.to_string(),
+                time: time.map(|(_, time)| time.to_string()),
                 local: witness.local,
             };
+            let time_ms = time.map(|(time_ms, _)| time_ms);
             Some(Cosigned { time_ms, witness })
         })
         .collect();

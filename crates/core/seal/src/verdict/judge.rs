@@ -2,11 +2,13 @@
 
 use super::anchored::Dated;
 use super::checked::{CheckedNote, Cosigned, Good};
+use super::doubt::{self, date, skew_ms};
 use super::{Verdict, Verification};
 use crate::checkpoint::Checkpoint;
 use crate::merkle::{Hash, verify_inclusion};
 use crate::record::{Record, entry_leaf_hash};
 use crate::seal::Parts;
+use crate::trust::Quorum;
 use jiff::Timestamp;
 
 /// A verdict and its reason.
@@ -108,10 +110,13 @@ fn judge_good(
         return (Verdict::DocumentMismatch, reason);
     }
     let counted = counted(good, now_ms);
-    answer.sealed_at = counted.first().map(|it| it.witness.time.clone());
+    answer.sealed_at = counted
+        .iter()
+        .find_map(|it| doubt::dating(good, it.time_ms))
+        .map(date);
     answer.witnesses = counted.iter().map(|it| it.witness.clone()).collect();
     // The compromise is judged first, so that a suspect log is never reported as merely unwitnessed.
-    let before = match before_compromise(good, counted, dated, now_ms) {
+    let before = match doubt::settle(good, counted, dated, now_ms) {
         Ok(before) => before,
         Err(reason) => return (Verdict::Suspect, reason),
     };
@@ -146,103 +151,25 @@ fn valid(answer: &Verification, compared: bool, before: Option<String>) -> Findi
     }
 }
 
-/// A cosignature from the future proves nothing. They are sorted, so those that count come first.
+/// A cosignature from the future proves nothing. They are sorted, so those that count come first; one without a time counts.
 fn counted<'a>(good: &'a Good<'_>, now_ms: i64) -> &'a [Cosigned] {
     let latest = now_ms.saturating_add(skew_ms(good));
-    let count = good.cosigned.partition_point(|it| it.time_ms <= latest);
+    let count = good
+        .cosigned
+        .partition_point(|it| it.time_ms <= Some(latest));
     good.cosigned.get(..count).unwrap_or_default()
 }
 
-fn skew_ms(good: &Good<'_>) -> i64 {
-    i64::try_from(good.payload.clock_skew_s)
-        .unwrap_or(i64::MAX)
-        .saturating_mul(1000)
-}
-
-/// `Ok(None)`: the log is not compromised. `Ok(Some(_))`: it is, but the seal is proven older. `Err`: suspect.
-fn before_compromise(
-    good: &Good<'_>,
-    counted: &[Cosigned],
-    dated: &Dated<'_>,
-    now_ms: i64,
-) -> Result<Option<String>, String> {
-    let (log, checkpoint) = (good.log, &good.checkpoint);
-    if let Some(end) = log.entry.frozen_at {
-        let forked = checkpoint.size == end.size && checkpoint.root != end.root;
-        if checkpoint.size > end.size || forked {
-            return Err(format!(
-                "The seal's checkpoint has size {} and root {}, but {} was frozen at size {} with root {}, so that it is not \
-                 part of the log's good history; {}.",
-                checkpoint.size,
-                checkpoint.root,
-                checkpoint.origin,
-                end.size,
-                end.root,
-                advice(good)
-            ));
-        }
-    }
-    let Some(since) = log.compromised_since else {
-        return Ok(None);
-    };
-    let incident = log
-        .incident
-        .as_ref()
-        .map(|id| format!(" (incident {id})"))
-        .unwrap_or_default();
-    let outside = counted.iter().find(|it| !it.witness.local);
-    let anchored = dated
-        .earliest(now_ms.saturating_add(skew_ms(good)))
-        .filter(|it| it.time_ms.saturating_add(skew_ms(good)) < since.as_millisecond());
-    let by_anchor = anchored.map(|it| {
-        format!(
-            "the log's key may have been compromised since {since}{incident}, but the time-stamping authority {} anchored this \
-             checkpoint at {}",
-            it.tsa,
-            date(it.time_ms)
-        )
-    });
-    match outside {
-        // Compared in milliseconds rounded down, which moves the compromise earlier: the safe side.
-        Some(it) if it.time_ms.saturating_add(skew_ms(good)) < since.as_millisecond() => {
-            Ok(Some(format!(
-                "the log's key may have been compromised since {since}{incident}, but the outside witness {} saw this \
-                 checkpoint at {}",
-                it.witness.name, it.witness.time
-            )))
-        }
-        _ if by_anchor.is_some() => Ok(by_anchor),
-        Some(it) => Err(format!(
-            "A key of {} may have been compromised since {since}{incident}, and the earliest outside witness, {}, saw this \
-             checkpoint only at {} (clock skew {} s); {}.",
-            checkpoint.origin,
-            it.witness.name,
-            it.witness.time,
-            good.payload.clock_skew_s,
-            advice(good)
-        )),
-        None => Err(format!(
-            "A key of {} may have been compromised since {since}{incident}, and no outside witness dates this seal before \
-             that; {}.",
-            checkpoint.origin,
-            advice(good)
-        )),
-    }
-}
-
-fn advice(good: &Good<'_>) -> String {
-    match &good.log.entry.successor {
-        Some(successor) => format!(
-            "the document may have been re-sealed in {successor}: ask the sealing service for its new seal"
-        ),
-        None => "ask the sealing service whether the document was sealed and will be sealed again"
-            .into(),
-    }
-}
-
 fn quorum_met(good: &Good<'_>, counted: &[Cosigned], now_ms: i64) -> Result<(), String> {
-    let wanted = good.payload.quorum.count;
-    if usize::try_from(wanted).is_ok_and(|wanted| counted.len() >= wanted) {
+    let quorum = &good.payload.quorum;
+    let met = match quorum {
+        // Without a set of names: this is on the way of each seal.
+        Quorum::Count(count) => usize::try_from(*count).is_ok_and(|count| counted.len() >= count),
+        Quorum::Tree(_) => {
+            quorum.is_met(&counted.iter().map(|it| it.witness.name.as_str()).collect())
+        }
+    };
+    if met {
         return Ok(());
     }
     let early = good.cosigned.len() - counted.len();
@@ -255,7 +182,7 @@ fn quorum_met(good: &Good<'_>, counted: &[Cosigned], now_ms: i64) -> Result<(), 
         )
     };
     Err(format!(
-        "{} of the bundle's witnesses cosigned the checkpoint{future}, {wanted} must; fetch the seal again once it is \
+        "{} of the bundle's witnesses cosigned the checkpoint{future}, {quorum} must; fetch the seal again once it is \
          witnessed.",
         counted.len()
     ))
@@ -278,9 +205,4 @@ fn bundle_current(good: &Good<'_>, now_ms: i64) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-fn date(time_ms: i64) -> String {
-    Timestamp::from_millisecond(time_ms)
-        .map_or_else(|_| format!("{time_ms} ms"), |time| time.to_string())
 }
