@@ -4,10 +4,12 @@
 //! (`level`, `index`): level 0 holds the leaf hashes, and the node at level *l*, index *i* covers the leaves from
 //! *i*·2^*l* up to (*i*+1)·2^*l*. Only complete subtrees are stored; ragged right edges are computed.
 
+mod batch_proof;
 mod frontier;
 mod memory;
 mod proof;
 
+pub use batch_proof::{BatchProof, BatchProofError, MAX_BATCH_PROOF_HASHES, Paths};
 pub use frontier::{Frontier, FrontierError};
 pub use memory::MemoryTree;
 pub use proof::{

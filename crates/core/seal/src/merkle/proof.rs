@@ -60,7 +60,11 @@ pub fn tree_root(reader: &impl NodeReader, size: u64) -> Result<Hash, ProofError
 
 /// MTH over the leaves `start..end`; RFC 6962's recursion only ever asks for ranges whose start is a multiple of the
 /// power of two that covers them, so each complete one is a stored node.
-fn range_root(reader: &impl NodeReader, start: u64, end: u64) -> Result<Hash, NodeMissing> {
+pub(super) fn range_root(
+    reader: &impl NodeReader,
+    start: u64,
+    end: u64,
+) -> Result<Hash, NodeMissing> {
     let count = end - start;
     if count.is_power_of_two() {
         let level = count.trailing_zeros();
