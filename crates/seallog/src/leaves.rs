@@ -56,6 +56,22 @@ impl Leaves {
         self.ends.push(self.bytes.len());
     }
 
+    /// Adds all of `others` behind these.
+    pub fn append(&mut self, others: Self) {
+        if self.is_empty() {
+            *self = others;
+            return;
+        }
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(&others.bytes);
+        self.ends.extend(others.ends.iter().map(|end| before + end));
+    }
+
+    /// How many bytes they have, nonces included.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -179,6 +195,11 @@ mod tests {
         let leaves = Leaves::from(given.clone());
         let back: Vec<_> = leaves.iter().map(|leaf| leaf.to_leaf()).collect();
         assert_eq!(back, given);
+        let mut twice = Leaves::default();
+        twice.append(leaves.clone());
+        twice.append(leaves.clone());
+        let back: Vec<_> = twice.iter().map(|leaf| leaf.to_leaf()).collect();
+        assert_eq!(back, [given.clone(), given].concat());
         assert_eq!(leaves.get(5), None);
         assert!(Leaves::default().is_empty());
     }

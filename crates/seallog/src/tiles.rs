@@ -2,7 +2,9 @@
 
 use crate::disk::read_if_there;
 use crate::error::LogError;
-use sealwarden_seal::merkle::{Hash, NodeMissing, NodeReader, ProofError, node_hash};
+use sealwarden_seal::merkle::{
+    BatchProofError, Hash, NodeMissing, NodeReader, ProofError, node_hash,
+};
 use sealwarden_seal::tile::{TILE_HEIGHT, TILE_WIDTH, TileId, TileKind};
 use sealwarden_seal::tile::{locate_node, tile_at};
 use std::cell::RefCell;
@@ -97,6 +99,13 @@ impl<'a> TileNodes<'a> {
 
     /// Says why a proof could not be made: the tile's own error where there was one.
     pub(crate) fn explain(&self, error: &ProofError) -> LogError {
+        self.failure.take().unwrap_or_else(|| LogError::Proof {
+            reason: error.to_string(),
+        })
+    }
+
+    /// [`TileNodes::explain`] for the proof of a range.
+    pub(crate) fn explain_range(&self, error: &BatchProofError) -> LogError {
         self.failure.take().unwrap_or_else(|| LogError::Proof {
             reason: error.to_string(),
         })

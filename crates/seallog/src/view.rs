@@ -128,6 +128,10 @@ pub struct View {
 }
 
 impl View {
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The published checkpoint; none before the first batch.
     pub fn published(&self) -> Option<&SignedCheckpoint> {
         self.published.as_ref()

@@ -160,11 +160,17 @@ pub(crate) async fn wait(service: &Service, entries: Vec<Entry>) -> Result<Vec<T
 }
 
 fn room_of(leaf: &Leaf) -> u64 {
-    let record = u64::try_from(leaf.record.len()).unwrap_or(u64::MAX);
-    record.saturating_mul(2).saturating_add(LEAF_BYTES)
+    room_for(1, leaf.record.len())
 }
 
-fn no_room(error: ReserveError) -> Failure {
+/// What leaves with records of so many bytes in all take on the disk.
+pub(crate) fn room_for(leaves: usize, bytes: usize) -> u64 {
+    let wide = |number| u64::try_from(number).unwrap_or(u64::MAX);
+    let places = wide(leaves).saturating_mul(LEAF_BYTES);
+    wide(bytes).saturating_mul(2).saturating_add(places)
+}
+
+pub(crate) fn no_room(error: ReserveError) -> Failure {
     match error {
         ReserveError::NoSpace(no_space) => Failure::NoSpace(no_space.to_string()),
         ReserveError::Log(error) => Failure::Away(error.to_string()),

@@ -13,7 +13,7 @@ use sealwarden_domain::RejectionCode;
 use sealwarden_domain::log_control::Command;
 use sealwarden_engine::ExecuteError;
 use sealwarden_seal::merkle::Hash;
-use sealwarden_seallog::{Intent, Leaf, LogError, Published, Staged};
+use sealwarden_seallog::{Intent, Leaves, LogError, Published, Staged};
 use sealwarden_wire::event::v1::{IntentRecorded, SignatureWithheld};
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub(crate) async fn seal(
     service: &Service,
     tree: &Arc<Tree>,
-    leaves: Vec<Leaf>,
+    leaves: Leaves,
     reseal: Option<u64>,
 ) -> Result<Published, Failure> {
     check_before(service, tree, reseal).await?;

@@ -2,6 +2,7 @@
 
 use crate::queue::Limits;
 use anyhow::ensure;
+use sealwarden_seal::bulk::MAX_CHUNK_DIGESTS;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -15,6 +16,14 @@ pub struct Config {
     pub queue: usize,
     /// How many leaves one batch has at most.
     pub max_batch: usize,
+    /// How many leaves of bulk streams one batch has at most, beside [`Config::max_batch`] others: more give more seals a second, fewer an earlier answer.
+    pub bulk_batch: usize,
+    /// How many digests of all bulk streams wait at most; a chunk that finds no room within [`Config::bulk_wait_ms`] is told `RESOURCE_EXHAUSTED`.
+    pub bulk_queue: usize,
+    /// How many digests of one bulk stream wait at most: its client is held back.
+    pub bulk_unanswered: usize,
+    /// How long a chunk waits for room, milliseconds.
+    pub bulk_wait_ms: u64,
     /// How many tickets wait in the durable queue at most; the next request is told `RESOURCE_EXHAUSTED`.
     pub queue_tickets: usize,
     /// How many bytes they count for at most: 256 and its record a ticket.
@@ -43,6 +52,10 @@ impl Default for Config {
             log: "main".to_owned(),
             queue: 16_384,
             max_batch: 8_192,
+            bulk_batch: 16_384,
+            bulk_queue: 131_072,
+            bulk_unanswered: 32_768,
+            bulk_wait_ms: 2_000,
             queue_tickets: 262_144,
             queue_bytes: 256 << 20,
             tickets_kept: 1_048_576,
@@ -79,6 +92,7 @@ impl Config {
             "queue {} is not from 1 to 1000000",
             self.queue
         );
+        self.validate_bulk()?;
         ensure!(
             (1..=16_777_216).contains(&self.queue_tickets),
             "queue_tickets {} is not from 1 to 16777216",
@@ -115,12 +129,43 @@ impl Config {
         Ok(())
     }
 
+    fn validate_bulk(&self) -> anyhow::Result<()> {
+        // Half a batch is left to others, so neither keeps the other out.
+        let (chunk, half) = (MAX_CHUNK_DIGESTS, sealwarden_seallog::MAX_BATCH_LEAVES / 2);
+        ensure!(
+            (chunk..=half).contains(&self.bulk_batch),
+            "bulk_batch {} is not from {chunk}, a full chunk, to {half}",
+            self.bulk_batch
+        );
+        ensure!(
+            (chunk..=16_777_216).contains(&self.bulk_queue),
+            "bulk_queue {} is not from {chunk}, a full chunk, to 16777216",
+            self.bulk_queue
+        );
+        ensure!(
+            (chunk..=self.bulk_queue).contains(&self.bulk_unanswered),
+            "bulk_unanswered {} is not from {chunk}, a full chunk, to bulk_queue ({})",
+            self.bulk_unanswered,
+            self.bulk_queue
+        );
+        ensure!(
+            self.bulk_wait_ms <= 60_000,
+            "bulk_wait_ms {} is more than 60000",
+            self.bulk_wait_ms
+        );
+        Ok(())
+    }
+
     pub(crate) fn queue_limits(&self) -> Limits {
         Limits {
             tickets: self.queue_tickets,
             bytes: self.queue_bytes,
             kept: self.tickets_kept,
         }
+    }
+
+    pub(crate) fn bulk_wait(&self) -> Duration {
+        Duration::from_millis(self.bulk_wait_ms)
     }
 
     pub(crate) fn witness_wait(&self) -> Duration {

@@ -2,6 +2,7 @@
 
 use crate::accept::accept;
 use crate::affected::coverage;
+use crate::bulk;
 use crate::seals::{
     blocking, log_status, read_seal, respond, response, successor, tree_of, unknown_origin,
 };
@@ -15,13 +16,13 @@ use sealwarden_seallog::{LogError, View};
 use sealwarden_wire::seal::v1::sealing_server::Sealing;
 use sealwarden_wire::seal::v1::{
     ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetSealRequest,
-    GetTicketRequest, SealRequest, SealResponse, StatusRequest, StatusResponse, TicketResponse,
-    WatchTicketRequest,
+    GetTicketRequest, SealRequest, SealResponse, SealStreamRequest, SealStreamResponse,
+    StatusRequest, StatusResponse, TicketResponse, WatchTicketRequest,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// Indexes that `FindAffected` names at most.
 const NAMED_INDEXES: u64 = 1000;
@@ -39,6 +40,17 @@ impl Sealing for Grpc {
         accept(&self.0, request.into_inner())
             .await
             .map(Response::new)
+    }
+
+    type SealStreamStream = ReceiverStream<Result<SealStreamResponse, Status>>;
+
+    async fn seal_stream(
+        &self,
+        request: Request<Streaming<SealStreamRequest>>,
+    ) -> Result<Response<Self::SealStreamStream>, Status> {
+        admit(&request, &[Sealer, Operator])?;
+        let answers = bulk::open(&self.0, request.into_inner());
+        Ok(Response::new(answers))
     }
 
     async fn get_ticket(

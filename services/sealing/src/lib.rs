@@ -3,6 +3,7 @@
 //! - `batch`: one batch's way, in the order that makes a crash at any point harmless; recovery takes the same way.
 //! - `signing`: the signatures of all keys that sign now, and failing over to a standby key.
 //! - `writer`: group commit without a fixed wait.
+//! - `bulk`: streams of digests; a chunk stays one thing from its message to its answer.
 //! - `queue`, `tickets`: requests that wait while they cannot be signed, durably, each under a ticket.
 //! - `requests`: the same request gives the same seal.
 //! - `permits`: the right to use the key, asked for again and again, counted on `CLOCK_BOOTTIME`.
@@ -18,6 +19,7 @@ mod accept;
 mod affected;
 mod audit;
 mod batch;
+mod bulk;
 mod config;
 mod directives;
 mod drain;
@@ -57,6 +59,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
+/// Chunks that wait for their batch, however small they are.
+const CHUNKS: usize = 1_024;
+
 /// What the service adds to its process.
 #[derive(Debug)]
 pub struct Mounts {
@@ -91,19 +96,25 @@ async fn assemble(
         .await
         .with_context(|| format!("reading the events of log {}", config.log))?;
     let trees = open_trees(&config, &node, &mut control).await?;
-    let (queue, waiting) = mpsc::channel(config.queue);
+    let (queue, jobs) = mpsc::channel(config.queue);
+    let (chunks, waiting) = mpsc::channel(CHUNKS);
+    let waiting = writer::Waiting::new(jobs, waiting);
     let tickets = tickets::open(&node, &config).await?;
-    let service = Arc::new(Service::new(node, config, control, trees, queue, tickets));
+    let service = Arc::new(Service::new(
+        node,
+        config,
+        control,
+        trees,
+        (queue, chunks),
+        tickets,
+    ));
     read_successors(&service).await?;
     tickets::settle_published(&service).await?;
     let tasks = spawn(&service, waiting);
     Ok((service, tasks))
 }
 
-fn spawn(
-    service: &Arc<Service>,
-    waiting: mpsc::Receiver<writer::Job>,
-) -> JoinSet<anyhow::Result<()>> {
+fn spawn(service: &Arc<Service>, waiting: writer::Waiting) -> JoinSet<anyhow::Result<()>> {
     let mut tasks = JoinSet::new();
     let own = Arc::clone(service);
     tasks.spawn(async move { writer::run(&own, waiting).await });

@@ -49,32 +49,9 @@ pub(crate) struct Checked {
 
 /// Checks a request. A request without a claimed time claims `now_ms`.
 pub(crate) fn check(request: SealRequest, now_ms: i64) -> Result<Checked, Status> {
-    let until_witnessed = match Stage::try_from(request.wait) {
-        Ok(Stage::Unspecified | Stage::Sealed) => false,
-        Ok(Stage::Witnessed) => true,
-        Ok(Stage::Queued) | Err(_) => {
-            return Err(invalid(
-                "wait",
-                request.wait,
-                "must be a stage: sealed or witnessed",
-            ));
-        }
-    };
-    let priority = match WirePriority::try_from(request.priority) {
-        Ok(WirePriority::Unspecified | WirePriority::Normal) => Priority::Normal,
-        Ok(WirePriority::Critical) => Priority::Critical,
-        Err(_) => {
-            return Err(invalid(
-                "priority",
-                request.priority,
-                "must be a priority: normal or critical",
-            ));
-        }
-    };
-    if request.digest_algorithm != DIGEST_ALGORITHM {
-        let shown = excerpt(&request.digest_algorithm);
-        return Err(invalid("digest_algorithm", shown, "must be \"sha-256\""));
-    }
+    let until_witnessed = until_witnessed(request.wait)?;
+    let priority = priority(request.priority)?;
+    require_algorithm(&request.digest_algorithm)?;
     let Ok(digest) = <[u8; DIGEST_BYTES]>::try_from(&request.digest[..]) else {
         let found = format!("of {} bytes", request.digest.len());
         return Err(invalid(
@@ -83,21 +60,13 @@ pub(crate) fn check(request: SealRequest, now_ms: i64) -> Result<Checked, Status
             "must have 32 bytes, as SHA-256 gives",
         ));
     };
-    if !(0..=MAX_CLAIMED_AT_MS).contains(&request.claimed_at_ms) {
-        let limit = format!("must be Unix milliseconds from 0 to {MAX_CLAIMED_AT_MS}");
-        return Err(invalid("claimed_at_ms", request.claimed_at_ms, &limit));
-    }
     let record = Record {
         tenant: name("tenant", request.tenant)?,
         policy: name("policy", request.policy)?,
         digest_algorithm: DigestAlgorithm::Sha256,
         digest,
-        claimed_at_ms: if request.claimed_at_ms == 0 {
-            now_ms
-        } else {
-            request.claimed_at_ms
-        },
-        subject: line("subject", request.subject, MAX_SUBJECT_BYTES, "256 bytes")?,
+        claimed_at_ms: claimed_at_ms(request.claimed_at_ms, now_ms)?,
+        subject: subject(request.subject)?,
         original: None,
         request_id: request_id(request.request_id)?,
     };
@@ -116,7 +85,61 @@ pub(crate) fn check(request: SealRequest, now_ms: i64) -> Result<Checked, Status
     })
 }
 
-fn name(field: &str, value: String) -> Result<String, Status> {
+/// Whether to wait for witnesses.
+pub(crate) fn until_witnessed(wait: i32) -> Result<bool, Status> {
+    match Stage::try_from(wait) {
+        Ok(Stage::Unspecified | Stage::Sealed) => Ok(false),
+        Ok(Stage::Witnessed) => Ok(true),
+        Ok(Stage::Queued) | Err(_) => Err(invalid(
+            "wait",
+            wait,
+            "must be a stage: sealed or witnessed",
+        )),
+    }
+}
+
+pub(crate) fn priority(priority: i32) -> Result<Priority, Status> {
+    match WirePriority::try_from(priority) {
+        Ok(WirePriority::Unspecified | WirePriority::Normal) => Ok(Priority::Normal),
+        Ok(WirePriority::Critical) => Ok(Priority::Critical),
+        Err(_) => Err(invalid(
+            "priority",
+            priority,
+            "must be a priority: normal or critical",
+        )),
+    }
+}
+
+pub(crate) fn require_algorithm(algorithm: &str) -> Result<(), Status> {
+    if algorithm == DIGEST_ALGORITHM {
+        return Ok(());
+    }
+    Err(invalid(
+        "digest_algorithm",
+        excerpt(algorithm),
+        "must be \"sha-256\"",
+    ))
+}
+
+/// A time that a client claims; without one, this node's.
+pub(crate) fn claimed_at_ms(claimed_at_ms: i64, now_ms: i64) -> Result<i64, Status> {
+    if !(0..=MAX_CLAIMED_AT_MS).contains(&claimed_at_ms) {
+        let limit = format!("must be Unix milliseconds from 0 to {MAX_CLAIMED_AT_MS}");
+        return Err(invalid("claimed_at_ms", claimed_at_ms, &limit));
+    }
+    Ok(if claimed_at_ms == 0 {
+        now_ms
+    } else {
+        claimed_at_ms
+    })
+}
+
+/// What a document is about.
+pub(crate) fn subject(value: String) -> Result<Option<String>, Status> {
+    line("subject", value, MAX_SUBJECT_BYTES, "256 bytes")
+}
+
+pub(crate) fn name(field: &str, value: String) -> Result<String, Status> {
     if value.is_empty() {
         return Ok(DEFAULT.to_owned());
     }
@@ -148,7 +171,12 @@ fn request_id(value: String) -> Result<Option<String>, Status> {
     )
 }
 
-fn line(field: &str, value: String, limit: usize, words: &str) -> Result<Option<String>, Status> {
+pub(crate) fn line(
+    field: &str,
+    value: String,
+    limit: usize,
+    words: &str,
+) -> Result<Option<String>, Status> {
     if value.is_empty() {
         return Ok(None);
     }
@@ -159,12 +187,12 @@ fn line(field: &str, value: String, limit: usize, words: &str) -> Result<Option<
     Ok(Some(value))
 }
 
-fn invalid(field: &str, value: impl std::fmt::Display, limit: &str) -> Status {
+pub(crate) fn invalid(field: &str, value: impl std::fmt::Display, limit: &str) -> Status {
     Status::invalid_argument(format!("{field} {value} {limit}"))
 }
 
 /// Outside text for a message, shortened and quoted.
-fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     let start: String = text.chars().take(40).collect();
     format!(
         "{start:?}{}",

@@ -6,7 +6,8 @@
 use crate::queue::Place;
 use crate::tree::Tree;
 use ring::digest::{SHA256, digest};
-use sealwarden_seal::record::Record;
+use sealwarden_seal::bulk::MAX_CHUNK_DIGESTS;
+use sealwarden_seal::record::{Record, RequestOf, request_of};
 use sealwarden_seallog::LogError;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,19 +23,80 @@ impl RequestKey {
     /// The key of a record; none if its client gave no request id.
     pub(crate) fn of(record: &Record) -> Option<Self> {
         let id = record.request_id.as_ref()?;
-        let text = format!("{} {}{} {id}", record.tenant.len(), record.tenant, id.len());
-        let sum = digest(&SHA256, text.as_bytes());
-        sum.as_ref().first_chunk().map(|key| Self(*key))
+        Some(Self::of_parts(record.tenant.as_bytes(), id.as_bytes()))
+    }
+
+    /// The key of a tenant's request.
+    pub(crate) fn of_parts(tenant: &[u8], id: &[u8]) -> Self {
+        let mut text = Vec::with_capacity(tenant.len() + id.len() + 16);
+        text.extend_from_slice(tenant.len().to_string().as_bytes());
+        text.push(b' ');
+        text.extend_from_slice(tenant);
+        text.extend_from_slice(id.len().to_string().as_bytes());
+        text.push(b' ');
+        text.extend_from_slice(id);
+        let sum = digest(&SHA256, &text);
+        Self(sum.as_ref().first_chunk().copied().unwrap_or_default())
+    }
+}
+
+/// Neighbouring leaves of one request: one, or a chunk's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The first leaf.
+    pub(crate) place: Place,
+    /// How many there are.
+    pub(crate) count: u64,
+}
+
+impl Run {
+    fn end(&self) -> Place {
+        Place {
+            tree: self.place.tree,
+            index: self.place.index.saturating_add(self.count),
+        }
     }
 }
 
 #[derive(Debug, Default)]
 struct Index {
-    places: HashMap<RequestKey, (u64, Place)>,
-    /// In the order of their leaves, with the number of each.
+    /// With the number of the last leaf of each.
+    runs: HashMap<RequestKey, (u64, Run)>,
+    /// In the order of their leaves, with the number of each. What a run had before it grew is passed over.
     order: VecDeque<(u64, RequestKey)>,
     /// Leaves seen.
     leaves: u64,
+}
+
+impl Index {
+    /// Notes the leaves of one request, the last one just seen.
+    fn note(&mut self, key: RequestKey, run: Run, is_resealed: bool) {
+        let mut noted = run;
+        if let Some((_, known)) = self.runs.get(&key) {
+            if known.end() == run.place {
+                noted = Run {
+                    place: known.place,
+                    count: known.count.saturating_add(run.count),
+                };
+            } else if is_resealed && known.count > 1 {
+                // A chunk stays where all of it is.
+                return;
+            }
+        }
+        self.runs.insert(key, (self.leaves, noted));
+        self.order.push_back((self.leaves, key));
+    }
+
+    fn forget(&mut self, window: u64) {
+        while let Some((number, key)) = self.order.front().copied()
+            && number.saturating_add(window) <= self.leaves
+        {
+            self.order.pop_front();
+            if self.runs.get(&key).is_some_and(|(at, _)| *at == number) {
+                self.runs.remove(&key);
+            }
+        }
+    }
 }
 
 /// The requests of the last leaves.
@@ -57,9 +119,14 @@ impl Requests {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a request was sealed.
+    /// Where a request was sealed; the first leaf, where it was a chunk.
     pub(crate) fn of(&self, key: &RequestKey) -> Option<Place> {
-        self.index().places.get(key).map(|(_, place)| *place)
+        self.run_of(key).map(|run| run.place)
+    }
+
+    /// Where a request's leaves are.
+    pub(crate) fn run_of(&self, key: &RequestKey) -> Option<Run> {
+        self.index().runs.get(key).map(|(_, run)| *run)
     }
 
     /// Notes the records of published leaves. A re-sealed record counts at its newest place.
@@ -71,31 +138,29 @@ impl Requests {
     ) {
         let mut guard = self.index();
         let index = &mut *guard;
+        let mut current: Option<(RequestOf<'a>, Run)> = None;
         for (place, record) in (first_index..).zip(records) {
+            let request = request_of(record).filter(|request| request.id.is_some());
+            match (&mut current, request) {
+                (Some((of, run)), Some(request)) if *of == request => run.count += 1,
+                (_, request) => {
+                    flush(index, current.take());
+                    let place = Place { tree, index: place };
+                    current = request.map(|request| (request, Run { place, count: 1 }));
+                }
+            }
             index.leaves += 1;
-            let key = Record::decode(record)
-                .ok()
-                .and_then(|record| RequestKey::of(&record));
-            if let Some(key) = key {
-                let place = Place { tree, index: place };
-                index.places.insert(key, (index.leaves, place));
-                index.order.push_back((index.leaves, key));
-            }
         }
-        while let Some((number, key)) = index.order.front().copied()
-            && number.saturating_add(self.window) <= index.leaves
-        {
-            index.order.pop_front();
-            if index.places.get(&key).is_some_and(|(at, _)| *at == number) {
-                index.places.remove(&key);
-            }
-        }
+        flush(index, current);
+        index.forget(self.window);
     }
 
     /// Reads the last leaves of the trees, oldest tree first. Blocks its thread.
     pub(crate) fn read(&self, trees: &[Arc<Tree>]) -> Result<(), LogError> {
         let mut views = Vec::new();
-        let mut left = self.window;
+        // A chunk whose first leaf lies before the window is read from there on, so that none is known by its end only.
+        let chunk = u64::try_from(MAX_CHUNK_DIGESTS).unwrap_or(u64::MAX);
+        let mut left = self.window.saturating_add(chunk);
         for tree in trees.iter().rev() {
             let view = tree.reader.view()?;
             let start = view.size().saturating_sub(left);
@@ -116,6 +181,14 @@ impl Requests {
             }
         }
         Ok(())
+    }
+}
+
+fn flush(index: &mut Index, run: Option<(RequestOf<'_>, Run)>) {
+    if let Some((of, run)) = run
+        && let Some(id) = of.id
+    {
+        index.note(RequestKey::of_parts(of.tenant, id), run, of.is_resealed);
     }
 }
 
@@ -172,5 +245,38 @@ mod tests {
         note(&requests, 2, 0, &[&sealed]);
         note(&requests, 2, 1, &[&record("a", "2")]);
         assert_eq!(requests.of(&key), Some(Place { tree: 2, index: 0 }));
+    }
+
+    #[test]
+    fn a_chunk_is_known_by_its_first_leaf_and_count_even_if_it_is_read_in_parts() {
+        let requests = Requests::new(100);
+        let (chunk, next) = (record("a", "work#0"), record("a", "work#1"));
+        note(&requests, 1, 7, &[&chunk; 2]);
+        note(&requests, 1, 9, &[&chunk, &chunk, &chunk, &next]);
+        let run = |id| requests.run_of(&RequestKey::of(&record("a", id)).unwrap());
+        let at = |index, count| {
+            let place = Place { tree: 1, index };
+            Some(Run { place, count })
+        };
+        assert_eq!((run("work#0"), run("work#1")), (at(7, 5), at(12, 1)));
+        let mut resealed = record("a", "work#0");
+        resealed.original = Some(sealwarden_seal::record::Original {
+            origin: "a.example/1".to_owned(),
+            index: 8,
+        });
+        note(&requests, 2, 0, &[&resealed]);
+        assert_eq!(run("work#0"), at(7, 5), "a chunk stays where all of it is");
+    }
+
+    #[test]
+    fn a_chunk_is_forgotten_when_its_last_leaf_leaves_the_window() {
+        let requests = Requests::new(3);
+        let chunk = record("a", "c#0");
+        let key = RequestKey::of(&chunk).unwrap();
+        note(&requests, 1, 0, &[&chunk; 5]);
+        note(&requests, 1, 5, &[&record("a", "x"), &record("a", "y")]);
+        assert_eq!(requests.run_of(&key).unwrap().count, 5);
+        note(&requests, 1, 7, &[&record("a", "z")]);
+        assert_eq!(requests.run_of(&key), None);
     }
 }

@@ -191,7 +191,7 @@ impl<'a> Work<'a> {
             let outcome = {
                 let _batching = self.service.batching.lock().await;
                 let (service, leaves) = (self.service, leaves.clone());
-                batch::seal(service, &self.into, leaves, Some(self.epoch)).await
+                batch::seal(service, &self.into, leaves.into(), Some(self.epoch)).await
             };
             let unknown = matches!(outcome, Err(Failure::Unknown(_)));
             if self.settle(outcome).await? {

@@ -17,16 +17,20 @@ pub(crate) async fn witnessed(
     tree: &Arc<Tree>,
     seal: ProvenLeaf,
 ) -> Result<SealResponse, Status> {
-    let mut size = tree.witnessed.subscribe();
-    let covered = size.wait_for(|size| *size > seal.index);
-    let in_time = tokio::time::timeout(service.config.witness_wait(), covered)
-        .await
-        .is_ok();
-    if !in_time {
+    if !covers(service, tree, seal.index).await {
         return Ok(response(service, tree, &seal));
     }
     let seal = read_seal(tree, seal.index).await?;
     Ok(response(service, tree, &seal))
+}
+
+/// Waits, for a bounded time, until the witnessed checkpoint covers a leaf; answers whether it does.
+pub(crate) async fn covers(service: &Service, tree: &Tree, index: u64) -> bool {
+    let mut size = tree.witnessed.subscribe();
+    let covered = size.wait_for(|size| *size > index);
+    tokio::time::timeout(service.config.witness_wait(), covered)
+        .await
+        .is_ok()
 }
 
 pub(crate) async fn read_seal(tree: &Arc<Tree>, index: u64) -> Result<ProvenLeaf, Status> {
@@ -61,16 +65,21 @@ pub(crate) fn response(service: &Service, tree: &Tree, seal: &ProvenLeaf) -> Sea
     respond(required.as_deref(), tree, seal)
 }
 
-pub(crate) fn respond(required: Option<&Required>, tree: &Tree, seal: &ProvenLeaf) -> SealResponse {
+/// What a checkpoint's signatures say.
+pub(crate) fn stage_of(required: Option<&Required>, note: &str) -> Stage {
     let is_witnessed = required.is_some_and(|required| {
         let enough = |note: Note| required.met_by(&note);
-        Note::parse(seal.note.as_bytes()).is_ok_and(enough)
+        Note::parse(note.as_bytes()).is_ok_and(enough)
     });
-    let stage = if is_witnessed {
+    if is_witnessed {
         Stage::Witnessed
     } else {
         Stage::Sealed
-    };
+    }
+}
+
+pub(crate) fn respond(required: Option<&Required>, tree: &Tree, seal: &ProvenLeaf) -> SealResponse {
+    let stage = stage_of(required, &seal.note);
     SealResponse {
         seal: seal.to_text().into_bytes().into(),
         origin: tree.origin.clone(),

@@ -8,13 +8,13 @@ use crate::requests::Requests;
 use crate::stop::Failure;
 use crate::tree::{Successors, Tree};
 use crate::trust::Witnesses;
-use crate::writer::Job;
+use crate::writer::{Chunk, Job};
 use sealwarden_domain::log_control::{Command, LogControl, Mode, Signer};
 use sealwarden_engine::{ExecuteError, Executed, Node, Stream};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Why the writer stopped for good.
@@ -52,6 +52,10 @@ pub(crate) struct Service {
     /// Counts published batches.
     pub(crate) published: watch::Sender<u64>,
     pub(crate) queue: mpsc::Sender<Job>,
+    /// Chunks of bulk streams.
+    pub(crate) chunks: mpsc::Sender<Chunk>,
+    /// Room for digests of bulk streams.
+    pub(crate) bulk_room: Arc<Semaphore>,
     /// The durable queue.
     pub(crate) tickets: Queue,
     /// Requests that are sealed already.
@@ -70,10 +74,12 @@ impl Service {
         config: Config,
         control: Stream<LogControl>,
         trees: Vec<Tree>,
-        queue: mpsc::Sender<Job>,
+        queue: (mpsc::Sender<Job>, mpsc::Sender<Chunk>),
         tickets: Queue,
     ) -> Self {
+        let (queue, chunks) = queue;
         let requests = Requests::new(config.request_window);
+        let bulk_room = Arc::new(Semaphore::new(config.bulk_queue));
         let trees = trees
             .into_iter()
             .map(|tree| (tree.origin.clone(), Arc::new(tree)));
@@ -93,6 +99,8 @@ impl Service {
             broken: watch::Sender::new(None),
             published: watch::Sender::new(0),
             queue,
+            chunks,
+            bulk_room,
             tickets,
             requests,
             stuck: watch::Sender::new(None),

@@ -57,6 +57,12 @@ pub(crate) enum Failure {
         /// The limit.
         waiting: usize,
     },
+    /// No room for a chunk within its time.
+    #[error("{digests} digests in bulk wait already, which is this node's limit (`bulk_queue`)")]
+    BulkFull {
+        /// The limit.
+        digests: usize,
+    },
     /// No room on the disk.
     #[error("{0}")]
     NoSpace(String),
@@ -77,7 +83,9 @@ impl Failure {
             Self::NotQueued(
                 QueueError::NotWritten(_) | QueueError::Broken(_) | QueueError::Closed,
             ) => (Code::Unavailable, Some(LATE_MS)),
-            Self::QueueFull { .. } => (Code::ResourceExhausted, Some(SOON_MS)),
+            Self::QueueFull { .. } | Self::BulkFull { .. } => {
+                (Code::ResourceExhausted, Some(SOON_MS))
+            }
             Self::NoSpace(_) | Self::NotQueued(QueueError::Full { .. }) => {
                 (Code::ResourceExhausted, Some(LATE_MS))
             }
@@ -109,6 +117,7 @@ impl Failure {
             | Self::Waits
             | Self::NotQueued(_)
             | Self::QueueFull { .. }
+            | Self::BulkFull { .. }
             | Self::NoSpace(_) => false,
         }
     }
@@ -132,6 +141,7 @@ impl Failure {
             | Self::Waits
             | Self::NotQueued(_)
             | Self::QueueFull { .. }
+            | Self::BulkFull { .. }
             | Self::NoSpace(_) => "starting",
         }
     }

@@ -6,20 +6,21 @@
 
 use crate::accept::{since, wait};
 use crate::batch;
+use crate::config::Config;
 use crate::drain::Drain;
 use crate::queue::{Drawn, Entry, Place, Priority, Ticket};
-use crate::requests::RequestKey;
+use crate::requests::{RequestKey, Run};
 use crate::service::Service;
 use crate::stop::Failure;
 use crate::tree::{Tree, with_writer};
 use anyhow::bail;
 use sealwarden_seal::record::Record;
-use sealwarden_seallog::{Leaf, LogError, ProvenLeaf, Published};
+use sealwarden_seallog::{Leaf, Leaves, LogError, MAX_BATCH_LEAVES, ProvenLeaf, Published};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tracing::{Instrument as _, Span};
 
 /// How long a batch that cannot be signed waits before it is tried again, if nothing changes meanwhile.
@@ -45,6 +46,110 @@ pub(crate) struct Job {
     pub(crate) answer: oneshot::Sender<Result<Made, Failure>>,
 }
 
+/// A bulk stream's chunk that waits for its batch. It is sealed whole or not at all.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// What becomes its leaves, neighbours in this order.
+    pub(crate) leaves: Leaves,
+    /// The chunk's request, if its stream has an id.
+    pub(crate) key: Option<RequestKey>,
+    /// What was counted for it in [`Service::pending_bytes`].
+    pub(crate) bytes: u64,
+    /// Its place among all that waits.
+    pub(crate) room: OwnedSemaphorePermit,
+    /// Where the answer goes.
+    pub(crate) answer: oneshot::Sender<Result<Placed, Failure>>,
+}
+
+/// Where a chunk's leaves are.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) run: Run,
+    /// The batch that they were published in just now; none where the chunk was sealed before, under other nonces.
+    pub(crate) published: Option<Published>,
+}
+
+/// All that waits for the writer.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    jobs: mpsc::Receiver<Job>,
+    chunks: mpsc::Receiver<Chunk>,
+    /// Found no room in the last batch.
+    held: Option<Chunk>,
+}
+
+impl Waiting {
+    pub(crate) fn new(jobs: mpsc::Receiver<Job>, chunks: mpsc::Receiver<Chunk>) -> Self {
+        Self {
+            jobs,
+            chunks,
+            held: None,
+        }
+    }
+
+    /// Waits until there is something. Nothing is lost if it is dropped before it is ready.
+    async fn some(&mut self, config: &Config) -> Taken {
+        let mut taken = Taken::default();
+        if let Some(chunk) = self.held.take() {
+            taken.push(chunk);
+        } else {
+            tokio::select! {
+                _ = self.jobs.recv_many(&mut taken.jobs, config.max_batch) => {}
+                chunk = self.chunks.recv() => if let Some(chunk) = chunk { taken.push(chunk) },
+            }
+        }
+        while taken.leaves < config.bulk_batch
+            && let Ok(chunk) = self.chunks.try_recv()
+        {
+            if taken.leaves.saturating_add(chunk.leaves.len()) > config.bulk_batch {
+                self.held = Some(chunk);
+                break;
+            }
+            taken.push(chunk);
+        }
+        let most = MAX_BATCH_LEAVES.saturating_sub(taken.leaves);
+        while taken.jobs.len() < config.max_batch.min(most)
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            taken.jobs.push(job);
+        }
+        taken
+    }
+
+    /// All that waits now.
+    fn all(&mut self) -> Taken {
+        let mut taken = Taken::default();
+        let chunks = std::iter::from_fn(|| self.chunks.try_recv().ok());
+        self.held
+            .take()
+            .into_iter()
+            .chain(chunks)
+            .for_each(|chunk| taken.push(chunk));
+        taken.jobs = std::iter::from_fn(|| self.jobs.try_recv().ok()).collect();
+        taken
+    }
+}
+
+/// What goes into one batch.
+#[derive(Debug, Default)]
+struct Taken {
+    jobs: Vec<Job>,
+    chunks: Vec<Chunk>,
+    /// Leaves of the chunks.
+    leaves: usize,
+}
+
+impl Taken {
+    fn push(&mut self, chunk: Chunk) {
+        self.leaves = self.leaves.saturating_add(chunk.leaves.len());
+        self.chunks.push(chunk);
+    }
+
+    fn len(&self) -> usize {
+        self.jobs.len().saturating_add(self.leaves)
+    }
+}
+
 /// What a request became.
 #[derive(Debug)]
 pub(crate) enum Made {
@@ -57,21 +162,26 @@ pub(crate) enum Made {
 }
 
 /// Runs until shutdown. Ends with an error if the log's files cannot be trusted any more.
-pub(crate) async fn run(service: &Service, mut queue: mpsc::Receiver<Job>) -> anyhow::Result<()> {
-    let outcome = write(service, &mut queue).await;
-    queue.close();
-    while let Some(job) = queue.recv().await {
+pub(crate) async fn run(service: &Service, mut waiting: Waiting) -> anyhow::Result<()> {
+    let outcome = write(service, &mut waiting).await;
+    waiting.jobs.close();
+    waiting.chunks.close();
+    while let Some(job) = waiting.jobs.recv().await {
         answer(service, job, Err(Failure::ShuttingDown));
+    }
+    let held = waiting.held.take();
+    answer_chunks(service, held, &Failure::ShuttingDown);
+    while let Some(chunk) = waiting.chunks.recv().await {
+        answer_chunk(service, chunk, Err(Failure::ShuttingDown));
     }
     service.writer_ended.cancel();
     outcome
 }
 
-async fn write(service: &Service, queue: &mut mpsc::Receiver<Job>) -> anyhow::Result<()> {
+async fn write(service: &Service, waiting: &mut Waiting) -> anyhow::Result<()> {
     let shutdown = &service.node.shutdown;
     let mut broken = service.broken.subscribe();
     let mut drain = Drain::new(&service.config);
-    let mut jobs = Vec::new();
     // At the start nobody knows whether an earlier life left a batch.
     let mut unfinished = true;
     loop {
@@ -84,7 +194,7 @@ async fn write(service: &Service, queue: &mut mpsc::Receiver<Job>) -> anyhow::Re
         }
         if unfinished && let Err(failure) = roll_forward(service).await {
             service.stuck.send_replace(Some(failure.clone()));
-            refuse_waiting(service, queue, &failure).await;
+            refuse_waiting(service, waiting.all(), &failure).await;
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 () = changed(service) => {}
@@ -96,15 +206,15 @@ async fn write(service: &Service, queue: &mut mpsc::Receiver<Job>) -> anyhow::Re
             .stuck
             .send_if_modified(|stuck| stuck.take().is_some());
         unfinished = false;
-        tokio::select! {
+        let taken = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
             _ = broken.changed() => continue,
-            _ = queue.recv_many(&mut jobs, service.config.max_batch) => {}
-            () = drain.due(service) => {}
-        }
-        let drawn = drain.draw(service, jobs.len());
-        unfinished = make_batch(service, std::mem::take(&mut jobs), drawn, &mut drain).await;
+            taken = waiting.some(&service.config) => taken,
+            () = drain.due(service) => Taken::default(),
+        };
+        let drawn = drain.draw(service, taken.len());
+        unfinished = make_batch(service, taken, drawn, &mut drain).await;
     }
 }
 
@@ -136,21 +246,18 @@ async fn roll_forward(service: &Service) -> Result<(), Failure> {
 }
 
 /// Makes and answers one batch. Answers whether it may have left a staged one.
-async fn make_batch(
-    service: &Service,
-    jobs: Vec<Job>,
-    drawn: Vec<Drawn>,
-    drain: &mut Drain,
-) -> bool {
+async fn make_batch(service: &Service, taken: Taken, drawn: Vec<Drawn>, drain: &mut Drain) -> bool {
     // Held to the end: nothing else may publish a leaf while it is put into the durable queue.
     let _batching = service.batching.lock().await;
     let (drawn, settled) = unsealed_tickets(service, drawn);
     service.tickets.settle(settled).await;
-    let jobs = answer_sealed(service, jobs);
-    if jobs.is_empty() && drawn.is_empty() {
+    let jobs = answer_sealed(service, taken.jobs);
+    let mut chunks = unsealed_chunks(service, taken.chunks);
+    if jobs.is_empty() && drawn.is_empty() && chunks.is_empty() {
         return false;
     }
-    let batch = Batch::of(&jobs, &drawn);
+    let mut batch = Batch::of(&jobs, &drawn);
+    let of_chunk = batch.add(&mut chunks);
     let span = span_of(&jobs, batch.leaves.len());
     let seal = async {
         let absent = || Failure::Away("the log has no tree of this node".to_owned());
@@ -160,12 +267,17 @@ async fn make_batch(
     };
     match seal.instrument(span).await {
         Ok((tree, published)) => {
+            for (chunk, place) in chunks.into_iter().zip(of_chunk) {
+                let placed = place.placed(&tree, &published);
+                answer_chunk(service, chunk, Ok(placed));
+            }
             answer_published(service, &tree, &published, jobs, &batch.of_job);
             drain.sealed(drawn.len());
             false
         }
         Err(failure) => {
-            tracing::debug!(%failure, requests = jobs.len(), "a batch was not sealed");
+            tracing::debug!(%failure, requests = jobs.len(), chunks = chunks.len(), "a batch was not sealed");
+            answer_chunks(service, chunks, &failure);
             drain.pause(AGAIN);
             let is_unknown = matches!(failure, Failure::Unknown(_) | Failure::Broken(_));
             put_off(service, jobs, &failure).await;
@@ -176,20 +288,20 @@ async fn make_batch(
 
 /// The leaves of a batch: tickets first, for they are older. A request that is there twice is one leaf.
 struct Batch {
-    leaves: Vec<Leaf>,
+    leaves: Leaves,
     /// Which leaf each job becomes.
     of_job: Vec<usize>,
 }
 
 impl Batch {
     fn of(jobs: &[Job], drawn: &[Drawn]) -> Self {
-        let mut leaves = Vec::with_capacity(jobs.len() + drawn.len());
+        let mut leaves = Leaves::default();
         let mut known: HashMap<RequestKey, usize> = HashMap::new();
         let mut place = |leaf: &Leaf, key: Option<RequestKey>| {
             let next = leaves.len();
             let at = key.map_or(next, |key| *known.entry(key).or_insert(next));
             if at == next {
-                leaves.push(leaf.clone());
+                leaves.push(&leaf.nonce, &leaf.record);
             }
             at
         };
@@ -199,6 +311,87 @@ impl Batch {
         let of_job = jobs.iter().map(|job| place(&job.leaf, job.key)).collect();
         Self { leaves, of_job }
     }
+
+    /// Takes the leaves of chunks; a chunk that is there twice is in once.
+    fn add(&mut self, chunks: &mut [Chunk]) -> Vec<InBatch> {
+        let mut known = HashMap::new();
+        let mut add = |chunk: &mut Chunk| {
+            let wide = |number| u64::try_from(number).unwrap_or(u64::MAX);
+            let place = InBatch {
+                offset: wide(self.leaves.len()),
+                count: wide(chunk.leaves.len()),
+                again: false,
+            };
+            if let Some(key) = chunk.key {
+                if let Some(earlier) = known.get(&key).copied() {
+                    let again = true;
+                    return InBatch { again, ..earlier };
+                }
+                known.insert(key, place);
+            }
+            self.leaves.append(std::mem::take(&mut chunk.leaves));
+            place
+        };
+        chunks.iter_mut().map(&mut add).collect()
+    }
+}
+
+/// Where a chunk is in its batch.
+#[derive(Clone, Copy)]
+struct InBatch {
+    /// How many leaves are before it.
+    offset: u64,
+    count: u64,
+    /// Its leaves are those of an equal chunk before it.
+    again: bool,
+}
+
+impl InBatch {
+    fn placed(self, tree: &Tree, published: &Published) -> Placed {
+        let index = published.first_index.saturating_add(self.offset);
+        let tree = tree.number;
+        Placed {
+            run: Run {
+                place: Place { tree, index },
+                count: self.count,
+            },
+            published: (!self.again).then(|| published.clone()),
+        }
+    }
+}
+
+/// Answers chunks that were sealed while they waited; gives the others.
+fn unsealed_chunks(service: &Service, chunks: Vec<Chunk>) -> Vec<Chunk> {
+    let mut others = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        match chunk.key.and_then(|key| service.requests.run_of(&key)) {
+            Some(run) => answer_chunk(
+                service,
+                chunk,
+                Ok(Placed {
+                    run,
+                    published: None,
+                }),
+            ),
+            None => others.push(chunk),
+        }
+    }
+    others
+}
+
+/// Chunks do not wait in the durable queue: their streams end, and their clients send them again.
+fn answer_chunks(service: &Service, chunks: impl IntoIterator<Item = Chunk>, failure: &Failure) {
+    for chunk in chunks {
+        answer_chunk(service, chunk, Err(failure.clone()));
+    }
+}
+
+fn answer_chunk(service: &Service, chunk: Chunk, outcome: Result<Placed, Failure>) {
+    service
+        .pending_bytes
+        .fetch_sub(chunk.bytes, Ordering::Relaxed);
+    drop(chunk.room);
+    drop(chunk.answer.send(outcome));
 }
 
 /// Tickets that are to be sealed, and those whose requests were sealed already.
@@ -304,14 +497,14 @@ fn span_of(jobs: &[Job], leaves: usize) -> Span {
 }
 
 /// Puts off what waits while an earlier batch cannot be finished: none of it was staged.
-async fn refuse_waiting(service: &Service, queue: &mut mpsc::Receiver<Job>, failure: &Failure) {
+async fn refuse_waiting(service: &Service, waiting: Taken, failure: &Failure) {
     let failure = if let Failure::Unknown(reason) = failure {
         Failure::Away(format!("an earlier batch waits: {reason}"))
     } else {
         failure.clone()
     };
-    let jobs = std::iter::from_fn(|| queue.try_recv().ok()).collect();
-    put_off(service, jobs, &failure).await;
+    answer_chunks(service, waiting.chunks, &failure);
+    put_off(service, waiting.jobs, &failure).await;
 }
 
 fn answer(service: &Service, job: Job, outcome: Result<Made, Failure>) {

@@ -9,6 +9,7 @@
 
 mod encoding;
 
+pub mod bulk;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod merkle;

@@ -11,6 +11,7 @@
 use crate::encoding::{self, excerpt};
 use crate::merkle::{self, Hash};
 use crate::note::{VkeyError, validate_name};
+use std::ops::Range;
 
 const RECORD_VERSION: u8 = 1;
 const ENTRY_VERSION: u8 = 1;
@@ -18,6 +19,11 @@ const ENTRY_DOMAIN: &[u8] = b"sealwarden/entry/v1\n";
 const FLAG_SUBJECT: u8 = 1;
 const FLAG_ORIGINAL: u8 = 2;
 const FLAG_REQUEST_ID: u8 = 4;
+
+/// Where a record's digest stands in its encoding, after version and algorithm.
+pub const DIGEST_PLACE: Range<usize> = 2..34;
+/// Where the length of the tenant's name stands, after the digest and the claimed time.
+const TENANT_PLACE: usize = DIGEST_PLACE.end + 8;
 
 /// Tenant and policy names and request ids hold 1 to this many bytes.
 pub const MAX_NAME_BYTES: usize = 128;
@@ -257,6 +263,53 @@ impl Record {
         record.validate()?;
         Ok((record, bytes.len() - input.0.len()))
     }
+}
+
+/// Whose request an encoded record came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestOf<'a> {
+    /// The tenant's name, in UTF-8.
+    pub tenant: &'a [u8],
+    /// The client's id of its request, in UTF-8; none if it gave none.
+    pub id: Option<&'a [u8]>,
+    /// Whether the record re-seals another.
+    pub is_resealed: bool,
+}
+
+/// Finds tenant and request id in [`Record::encode`]'s bytes without reading the rest: for indexes over many records. None if
+/// `record` is cut short; other damage is not looked for.
+pub fn request_of(record: &[u8]) -> Option<RequestOf<'_>> {
+    let mut rest = record.get(TENANT_PLACE..)?;
+    let tenant = short(&mut rest)?;
+    short(&mut rest)?;
+    let (flags, after) = rest.split_first()?;
+    rest = after;
+    if flags & FLAG_SUBJECT != 0 {
+        let (length, after) = rest.split_first_chunk()?;
+        rest = after.get(usize::from(u16::from_be_bytes(*length))..)?;
+    }
+    if flags & FLAG_ORIGINAL != 0 {
+        short(&mut rest)?;
+        rest = rest.get(8..)?;
+    }
+    let id = if flags & FLAG_REQUEST_ID == 0 {
+        None
+    } else {
+        Some(short(&mut rest)?)
+    };
+    Some(RequestOf {
+        tenant,
+        id,
+        is_resealed: flags & FLAG_ORIGINAL != 0,
+    })
+}
+
+/// Text after a byte that says its length.
+fn short<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first()?;
+    let (text, after) = after.split_at_checked(usize::from(*length))?;
+    *rest = after;
+    Some(text)
 }
 
 /// The salted commitment to a record: what the public log holds. `record` is [`Record::encode`]'s bytes.

@@ -18,8 +18,8 @@ use sealwarden_wire::event::v1::{Directive, DirectiveKind, OriginOpened};
 use sealwarden_wire::seal::v1::sealing_server::{Sealing, SealingServer};
 use sealwarden_wire::seal::v1::{
     ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetSealRequest,
-    GetTicketRequest, SealRequest, SealResponse, StatusRequest, StatusResponse, TicketResponse,
-    WatchTicketRequest,
+    GetTicketRequest, SealRequest, SealResponse, SealStreamRequest, SealStreamResponse,
+    StatusRequest, StatusResponse, TicketResponse, WatchTicketRequest,
 };
 use sealwarden_wire::verify::v1::verification_server::{Verification, VerificationServer};
 use sealwarden_wire::verify::v1::{
@@ -242,6 +242,14 @@ type Answers<T> = Pin<Box<dyn Stream2<Item = Result<T, Status>> + Send>>;
 impl Sealing for Peer {
     type ExportSealsStream = Answers<SealResponse>;
     type WatchTicketStream = Answers<TicketResponse>;
+    type SealStreamStream = Answers<SealStreamResponse>;
+
+    async fn seal_stream(
+        &self,
+        _: Request<Streaming<SealStreamRequest>>,
+    ) -> Result<Response<Self::SealStreamStream>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
 
     async fn get_ticket(
         &self,

@@ -1,5 +1,6 @@
 //! Statements about the service, over a real log in a folder, real keys, and the event log in memory.
 
+mod bulking;
 mod containment;
 mod outside;
 mod queueing;

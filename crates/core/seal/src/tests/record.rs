@@ -1,4 +1,5 @@
 use super::record;
+use crate::bulk::{ChunkError, MAX_CHUNK_DIGESTS, encode_records};
 use crate::record::*;
 use proptest::option;
 use proptest::prelude::*;
@@ -37,6 +38,32 @@ proptest! {
         bytes[place] ^= 1_u8 << bit;
         if let Ok(other) = Record::decode(&bytes) {
             prop_assert_eq!(other.encode().unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_records_request_is_found_without_reading_it(record in records(), place in any::<prop::sample::Index>()) {
+        let bytes = record.encode().unwrap();
+        let found = request_of(&bytes).unwrap();
+        prop_assert_eq!(found.tenant, record.tenant.as_bytes());
+        prop_assert_eq!(found.id, record.request_id.as_ref().map(String::as_bytes));
+        prop_assert_eq!(found.is_resealed, record.original.is_some());
+        let _ = request_of(&bytes[..place.index(bytes.len())]);
+    }
+
+    #[test]
+    fn records_of_a_chunk_are_those_of_their_digests(
+        record in records(), digests in prop::collection::vec(any::<[u8; 32]>(), 1..20), subject in option::of("[a-z]{0,20}"),
+    ) {
+        let subjects = subject.map(|subject| vec![subject; digests.len()]).unwrap_or_default();
+        let encoded = encode_records(&record, &digests, &subjects).unwrap();
+        prop_assert_eq!(encoded.len(), digests.len());
+        for (place, (bytes, digest)) in encoded.iter().zip(&digests).enumerate() {
+            let mut expected = Record { digest: *digest, ..record.clone() };
+            if let Some(subject) = subjects.get(place) {
+                expected.subject = (!subject.is_empty()).then(|| subject.clone());
+            }
+            prop_assert_eq!(Record::decode(bytes).unwrap(), expected);
         }
     }
 
@@ -119,4 +146,34 @@ fn a_record_at_the_beginning_of_other_bytes_says_where_it_ends() {
     let (found, length) = Record::decode_prefix(&followed).unwrap();
     assert_eq!((found, length), (record(), bytes.len()));
     assert_eq!(Record::decode(&followed), Err(RecordError::Trailing(3)));
+}
+
+#[test]
+fn chunks_out_of_their_limits_are_refused() {
+    let digests = vec![[1; 32]; MAX_CHUNK_DIGESTS + 1];
+    let chunk = |digests: &[[u8; 32]], subjects: &[String]| {
+        encode_records(&record(), digests, subjects).unwrap_err()
+    };
+    assert_eq!(chunk(&[], &[]), ChunkError::Count(0));
+    assert_eq!(
+        chunk(&digests, &[]),
+        ChunkError::Count(MAX_CHUNK_DIGESTS + 1)
+    );
+    let subjects = vec!["a".to_owned()];
+    let error = chunk(&digests[..2], &subjects);
+    assert_eq!(
+        error,
+        ChunkError::Subjects {
+            subjects: 1,
+            digests: 2
+        }
+    );
+    let subjects = ["a".to_owned(), "b\n".to_owned()];
+    assert!(matches!(
+        chunk(&digests[..2], &subjects),
+        ChunkError::Record { place: 1, .. }
+    ));
+    for length in 0..60 {
+        let _ = request_of(&vec![0xff; length]);
+    }
 }
