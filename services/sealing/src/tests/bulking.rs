@@ -361,6 +361,12 @@ async fn what_a_client_may_send_is_bounded_and_named() {
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().starts_with(words), "{}", status.message());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_out_of_order_end_the_stream() {
+    let world = World::new();
+    let rig = Rig::open(&world).await;
     let mut talk = Talk::open(&rig, header("order")).await;
     talk.chunk(chunk(5, 1)).await;
     talk.hear().await.unwrap();
