@@ -14,6 +14,7 @@ pub mod checkpoint;
 pub mod cosignature;
 pub mod merkle;
 pub mod note;
+pub mod policy;
 pub mod record;
 pub mod seal;
 pub mod tile;

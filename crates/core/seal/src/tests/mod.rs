@@ -5,6 +5,7 @@ mod formats;
 mod inputs;
 mod merkle;
 mod payload;
+mod policy;
 mod post_quantum;
 mod record;
 mod tile;

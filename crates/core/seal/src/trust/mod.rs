@@ -22,6 +22,7 @@ pub use payload::{
     Environment, FORMAT, FORMAT_2, FrozenAt, LogEntry, LogState, Payload, SignatureType,
     WitnessEntry,
 };
+pub(crate) use quorum::is_token as is_policy_name;
 pub use quorum::{
     Group, MAX_GROUPS, MAX_MEMBERS, NO_QUORUM, Quorum, QuorumTree, Threshold, Witnessing,
 };
