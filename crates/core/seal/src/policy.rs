@@ -77,8 +77,10 @@ impl Policy {
         }
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-            at(line, "it is not UTF-8")
+            at(
+                before.split(|byte| *byte == b'\n').count(),
+                "it is not UTF-8",
+            )
         })?;
         let mut reader = Reader::default();
         let mut lines = text.split('\n').peekable();

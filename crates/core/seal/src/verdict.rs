@@ -7,6 +7,7 @@ mod anchored;
 mod checked;
 mod doubt;
 mod judge;
+mod original;
 
 pub use anchored::VerifiedAnchor;
 

@@ -3,6 +3,7 @@
 mod batch_proof;
 mod formats;
 mod inputs;
+mod matrix;
 mod merkle;
 mod payload;
 mod policy;

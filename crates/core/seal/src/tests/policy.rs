@@ -21,7 +21,7 @@ fn lines() -> Vec<String> {
 }
 
 fn text(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    lines.join("\n") + "\n"
 }
 
 fn error(text: &str) -> PolicyError {
@@ -34,10 +34,12 @@ fn a_policy_is_read_with_comments_and_white_space_and_written_in_one_spelling() 
     assert_eq!(plain.logs[0].url.as_deref(), Some("https://log.example/"));
     assert_eq!(plain.witnesses.len(), 4);
     assert_eq!(plain.quorum.groups[0].threshold, Threshold::Members(2));
-    let loose: String = lines()
+    let loose = lines()
         .iter()
-        .map(|line| format!(" \t# comment é\n\n\t {} \t\n", line.replace(' ', " \t ")))
-        .collect();
+        .map(|line| line.replace(' ', " \t "))
+        .collect::<Vec<_>>()
+        .join(" \t\n \t# comment é\n\n\t ")
+        + "\n";
     assert_eq!(Policy::parse(loose.as_bytes()).unwrap(), plain);
     let written = plain.to_string();
     assert_eq!(Policy::parse(written.as_bytes()).unwrap(), plain);

@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 
 /// The payload's `format` where it has none of the fields of [`FORMAT_2`].
 pub const FORMAT: &str = "sealwarden-trust/1";
-/// The format of payloads that may also have: of a log `required`, `certificates` and `opened`; of a witness `other_vkeys`
+/// The format of payloads that may also have: of a log `required`, `certificates`, `opened` and `resealable`; of a
+/// witness `other_vkeys`
 /// and `url`; a quorum of groups; and `tsas`. A program that reads only [`FORMAT`] refuses them rather than passing over a rule.
 pub const FORMAT_2: &str = "sealwarden-trust/2";
 const MAX_TSAS: usize = 32;
@@ -142,6 +143,11 @@ pub struct LogEntry {
     /// When the log was opened: a time before that, less the clock skew, dates nothing of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opened: Option<Timestamp>,
+    /// How many leaves of a frozen log, from its first, its successors may have sealed again: those that the log intended
+    /// before the compromise. More than `frozen_at` has where nobody outside dated the last of them. Where it is not named, it is
+    /// what `frozen_at` has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resealable: Option<u64>,
 }
 
 /// A witness whose cosignatures count.
@@ -414,11 +420,15 @@ impl LogEntry {
             required: Vec::new(),
             certificates: Vec::new(),
             opened: None,
+            resealable: None,
         }
     }
 
     fn has_second_format(&self) -> bool {
-        !self.required.is_empty() || !self.certificates.is_empty() || self.opened.is_some()
+        !self.required.is_empty()
+            || !self.certificates.is_empty()
+            || self.opened.is_some()
+            || self.resealable.is_some()
     }
 
     /// A required type without a key of it could never be met.
@@ -485,6 +495,13 @@ impl LogEntry {
         }
         self.validate_required()?;
         self.validate_certificates()?;
+        let frozen = self.frozen_at.map(|end| end.size);
+        let fits = self
+            .resealable
+            .is_none_or(|count| frozen.is_some_and(|size| size <= count));
+        rule(fits, || {
+            format!("{origin}: resealable must be at least the size in frozen_at")
+        })?;
         rule(
             self.state != LogState::Frozen || self.frozen_at.is_some(),
             || format!("{origin} is frozen, but does not say where (frozen_at)"),

@@ -55,6 +55,8 @@ pub struct VerifiedBundle {
     logs: BTreeMap<String, TrustedLog>,
     /// For each witness key, in the order of `note_keys`, the place of its witness.
     witness_places: Vec<usize>,
+    /// The verifier's own limit on the bundle's age, in seconds.
+    max_age_s: Option<u64>,
 }
 
 impl VerifiedBundle {
@@ -77,12 +79,27 @@ impl VerifiedBundle {
         Ok(Self {
             logs: logs.collect(),
             witness_places,
+            max_age_s: None,
             roots_digest: payload.roots.digest()?,
             payload,
             payload_digest,
             signers,
             suspensions,
         })
+    }
+
+    /// The same bundle, for a verifier that wants it to have been issued so many seconds ago at most: an older one turns
+    /// `valid` into `suspect`, as an expired one does, since a later compromise would not be known.
+    #[must_use]
+    pub fn with_max_age_s(self, max_age_s: u64) -> Self {
+        Self {
+            max_age_s: Some(max_age_s),
+            ..self
+        }
+    }
+
+    pub(crate) fn max_age_s(&self) -> Option<u64> {
+        self.max_age_s
     }
 
     /// What the root keys signed.

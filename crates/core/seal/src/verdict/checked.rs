@@ -32,6 +32,7 @@ pub(super) enum CheckedNote<'a> {
 #[derive(Debug)]
 pub(super) struct Good<'a> {
     pub(super) checkpoint: Checkpoint,
+    pub(super) bundle: &'a VerifiedBundle,
     pub(super) payload: &'a Payload,
     pub(super) log: &'a TrustedLog,
     /// One for each witness, with its earliest time: those without a time first, then the earliest.
@@ -77,6 +78,7 @@ impl<'a> CheckedNote<'a> {
         let cosigned = cosigned(&verified, log_keys, bundle);
         Self::Good(Good {
             checkpoint,
+            bundle,
             payload: bundle.payload(),
             log,
             cosigned,

@@ -3,10 +3,10 @@
 use super::anchored::Dated;
 use super::checked::{CheckedNote, Cosigned, Good};
 use super::doubt::{self, date, skew_ms};
-use super::{Verdict, Verification};
+use super::{Verdict, Verification, original};
 use crate::checkpoint::Checkpoint;
 use crate::merkle::{Hash, verify_inclusion};
-use crate::record::{Record, entry_leaf_hash};
+use crate::record::{Original, Record, entry_leaf_hash};
 use crate::seal::Parts;
 use crate::trust::Quorum;
 use jiff::Timestamp;
@@ -100,6 +100,7 @@ fn judge_good(
         .ok()
         .map(|time| time.to_string());
     let sealed_digest = record.digest;
+    let original = record.original.clone();
     answer.record = Some(record);
     if let Some(digest) = document_digest.filter(|digest| *digest != sealed_digest) {
         let reason = format!(
@@ -120,23 +121,39 @@ fn judge_good(
         Ok(before) => before,
         Err(reason) => return (Verdict::Suspect, reason),
     };
+    if let Some(original) = &original
+        && let Err(reason) = original::check(good, original)
+    {
+        return (Verdict::Suspect, reason);
+    }
     if let Err(reason) = quorum_met(good, counted, now_ms) {
         return (Verdict::Unwitnessed, reason);
     }
     if let Err(reason) = bundle_current(good, now_ms) {
         return (Verdict::Suspect, reason);
     }
-    valid(answer, document_digest.is_some(), before)
+    valid(answer, document_digest.is_some(), original.as_ref(), before)
 }
 
-fn valid(answer: &Verification, compared: bool, before: Option<String>) -> Finding {
+fn valid(
+    answer: &Verification,
+    compared: bool,
+    original: Option<&Original>,
+    before: Option<String>,
+) -> Finding {
+    let resealed = original.map_or_else(String::new, |it| {
+        format!(
+            " (sealed again; the original is leaf {} of {})",
+            it.index, it.origin
+        )
+    });
     let subject = if compared {
         "The document is the one sealed as"
     } else {
         "No document was compared; the seal itself holds for"
     };
     let place = format!(
-        "{subject} leaf {} of {}, cosigned by {}",
+        "{subject} leaf {} of {}{resealed}, cosigned by {}",
         answer.index.unwrap_or_default(),
         answer.origin.as_deref().unwrap_or_default(),
         match answer.witnesses.len() {
@@ -197,7 +214,23 @@ fn bundle_current(good: &Good<'_>, now_ms: i64) -> Result<(), String> {
             payload.version, payload.expires
         ));
     }
-    if payload.issued.as_millisecond() > now_ms.saturating_add(skew_ms(good)) {
+    let issued_ms = payload.issued.as_millisecond();
+    let limit_ms = good.bundle.max_age_s().map(|seconds| {
+        let limit = i64::try_from(seconds).unwrap_or(i64::MAX);
+        limit.saturating_mul(1000)
+    });
+    if let Some(limit_ms) = limit_ms
+        && now_ms.saturating_sub(issued_ms) > limit_ms
+    {
+        return Err(format!(
+            "The seal holds under version {} of the trust bundle, but that was issued at {}, longer ago than the {} s that this \
+             verifier allows, so that a later compromise may not be known; get a newer bundle.",
+            payload.version,
+            payload.issued,
+            limit_ms / 1000
+        ));
+    }
+    if issued_ms > now_ms.saturating_add(skew_ms(good)) {
         return Err(format!(
             "The trust bundle was issued at {}, which is after the present, {}; set this machine's clock.",
             payload.issued,
