@@ -131,6 +131,7 @@ pub async fn shows_to_the_witness(at: &Installation, note: &Note, old_size: u64)
         "{}/witness/add-checkpoint",
         at.address("verification", "http")
     );
+    sealwarden_pki::install_ring();
     let answer = reqwest::Client::new()
         .post(url)
         .body(request.to_text())

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use crate::outside::{self, OutsideError};
 use crate::roots::Roots;
-use crate::timestamp::{MAX_RESPONSE_BYTES, Request, Timestamp, TimestampError};
+use crate::timestamp::{MAX_RESPONSE_BYTES, Policy, Request, Timestamp, TimestampError};
 
 /// How long an authority may take to answer, connecting included.
 pub const DEADLINE: Duration = Duration::from_secs(15);
@@ -16,6 +17,9 @@ pub enum ClientError {
     /// The system has no randomness for a nonce.
     #[error("the system gives no random numbers, so that no request can be made")]
     Randomness,
+    /// No client can be made for the address.
+    #[error(transparent)]
+    Outside(#[from] OutsideError),
     /// The authority cannot be reached, or did not answer in time.
     #[error(
         "the time-stamping authority {url} does not answer: {reason}; try again, or name another with --tsa"
@@ -49,7 +53,9 @@ impl ClientError {
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Randomness | Self::Answer { .. } | Self::Timestamp { .. } => false,
+            Self::Randomness | Self::Outside(_) | Self::Answer { .. } | Self::Timestamp { .. } => {
+                false
+            }
         }
     }
 }
@@ -59,20 +65,30 @@ impl ClientError {
 pub struct Client {
     http: reqwest::Client,
     url: String,
+    policy: Option<Policy>,
 }
 
 impl Client {
-    /// A client of the authority at `url`, which gets `deadline` for each answer.
-    pub fn new(url: &str, deadline: Duration) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder()
-            .timeout(deadline)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| unreachable_authority(url, &error))?;
+    /// A client of the authority at `url` (`http` or `https`), which gets `deadline` for each answer. See [`outside::http_client`] for `tls_roots`.
+    pub fn new(
+        url: &str,
+        deadline: Duration,
+        tls_roots: Option<&[u8]>,
+    ) -> Result<Self, ClientError> {
         Ok(Self {
-            http,
+            http: outside::http_client(url, deadline, tls_roots)?,
             url: url.to_owned(),
+            policy: None,
         })
+    }
+
+    /// Asks for this policy, and accepts no other.
+    #[must_use]
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self {
+            policy: Some(policy),
+            ..self
+        }
     }
 
     /// Fetches a timestamp over `covered` and verifies it: the answer as it came (DER), and what it says.
@@ -85,7 +101,7 @@ impl Client {
             url: self.url.clone(),
             source,
         };
-        let request = Request::new(covered).ok_or(ClientError::Randomness)?;
+        let request = Request::new(covered, self.policy).ok_or(ClientError::Randomness)?;
         let answer = self.post(request.to_der().map_err(refused)?).await?;
         let timestamp = request.verify(&answer, roots).map_err(refused)?;
         Ok((answer, timestamp))
@@ -137,14 +153,8 @@ impl Client {
 }
 
 fn unreachable_authority(url: &str, error: &reqwest::Error) -> ClientError {
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(it) = cause {
-        reason = format!("{reason}: {it}");
-        cause = it.source();
-    }
     ClientError::Unreachable {
         url: url.to_owned(),
-        reason,
+        reason: outside::reasons(error),
     }
 }

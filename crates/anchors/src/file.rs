@@ -201,6 +201,22 @@ impl Anchors {
         Ok(true)
     }
 
+    /// These and those of another file of the same checkpoint, each once; nothing is verified.
+    pub fn joined(&self, other: &Self) -> Result<Self, FileError> {
+        let mut joined = self.clone();
+        for anchor in &other.anchors {
+            match check_fits(&joined.anchors, anchor) {
+                Err(FileError::Twice) => continue,
+                fits => fits?,
+            }
+            if joined.anchors.len() >= MAX_ANCHORS {
+                return Err(FileError::Count(joined.anchors.len() + 1));
+            }
+            joined.anchors.push(anchor.clone());
+        }
+        Ok(joined)
+    }
+
     /// Verifies each anchor, in the file's order.
     pub fn verify(&self, roots: &Roots) -> Vec<Result<Timestamp, TimestampError>> {
         self.anchors.iter().map(|it| it.verify(roots)).collect()

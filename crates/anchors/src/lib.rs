@@ -2,6 +2,7 @@
 //!
 //! - [`timestamp`]: requests and the full verification of answers; [`client`] asks a time-stamping authority over HTTP;
 //!   [`authority`] is a small one of our own for drills and tests.
+//! - [`outside`]: HTTP and HTTPS clients for parties outside the installation.
 //! - [`file`](mod@file): `FILE.seal.anchors`, the anchors beside a seal.
 //! - [`seal_certificate`]: the X.509 certificate that ties log keys to a legal person; [`cades`] and [`receipt`] are
 //!   signatures made with its key.
@@ -14,6 +15,7 @@ pub mod authority;
 pub mod cades;
 pub mod client;
 pub mod file;
+pub mod outside;
 pub mod receipt;
 pub mod roots;
 pub mod seal_certificate;

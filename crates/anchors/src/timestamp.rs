@@ -3,7 +3,7 @@
 //! A timestamp is over SHA-256 of exact bytes; an anchor's are a checkpoint note with its signatures. Revocation is not
 //! looked up: verification is offline, and a path is checked as of the time stamped.
 
-use der::asn1::{AnyRef, BitString, Int, OctetString};
+use der::asn1::{AnyRef, BitString, Int, ObjectIdentifier, OctetString};
 use der::{Decode, Encode, Tag, Tagged};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use x509_cert::Certificate;
@@ -56,6 +56,14 @@ pub enum TimestampError {
     /// The nonce differs from the request's: an older answer was replayed.
     #[error("the timestamp's nonce is not the request's; this is an answer to another request")]
     Nonce,
+    /// Under another policy than the one asked for.
+    #[error("the timestamp is under the policy {found}, not under {wanted}, which was asked for")]
+    Policy {
+        /// What was asked for.
+        wanted: String,
+        /// What it says.
+        found: String,
+    },
     /// The time cannot be read.
     #[error("the timestamp's time {0:?} is not a UTC time; times are like 20261123040506.5Z")]
     Time(String),
@@ -98,16 +106,28 @@ fn malformed(error: impl ToString) -> TimestampError {
     TimestampError::Malformed(error.to_string())
 }
 
+/// A policy of a time-stamping authority: an object identifier such as `1.3.6.1.4.1.32473.1.1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy(ObjectIdentifier);
+
+impl Policy {
+    /// Reads the dotted form.
+    pub fn parse(text: &str) -> Option<Self> {
+        ObjectIdentifier::new(text).ok().map(Self)
+    }
+}
+
 /// A request for a timestamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     imprint: [u8; 32],
     nonce: [u8; 8],
+    policy: Option<Policy>,
 }
 
 impl Request {
-    /// Asks for a timestamp over `covered`, with a random nonce. `None`: the system has no randomness.
-    pub fn new(covered: &[u8]) -> Option<Self> {
+    /// Asks for a timestamp over `covered`, with a random nonce, under a policy if one is named. `None`: the system has no randomness.
+    pub fn new(covered: &[u8], policy: Option<Policy>) -> Option<Self> {
         let mut nonce = [0; 8];
         SystemRandom::new().fill(&mut nonce).ok()?;
         // A positive number in its only DER spelling, whatever was drawn.
@@ -115,6 +135,7 @@ impl Request {
         Some(Self {
             imprint: imprint(covered),
             nonce,
+            policy,
         })
     }
 
@@ -126,7 +147,7 @@ impl Request {
                 hash_algorithm: profile::sha_256(),
                 hashed_message: OctetString::new(self.imprint).map_err(malformed)?,
             },
-            req_policy: None,
+            req_policy: self.policy.map(|policy| policy.0),
             nonce: Some(Int::new(&self.nonce).map_err(malformed)?),
             cert_req: true,
             extensions: None,
@@ -137,7 +158,14 @@ impl Request {
 
     /// Verifies the answer to this request; see [`verify`].
     pub fn verify(&self, response: &[u8], roots: &Roots) -> Result<Timestamp, TimestampError> {
-        verify_imprint(response, &self.imprint, Some(&self.nonce), roots)
+        let timestamp = verify_imprint(response, &self.imprint, Some(&self.nonce), roots)?;
+        match self.policy.map(|policy| policy.0.to_string()) {
+            Some(wanted) if wanted != timestamp.policy => Err(TimestampError::Policy {
+                wanted,
+                found: timestamp.policy,
+            }),
+            Some(_) | None => Ok(timestamp),
+        }
     }
 }
 

@@ -105,6 +105,11 @@ impl LogReader {
         space::reserve(&self.dir, bytes)
     }
 
+    /// A checkpoint of this log that was kept elsewhere, its signature checked; else what is wrong with it.
+    pub fn signed(&self, note: Note) -> Result<SignedCheckpoint, String> {
+        SignedCheckpoint::verify(note, &self.identity())
+    }
+
     /// The log as it stands now, signatures checked.
     pub fn view(&self) -> Result<View, LogError> {
         // The witnessed one first: read the other way round it could be newer than the published one.
@@ -185,6 +190,22 @@ impl View {
             None => {}
         }
         Ok(seals)
+    }
+
+    /// One leaf with its proof against an earlier checkpoint of this log, which must cover it.
+    pub fn seal_under(
+        &self,
+        signed: &SignedCheckpoint,
+        index: u64,
+    ) -> Result<ProvenLeaf, LogError> {
+        let size = signed.checkpoint.size;
+        let none = LogError::NoLeaf { index, size };
+        if index >= size {
+            return Err(none);
+        }
+        let mut seals = Vec::new();
+        self.prove(signed, true, index..index + 1, &mut seals)?;
+        seals.pop().ok_or(none)
     }
 
     fn prove(

@@ -1,5 +1,6 @@
 //! Settings of the sealing service, checked once.
 
+use crate::anchoring::Anchors;
 use crate::queue::Limits;
 use anyhow::ensure;
 use sealwarden_seal::bulk::MAX_CHUNK_DIGESTS;
@@ -38,6 +39,8 @@ pub struct Config {
     pub witness_wait_ms: u64,
     /// How long a witness may take for one answer, milliseconds.
     pub witness_timeout_ms: u64,
+    /// Which time-stamping authorities date the log's checkpoints.
+    pub anchors: Anchors,
     /// How often the key provider's audit is read, milliseconds.
     pub audit_poll_ms: u64,
     /// How long after it was issued a directive is still obeyed, milliseconds.
@@ -63,6 +66,7 @@ impl Default for Config {
             request_window: 262_144,
             witness_wait_ms: 5_000,
             witness_timeout_ms: 5_000,
+            anchors: Anchors::default(),
             audit_poll_ms: 25,
             directive_max_age_ms: 24 * 3_600_000,
             directive_max_skew_ms: 60_000,
@@ -126,7 +130,7 @@ impl Config {
             self.witness_timeout_ms > 0,
             "witness_timeout_ms 0 would never hear a witness"
         );
-        Ok(())
+        self.anchors.validate()
     }
 
     fn validate_bulk(&self) -> anyhow::Result<()> {

@@ -7,17 +7,19 @@ use crate::seals::{
     blocking, log_status, read_seal, respond, response, successor, tree_of, unknown_origin,
 };
 use crate::service::Service;
+use crate::stages;
 use crate::status::status;
 use crate::tickets;
 use crate::tree::Tree;
 use sealwarden_pki::CallerRole::{Node, Operator, Sealer};
 use sealwarden_pki::{CallerRole, caller_of, require};
-use sealwarden_seallog::{LogError, View};
+use sealwarden_seallog::{LogError, ProvenLeaf, View};
 use sealwarden_wire::seal::v1::sealing_server::Sealing;
 use sealwarden_wire::seal::v1::{
-    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetSealRequest,
-    GetTicketRequest, SealRequest, SealResponse, SealStreamRequest, SealStreamResponse,
-    StatusRequest, StatusResponse, TicketResponse, WatchTicketRequest,
+    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetAnchorsRequest,
+    GetAnchorsResponse, GetSealRequest, GetTicketRequest, SealRequest, SealResponse,
+    SealStreamRequest, SealStreamResponse, StatusRequest, StatusResponse, TicketResponse,
+    WatchSealRequest, WatchTicketRequest,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -71,7 +73,7 @@ impl Sealing for Grpc {
         admit(&request, &[Sealer, Operator, Node])?;
         let WatchTicketRequest { ticket, until } = request.into_inner();
         let ticket = tickets::parse(&ticket)?;
-        let until = tickets::end_of(until)?;
+        let until = stages::end_of(until)?;
         tickets::answer(&self.0, ticket).await?;
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(tickets::watch(Arc::clone(&self.0), ticket, until, sender));
@@ -88,14 +90,49 @@ impl Sealing for Grpc {
             index,
             follow,
         } = request.into_inner();
-        let tree = tree_of(&self.0, &origin)?;
-        let seal = read_seal(&tree, index).await?;
-        if let Some((origin, index)) = successor(&self.0, &tree, &seal).filter(|_| follow) {
-            let tree = tree_of(&self.0, &origin)?;
-            let seal = read_seal(&tree, index).await?;
-            return Ok(Response::new(response(&self.0, &tree, &seal)));
-        }
+        let (tree, seal) = place(&self.0, &origin, index, follow).await?;
         Ok(Response::new(response(&self.0, &tree, &seal)))
+    }
+
+    type WatchSealStream = ReceiverStream<Result<SealResponse, Status>>;
+
+    async fn watch_seal(
+        &self,
+        request: Request<WatchSealRequest>,
+    ) -> Result<Response<Self::WatchSealStream>, Status> {
+        admit(&request, &[Sealer, Operator, Node])?;
+        let WatchSealRequest {
+            origin,
+            index,
+            until,
+        } = request.into_inner();
+        let until = stages::end_of(until)?;
+        let (tree, _) = place(&self.0, &origin, index, false).await?;
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(stages::watch(
+            Arc::clone(&self.0),
+            tree,
+            index,
+            until,
+            sender,
+        ));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn get_anchors(
+        &self,
+        request: Request<GetAnchorsRequest>,
+    ) -> Result<Response<GetAnchorsResponse>, Status> {
+        admit(&request, &[Sealer, Operator, Node])?;
+        let GetAnchorsRequest {
+            origin,
+            index,
+            follow,
+        } = request.into_inner();
+        let (tree, seal) = place(&self.0, &origin, index, follow).await?;
+        stages::anchors(&self.0, &tree, seal)
+            .await
+            .map(Response::new)
     }
 
     type ExportSealsStream = ReceiverStream<Result<SealResponse, Status>>;
@@ -148,6 +185,23 @@ impl Sealing for Grpc {
 
 fn admit<T>(request: &Request<T>, roles: &[CallerRole]) -> Result<(), Status> {
     require(&caller_of(request)?, roles)
+}
+
+/// The seal of a place, or of where its record was sealed again.
+async fn place(
+    service: &Service,
+    origin: &str,
+    index: u64,
+    follow: bool,
+) -> Result<(Arc<Tree>, ProvenLeaf), Status> {
+    let tree = tree_of(service, origin)?;
+    let seal = read_seal(service, &tree, index).await?;
+    if let Some((origin, index)) = successor(service, &tree, &seal).filter(|_| follow) {
+        let tree = tree_of(service, &origin)?;
+        let seal = read_seal(service, &tree, index).await?;
+        return Ok((tree, seal));
+    }
+    Ok((tree, seal))
 }
 
 /// Sends every seal of a tree. A reader that went away ends it. Blocks its thread.

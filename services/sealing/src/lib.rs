@@ -9,6 +9,7 @@
 //! - `permits`: the right to use the key, asked for again and again, counted on `CLOCK_BOOTTIME`.
 //! - `directives`, `enforce`, `reseal`: containment orders, judged by this node's own plan.
 //! - `audit`: every use of the key that its provider saw, copied into the event log.
+//! - `anchoring`: time-stamping authorities date the log's checkpoints.
 //! - `witnessing`, `tiles`, `grpc`: how the log is seen from outside.
 //!
 //! **Invariants.** No signature leaves without an intent that was durable before the key was used, nor after a stop was
@@ -17,6 +18,7 @@
 
 mod accept;
 mod affected;
+mod anchoring;
 mod audit;
 mod batch;
 mod bulk;
@@ -34,6 +36,7 @@ mod reseal;
 mod seals;
 mod service;
 mod signing;
+mod stages;
 mod status;
 mod stop;
 mod tickets;
@@ -46,8 +49,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use anchoring::{Anchors, Tsa};
 pub use config::Config;
 
+use crate::anchoring::Authorities;
 use crate::service::Service;
 use crate::tree::{Access, Tree};
 use anyhow::{Context as _, bail};
@@ -100,6 +105,11 @@ async fn assemble(
     let (chunks, waiting) = mpsc::channel(CHUNKS);
     let waiting = writer::Waiting::new(jobs, waiting);
     let tickets = tickets::open(&node, &config).await?;
+    let authorities = Authorities::open(&config.anchors).context("sealing.anchors")?;
+    for tree in &trees {
+        let held = tokio::task::block_in_place(|| authorities.load(tree));
+        held.with_context(|| format!("reading the anchors of {}", tree.origin))?;
+    }
     let service = Arc::new(Service::new(
         node,
         config,
@@ -107,6 +117,7 @@ async fn assemble(
         trees,
         (queue, chunks),
         tickets,
+        authorities,
     ));
     read_successors(&service).await?;
     tickets::settle_published(&service).await?;
@@ -128,6 +139,8 @@ fn spawn(service: &Arc<Service>, waiting: writer::Waiting) -> JoinSet<anyhow::Re
     tasks.spawn(async move { witnessing::run(&own).await });
     let own = Arc::clone(service);
     tasks.spawn(async move { audit::run(&own).await });
+    let own = Arc::clone(service);
+    tasks.spawn(async move { anchoring::run(&own).await });
     tasks
 }
 

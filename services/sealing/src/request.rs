@@ -90,10 +90,10 @@ pub(crate) fn until_witnessed(wait: i32) -> Result<bool, Status> {
     match Stage::try_from(wait) {
         Ok(Stage::Unspecified | Stage::Sealed) => Ok(false),
         Ok(Stage::Witnessed) => Ok(true),
-        Ok(Stage::Queued) | Err(_) => Err(invalid(
+        Ok(Stage::Queued | Stage::Anchored) | Err(_) => Err(invalid(
             "wait",
             wait,
-            "must be a stage: sealed or witnessed",
+            "must be a stage: sealed or witnessed; anchors come at intervals, so watch the seal for them",
         )),
     }
 }

@@ -4,6 +4,7 @@ use crate::queue::Place;
 use crate::service::Service;
 use crate::tree::{Tree, origin_name};
 use crate::trust::Required;
+use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::note::Note;
 use sealwarden_seal::record::{Original, Record};
 use sealwarden_seallog::{LogError, ProvenLeaf};
@@ -20,7 +21,7 @@ pub(crate) async fn witnessed(
     if !covers(service, tree, seal.index).await {
         return Ok(response(service, tree, &seal));
     }
-    let seal = read_seal(tree, seal.index).await?;
+    let seal = read_seal(service, tree, seal.index).await?;
     Ok(response(service, tree, &seal))
 }
 
@@ -33,9 +34,20 @@ pub(crate) async fn covers(service: &Service, tree: &Tree, index: u64) -> bool {
         .is_ok()
 }
 
-pub(crate) async fn read_seal(tree: &Arc<Tree>, index: u64) -> Result<ProvenLeaf, Status> {
+/// The seal of a place: under the earliest anchored checkpoint that covers it, else under the newest one.
+pub(crate) async fn read_seal(
+    service: &Service,
+    tree: &Arc<Tree>,
+    index: u64,
+) -> Result<ProvenLeaf, Status> {
+    let required = service.witnesses.required(&service.node.board);
+    let held = tree.anchors.covering(index, required.as_deref());
     let reader = tree.reader.clone();
-    blocking(move || reader.view()?.seal_of(index)).await
+    blocking(move || match held {
+        Some(held) => reader.view()?.seal_under(&held.signed, index),
+        None => reader.view()?.seal_of(index),
+    })
+    .await
 }
 
 /// Reads from the log's files on a thread that may block.
@@ -65,27 +77,30 @@ pub(crate) fn response(service: &Service, tree: &Tree, seal: &ProvenLeaf) -> Sea
     respond(required.as_deref(), tree, seal)
 }
 
-/// What a checkpoint's signatures say.
-pub(crate) fn stage_of(required: Option<&Required>, note: &str) -> Stage {
-    let is_witnessed = required.is_some_and(|required| {
-        let enough = |note: Note| required.met_by(&note);
-        Note::parse(note.as_bytes()).is_ok_and(enough)
-    });
-    if is_witnessed {
-        Stage::Witnessed
-    } else {
-        Stage::Sealed
-    }
-}
-
 pub(crate) fn respond(required: Option<&Required>, tree: &Tree, seal: &ProvenLeaf) -> SealResponse {
-    let stage = stage_of(required, &seal.note);
+    let stage = stage_of(required, tree, &seal.note);
     SealResponse {
         seal: seal.to_text().into_bytes().into(),
         origin: tree.origin.clone(),
         index: seal.index,
         stage: stage.into(),
         ticket: String::new(),
+    }
+}
+
+/// Nothing but what the seal's own checkpoint carries counts.
+pub(crate) fn stage_of(required: Option<&Required>, tree: &Tree, note: &str) -> Stage {
+    let note = Note::parse(note.as_bytes()).ok();
+    let met = |note: &Note| required.is_some_and(|required| required.met_by(note));
+    let Some(note) = note.filter(met) else {
+        return Stage::Sealed;
+    };
+    let anchored = Checkpoint::parse(note.text())
+        .is_ok_and(|checkpoint| tree.anchors.holds(checkpoint.size, note.text()));
+    if anchored {
+        Stage::Anchored
+    } else {
+        Stage::Witnessed
     }
 }
 
@@ -98,11 +113,11 @@ pub(crate) async fn newest_at(
         service,
         &origin_name(&service.node, &service.config, place.tree),
     )?;
-    let seal = read_seal(&tree, place.index).await?;
+    let seal = read_seal(service, &tree, place.index).await?;
     match successor(service, &tree, &seal) {
         Some((origin, index)) => {
             let tree = tree_of(service, &origin)?;
-            let seal = read_seal(&tree, index).await?;
+            let seal = read_seal(service, &tree, index).await?;
             Ok((tree, seal))
         }
         None => Ok((tree, seal)),

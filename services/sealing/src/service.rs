@@ -1,5 +1,6 @@
 //! What all tasks of the service share, and whether sealing is possible now.
 
+use crate::anchoring::Authorities;
 use crate::config::Config;
 use crate::listed::Listed;
 use crate::permits::{Permit, Permits, decider};
@@ -42,6 +43,7 @@ pub(crate) struct Service {
     pub(crate) witnesses: Witnesses,
     /// The keys that verifiers know.
     pub(crate) listed: Listed,
+    pub(crate) authorities: Authorities,
     /// Held while a batch is made, from staging to publication.
     pub(crate) batching: Mutex<()>,
     /// Held from the last check of a finished signature until its batch is published, and while a stop is acknowledged: so
@@ -76,6 +78,7 @@ impl Service {
         trees: Vec<Tree>,
         queue: (mpsc::Sender<Job>, mpsc::Sender<Chunk>),
         tickets: Queue,
+        authorities: Authorities,
     ) -> Self {
         let (queue, chunks) = queue;
         let requests = Requests::new(config.request_window);
@@ -94,6 +97,7 @@ impl Service {
             successors: Successors::default(),
             witnesses: Witnesses::default(),
             listed: Listed::default(),
+            authorities,
             batching: Mutex::new(()),
             release: Mutex::new(()),
             broken: watch::Sender::new(None),

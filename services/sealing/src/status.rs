@@ -34,6 +34,7 @@ pub(crate) async fn status(service: &Service) -> Result<StatusResponse, Status> 
     });
     let (tickets, ticket_bytes) = service.tickets.waiting();
     let waiting = service.queue.max_capacity() - service.queue.capacity();
+    let anchors = service.authorities.status(current.as_deref());
     Ok(StatusResponse {
         node: service.node.name.clone(),
         log: service.config.log.clone(),
@@ -46,6 +47,8 @@ pub(crate) async fn status(service: &Service) -> Result<StatusResponse, Status> 
         keys: keys(service).await?,
         tickets: u64::try_from(tickets).unwrap_or(u64::MAX),
         ticket_bytes,
+        anchors,
+        witnesses: Vec::new(),
     })
 }
 

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::queue::{Look, Place, Queue, Ticket};
 use crate::seals::{newest_at, response};
 use crate::service::Service;
+use crate::stages;
 use anyhow::{Context as _, bail};
 use sealwarden_engine::Node;
 use sealwarden_wire::seal::v1::{Stage, TicketResponse};
@@ -92,17 +93,6 @@ pub(crate) fn parse(text: &str) -> Result<Ticket, Status> {
     })
 }
 
-/// The stage that ends a watch.
-pub(crate) fn end_of(stage: i32) -> Result<Stage, Status> {
-    match Stage::try_from(stage) {
-        Ok(Stage::Unspecified | Stage::Sealed) => Ok(Stage::Sealed),
-        Ok(Stage::Witnessed) => Ok(Stage::Witnessed),
-        Ok(Stage::Queued) | Err(_) => Err(Status::invalid_argument(format!(
-            "until {stage} must be a stage: sealed or witnessed"
-        ))),
-    }
-}
-
 /// What became of a ticket.
 pub(crate) async fn answer(service: &Service, ticket: Ticket) -> Result<TicketResponse, Status> {
     let unknown = || Status::not_found(format!("this node knows no ticket {ticket}"));
@@ -158,12 +148,12 @@ pub(crate) async fn watch(
         if !same && to.send(answer).await.is_err() {
             return;
         }
-        let ended = stage == Stage::Witnessed || (stage == Stage::Sealed && until == Stage::Sealed);
-        if failed || ended {
+        if failed || stages::reaches(stage, until) {
             return;
         }
         let sealed = last.as_ref().and_then(|answer| answer.seal.as_ref());
         let sealed = sealed.map(|seal| (seal.origin.clone(), seal.index));
+        let sealed = sealed.filter(|_| until != Stage::Sealed);
         // Once its witnesses were waited for, only the trust bundle can change the stage.
         let waits = sealed != waited;
         tokio::select! {
@@ -174,6 +164,7 @@ pub(crate) async fn watch(
             // The mode and the trust bundle are in it.
             _ = board.changed() => {}
             () = covered(&service, sealed.clone()), if waits => waited = sealed,
+            () = anchors_change(&service, sealed.as_ref()) => {}
         }
     }
 }
@@ -187,5 +178,13 @@ async fn covered(service: &Service, place: Option<(String, u64)>) {
     let mut size = tree.witnessed.subscribe();
     if size.wait_for(|size| *size > index).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until something more of a sealed place's tree is anchored; for ever where there is none.
+async fn anchors_change(service: &Service, place: Option<&(String, u64)>) {
+    match place.and_then(|(origin, _)| service.tree(origin)) {
+        Some(tree) => stages::anchored_more(&tree).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,5 +1,6 @@
 //! The trees that this node writes or wrote: one folder and one key each.
 
+use crate::anchoring::AnchorStore;
 use crate::config::Config;
 use anyhow::{Context as _, anyhow, bail};
 use sealwarden_engine::Node;
@@ -28,6 +29,8 @@ pub(crate) struct Tree {
     pub(crate) reader: LogReader,
     /// Size of the latest checkpoint that meets the trust bundle's quorum of witnesses.
     pub(crate) witnessed: watch::Sender<u64>,
+    /// Checkpoints of it that time-stamping authorities dated.
+    pub(crate) anchors: AnchorStore,
     writer: Option<Mutex<SealLog>>,
 }
 
@@ -108,6 +111,14 @@ pub(crate) fn folder(node: &Node, config: &Config, number: u64) -> PathBuf {
         .join(number.to_string())
 }
 
+/// Where what is held about its time is.
+fn anchors_folder(node: &Node, config: &Config, number: u64) -> PathBuf {
+    node.data
+        .join("anchors")
+        .join(&config.log)
+        .join(number.to_string())
+}
+
 /// The origin with this epoch.
 pub(crate) fn origin_name(node: &Node, config: &Config, number: u64) -> String {
     format!("{}/{}/{number}", node.base, config.log)
@@ -149,6 +160,7 @@ pub(crate) fn open(
         vkey: reader.identity().vkey.clone(),
         reader,
         witnessed: watch::Sender::new(0),
+        anchors: AnchorStore::new(anchors_folder(node, config, number)),
         writer: log.map(Mutex::new),
     })
 }

@@ -8,6 +8,7 @@ use crate::tree::{Tree, with_writer};
 use crate::trust::Required;
 use anyhow::{Context as _, bail};
 use reqwest::{Client, StatusCode};
+use sealwarden_anchors::outside::http_client;
 use sealwarden_engine::Role;
 use sealwarden_seal::cosignature::merge_answer;
 use sealwarden_seal::note::Note;
@@ -29,9 +30,7 @@ type Known = BTreeMap<(String, String), u64>;
 
 /// Runs until the writer has ended.
 pub(crate) async fn run(service: &Service) -> anyhow::Result<()> {
-    let client = Client::builder()
-        .timeout(service.config.witness_timeout())
-        .build()
+    let client = http_client("http://witness", service.config.witness_timeout(), None)
         .context("setting up the witnesses' HTTP client")?;
     let mut known = Known::new();
     let mut pause = FIRST_PAUSE;

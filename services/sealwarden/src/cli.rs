@@ -62,6 +62,9 @@ pub(crate) enum Command {
     /// Loads a PKCS#11 module for the service that starts it; not for people
     #[command(hide = true)]
     Pkcs11Worker,
+    /// A time-stamping authority for drills and tests; its stamps prove nothing to anybody else
+    #[command(hide = true)]
+    DrillTsa(crate::commands::tsa::DrillTsa),
     /// Run all services on this machine; prints one line `ready …` when it serves, stops cleanly on SIGTERM
     Up(Up),
     /// Run one service of a distributed installation, over NATS
@@ -123,6 +126,7 @@ impl Command {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Pkcs11Worker => PKCS11_WORKER,
+            Self::DrillTsa(_) => "drill-tsa",
             Self::Up(_) => "up",
             Self::Serve(_) => "serve",
             Self::Seal(_) => "seal",
@@ -297,6 +301,8 @@ pub(crate) enum WaitStage {
     Sealed,
     /// Cosigned by the witnesses that the trust bundle requires
     Witnessed,
+    /// Dated by an outside time-stamping authority too; its anchors go into FILE.seal.anchors
+    Anchored,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -330,6 +336,9 @@ pub(crate) struct Seal {
     /// Stage to wait for [default: witnessed; with --collect: none]
     #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "witnessed", value_name = "STAGE")]
     pub(crate) wait: Option<WaitStage>,
+    /// How long to wait for anchors, which come at intervals, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) wait_seconds: u64,
     /// Fetch the seals of files that wait in the durable queue under FILE.seal.ticket; exit 1 while one still waits
     #[arg(long, conflicts_with_all = ["force", "renew", "no_queue"])]
     pub(crate) collect: bool,

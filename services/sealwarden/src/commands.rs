@@ -1,5 +1,6 @@
 //! The commands, one file each. Each answers how it ended or why it could not work.
 
+mod anchors;
 pub(crate) mod approve;
 mod certificate;
 pub(crate) mod evidence;
@@ -15,6 +16,7 @@ mod signal;
 mod status;
 mod ticket;
 mod trust;
+pub(crate) mod tsa;
 mod up;
 pub(crate) mod verify;
 
@@ -29,6 +31,7 @@ pub(crate) type Answer = Result<Ending, Failure>;
 pub(crate) async fn run(cli: Cli) -> Answer {
     match &cli.command {
         Command::Pkcs11Worker => pkcs11_worker(),
+        Command::DrillTsa(args) => tsa::run(args).await,
         Command::Up(args) => up::up(&cli, args).await,
         Command::Serve(args) => up::serve(&cli, args).await,
         Command::Seal(args) => seal::run(&cli, args).await,

@@ -40,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// A service knows everything below it and no other service.
 const SERVICE: &[&str] = &[
+    "anchors",
     "wire",
     "seal",
     "runbook",

@@ -16,7 +16,7 @@ async fn serve(app: Router) -> String {
 }
 
 fn client(url: &str) -> Client {
-    Client::new(url, Duration::from_secs(10)).unwrap()
+    Client::new(url, Duration::from_secs(10), None).unwrap()
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn servers_that_are_no_authority_are_told_apart() {
         assert!(error.to_string().contains(words), "{path}: {error}");
         assert_eq!(error.is_unavailable(), unavailable, "{path}");
     }
-    let hasty = Client::new(&format!("{url}hang"), Duration::from_millis(200)).unwrap();
+    let hasty = Client::new(&format!("{url}hang"), Duration::from_millis(200), None).unwrap();
     let error = hasty.stamp(b"covered", &trusted).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     let nobody = client("http://127.0.0.1:9/")

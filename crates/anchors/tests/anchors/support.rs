@@ -88,7 +88,7 @@ pub(super) fn roots(issued: &Issued) -> Roots {
 
 /// A timestamp of our authority over `covered`.
 pub(super) fn stamped(issued: &Issued, covered: &[u8], at_ms: i64) -> Vec<u8> {
-    let request = Request::new(covered).unwrap().to_der().unwrap();
+    let request = Request::new(covered, None).unwrap().to_der().unwrap();
     Authority::new(signer(issued))
         .respond(&request, at_ms)
         .unwrap()

@@ -39,7 +39,7 @@ fn openssl_answers_our_request() {
                 continue;
             }
             let desk = openssl_authority(key, "critical,timeStamping", digest);
-            let request = Request::new(COVERED).unwrap();
+            let request = Request::new(COVERED, None).unwrap();
             desk.put("q.tsq", request.to_der().unwrap());
             desk.must("ts -reply -config tsa.cnf -queryfile q.tsq -out a.tsr");
             let roots = Roots::from_pem(&desk.get("root.pem")).unwrap();
@@ -50,7 +50,7 @@ fn openssl_answers_our_request() {
             // 1 s, 500 ms, 100 µs rounded up, and what genTime may have lost.
             assert_eq!(found.accuracy_ms, 1502);
             // Another request's nonce: a replay.
-            let other = Request::new(COVERED).unwrap();
+            let other = Request::new(COVERED, None).unwrap();
             let replayed = other.verify(&desk.get("a.tsr"), &roots);
             assert_eq!(replayed, Err(TimestampError::Nonce));
         }
@@ -64,7 +64,7 @@ fn a_certificate_for_something_else_is_refused() {
         ("critical,timeStamping,serverAuth", "timeStamping alone"),
     ] {
         let desk = openssl_authority("ec -pkeyopt ec_paramgen_curve:P-256", purpose, "sha256");
-        let request = Request::new(COVERED).unwrap();
+        let request = Request::new(COVERED, None).unwrap();
         desk.put("q.tsq", request.to_der().unwrap());
         let (made, _) = desk.openssl("ts -reply -config tsa.cnf -queryfile q.tsq -out a.tsr");
         if !made {

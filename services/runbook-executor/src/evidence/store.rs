@@ -134,7 +134,7 @@ impl EvidenceStore {
                 .unwrap_or_else(|| node.data.join("evidence")),
             log,
             signer,
-            http: reqwest::Client::builder().no_proxy().build()?,
+            http: sealwarden_anchors::outside::plain_client()?,
             life,
         })
     }

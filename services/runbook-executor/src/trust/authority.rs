@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use sealwarden_anchors::outside::{OutsideError, plain_client};
 use sealwarden_domain::fold::event;
 use sealwarden_domain::installation::Installation;
 use sealwarden_domain::{Rejection, RejectionCode};
@@ -75,12 +76,12 @@ impl Authority {
         config: &Config,
         signer: Arc<Signer>,
         root: Option<RootKey>,
-    ) -> Result<Self, reqwest::Error> {
+    ) -> Result<Self, OutsideError> {
         Ok(Self {
             node,
             signer,
             root,
-            http: reqwest::Client::builder().no_proxy().build()?,
+            http: plain_client()?,
             valid: SignedDuration::from_hours(i64::from(config.trust_valid_days) * 24),
             clock_skew_s: config.clock_skew_s,
             publishing: Mutex::new(()),

@@ -17,9 +17,10 @@ use sealwarden_seal::note::{UnsignedNote, Vkey};
 use sealwarden_wire::event::v1::{Directive, DirectiveKind, OriginOpened};
 use sealwarden_wire::seal::v1::sealing_server::{Sealing, SealingServer};
 use sealwarden_wire::seal::v1::{
-    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetSealRequest,
-    GetTicketRequest, SealRequest, SealResponse, SealStreamRequest, SealStreamResponse,
-    StatusRequest, StatusResponse, TicketResponse, WatchTicketRequest,
+    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetAnchorsRequest,
+    GetAnchorsResponse, GetSealRequest, GetTicketRequest, SealRequest, SealResponse,
+    SealStreamRequest, SealStreamResponse, StatusRequest, StatusResponse, TicketResponse,
+    WatchSealRequest, WatchTicketRequest,
 };
 use sealwarden_wire::verify::v1::verification_server::{Verification, VerificationServer};
 use sealwarden_wire::verify::v1::{
@@ -248,6 +249,22 @@ impl Sealing for Peer {
         &self,
         _: Request<Streaming<SealStreamRequest>>,
     ) -> Result<Response<Self::SealStreamStream>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    type WatchSealStream = Answers<SealResponse>;
+
+    async fn watch_seal(
+        &self,
+        _: Request<WatchSealRequest>,
+    ) -> Result<Response<Self::WatchSealStream>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn get_anchors(
+        &self,
+        _: Request<GetAnchorsRequest>,
+    ) -> Result<Response<GetAnchorsResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

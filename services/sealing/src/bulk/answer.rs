@@ -91,7 +91,7 @@ impl<'a> Answers<'a> {
         let number = prepared.number;
         let Some(published) = published else {
             let (told, proven) = again(&tree, run, prepared).await?;
-            return Ok(self.response(number, run, told, &proven));
+            return Ok(self.response(number, (&tree, run), told, &proven));
         };
         let proven = if prepared.until_witnessed {
             prove(&tree, run).await?
@@ -103,13 +103,13 @@ impl<'a> Answers<'a> {
             claimed_at_ms: prepared.shared.claimed_at_ms,
             records: Vec::new(),
         };
-        Ok(self.response(number, run, told, &proven))
+        Ok(self.response(number, (&tree, run), told, &proven))
     }
 
     fn response(
         &self,
         number: u64,
-        run: Run,
+        (tree, run): (&Tree, Run),
         told: Told,
         proven: &ProvenRange,
     ) -> SealStreamResponse {
@@ -124,7 +124,7 @@ impl<'a> Answers<'a> {
             claimed_at_ms: told.claimed_at_ms,
             proof: hashes.flat_map(|hash| hash.0).collect::<Vec<_>>().into(),
             records: told.records.into_iter().map(Into::into).collect(),
-            stage: stage_of(required.as_deref(), &proven.note).into(),
+            stage: stage_of(required.as_deref(), tree, &proven.note).into(),
         }
     }
 

@@ -451,7 +451,7 @@ async fn a_hold_in_mid_load_loses_and_doubles_nothing() {
             let answer = rig.send(request(number)).await.unwrap();
             match answer.stage() {
                 Stage::Queued => rig.collected(&answer.ticket).await.1,
-                Stage::Unspecified | Stage::Sealed | Stage::Witnessed => {
+                Stage::Unspecified | Stage::Sealed | Stage::Witnessed | Stage::Anchored => {
                     Seal::parse(&answer.seal).unwrap()
                 }
             }

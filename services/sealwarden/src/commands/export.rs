@@ -68,12 +68,15 @@ pub(crate) struct AnchorFiles {
     /// Sealed files; the anchors go into FILE.seal.anchors
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Address of a time-stamping authority (http://…, RFC 3161)
-    #[arg(long, value_name = "URL")]
-    pub(crate) tsa: String,
+    /// Fetch the anchors that the sealing service holds, for seals that were made before there were any; anchors that are there already stay
+    #[arg(long, conflicts_with_all = ["tsa", "tsa_root"], required_unless_present = "tsa")]
+    pub(crate) upgrade: bool,
+    /// Ask this time-stamping authority instead (http://… or https://…, RFC 3161); needs no server
+    #[arg(long, value_name = "URL", requires = "tsa_root")]
+    pub(crate) tsa: Option<String>,
     /// Certificates of the authorities above it (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tsa_root: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "tsa")]
+    pub(crate) tsa_root: Option<PathBuf>,
 }
 
 /// `export`.
@@ -155,7 +158,10 @@ fn problems(anchors: &Anchors, roots: &Roots) -> String {
 
 /// `anchor`: one timestamp for each distinct checkpoint note, whatever the number of seals.
 pub(crate) async fn anchor(cli: &Cli, args: &AnchorFiles) -> Answer {
-    let roots = read_roots(Some(&args.tsa_root))?;
+    let Some(tsa) = args.tsa.as_ref().filter(|_| !args.upgrade) else {
+        return super::anchors::upgrade(cli, &args.files).await;
+    };
+    let roots = read_roots(args.tsa_root.as_deref())?;
     let mut notes: BTreeMap<String, Vec<(PathBuf, Seal)>> = BTreeMap::new();
     for file in &args.files {
         let path = verify::beside(file);
@@ -164,7 +170,7 @@ pub(crate) async fn anchor(cli: &Cli, args: &AnchorFiles) -> Answer {
         let text = seal.note.text().to_owned();
         notes.entry(text).or_default().push((beside(&path), seal));
     }
-    let client = Client::new(&args.tsa, client::DEADLINE).map_err(|e| failed(&e))?;
+    let client = Client::new(tsa, client::DEADLINE, None).map_err(|e| failed(&e))?;
     let mut told = Vec::new();
     for seals in notes.values() {
         let Some((_, first)) = seals.first() else {
@@ -230,19 +236,19 @@ fn failed(error: &client::ClientError) -> Failure {
 }
 
 /// `FILE.seal.anchors`
-fn beside(seal: &Path) -> PathBuf {
+pub(super) fn beside(seal: &Path) -> PathBuf {
     let mut name = seal.as_os_str().to_owned();
     name.push(".anchors");
     PathBuf::from(name)
 }
 
-fn read_seal(path: &Path) -> Result<Seal, Failure> {
+pub(super) fn read_seal(path: &Path) -> Result<Seal, Failure> {
     let limit = u64::try_from(MAX_SEAL_BYTES).unwrap_or(u64::MAX);
     let bytes = trust::read_limited(path, limit)?;
     Seal::parse(&bytes).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
 }
 
-fn read_anchors(path: &Path) -> Result<Anchors, Failure> {
+pub(super) fn read_anchors(path: &Path) -> Result<Anchors, Failure> {
     let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
     let bytes = trust::read_limited(path, limit)?;
     Anchors::parse(&bytes).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))

@@ -1,10 +1,11 @@
 //! `seal FILE…`: hashes here, seals there, writes `FILE.seal`; or `FILE.seal.ticket` while signing is stopped.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use sealwarden_seal::seal::Seal as SealFile;
 use sealwarden_wire::seal::v1::{
     GetSealRequest, Priority, SealRequest, SealResponse, Stage, sealing_client::SealingClient,
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use super::ticket::{self, TicketFile};
 use super::verify::{beside, digest_of};
-use super::{Answer, client};
+use super::{Answer, anchors, client};
 use crate::cli::{Cli, PriorityName, Seal, WaitStage};
 use crate::client::Traced;
 use crate::failure::{Ending, Failure};
@@ -92,20 +93,37 @@ impl Done {
 pub(crate) async fn run(cli: &Cli, args: &Seal) -> Answer {
     let files = files(args)?;
     let client = client(cli)?.sealing().await?;
-    let bar = if files.len() > 1 && output::watched() && !cli.json {
-        ProgressBar::new(u64::try_from(files.len()).unwrap_or(u64::MAX))
+    let slow = files.len() > 1 || args.wait == Some(WaitStage::Anchored);
+    let bar = if slow && output::watched() && !cli.json {
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {elapsed} {msg}");
+        let bar = ProgressBar::new(u64::try_from(files.len()).unwrap_or(u64::MAX));
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(500));
+        bar
     } else {
         ProgressBar::hidden()
     };
+    if args.wait == Some(WaitStage::Anchored) {
+        bar.set_message(format!(
+            "waiting for anchors, {} s at most",
+            args.wait_seconds
+        ));
+    }
     let mut results: Vec<(PathBuf, Result<Done, Failure>)> = stream::iter(files)
         .map(|file| {
             let client = client.clone();
             let bar = bar.clone();
             async move {
                 let result = if args.collect {
-                    ticket::collect(client, args, &file).await
+                    ticket::collect(client.clone(), args, &file).await
                 } else {
-                    one(client, args, &file).await
+                    one(client.clone(), args, &file).await
+                };
+                let result = match result {
+                    Ok(done) if args.wait == Some(WaitStage::Anchored) => {
+                        anchored(client, args, done).await
+                    }
+                    result => result,
                 };
                 bar.inc(1);
                 (file, result)
@@ -118,6 +136,27 @@ pub(crate) async fn run(cli: &Cli, args: &Seal) -> Answer {
     report(cli, args, &mut results)
 }
 
+/// Waits until a seal is anchored, and writes its anchors. A wait that was too short is no error: the state says what was reached.
+async fn anchored(
+    mut client: SealingClient<Traced>,
+    args: &Seal,
+    mut done: Done,
+) -> Result<Done, Failure> {
+    if done.is_queued() {
+        return Ok(done);
+    }
+    let patience = Duration::from_secs(args.wait_seconds);
+    let stage = anchors::wait(&mut client, &done.origin, done.index, patience).await?;
+    if stage != Stage::Anchored {
+        return Ok(done);
+    }
+    match anchors::fetch(&mut client, &done.seal).await? {
+        anchors::Fetched::Anchored(_) | anchors::Fetched::Kept => done.state = "anchored",
+        anchors::Fetched::Waits(_) => {}
+    }
+    Ok(done)
+}
+
 fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failure>)>) -> Answer {
     let documents: Vec<_> = results
         .iter()
@@ -126,6 +165,10 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
             Err(e) => json!({ "file": file, "error": e.message() }),
         })
         .collect();
+    let unanchored = args.wait == Some(WaitStage::Anchored)
+        && results
+            .iter()
+            .any(|(_, r)| matches!(r, Ok(d) if !d.is_queued() && d.state != "anchored"));
     let unmet = results.iter().any(
         |(_, r)| matches!(r, Ok(d) if d.state == "sealed" && args.wait != Some(WaitStage::Sealed) && !args.collect),
     );
@@ -165,6 +208,12 @@ fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failu
     if unmet {
         output::complain(
             "warning: sealed, but not every seal reached the witnesses in time; run `sealwarden seal --renew` on them later",
+        );
+        return Ok(Ending::Negative);
+    }
+    if unanchored {
+        output::complain(
+            "warning: not every seal was anchored in time; `sealwarden status` says how the time-stamping authorities are doing, and `sealwarden anchor --upgrade FILE…` fetches the anchors later",
         );
         return Ok(Ending::Negative);
     }
@@ -305,6 +354,7 @@ pub(super) fn write(
 
 pub(super) fn state(answer: &SealResponse) -> &'static str {
     match answer.stage() {
+        Stage::Anchored => "anchored",
         Stage::Witnessed => "witnessed",
         Stage::Sealed | Stage::Queued | Stage::Unspecified => "sealed",
     }
@@ -313,7 +363,8 @@ pub(super) fn state(answer: &SealResponse) -> &'static str {
 fn wait(args: &Seal) -> Stage {
     match args.awaited() {
         WaitStage::Sealed => Stage::Sealed,
-        WaitStage::Witnessed => Stage::Witnessed,
+        // Anchors come at intervals: they are waited for when the seal is there.
+        WaitStage::Witnessed | WaitStage::Anchored => Stage::Witnessed,
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
             "trust_version": control.trust_version, "open_incidents": control.open_incidents, "open_runs": control.open_runs,
             "sealing": sealing.as_ref().map(|s| json!({
                 "node": s.node, "log": s.log, "origin": s.origin, "size": s.size, "mode": s.mode, "reason": s.reason, "permit": s.permit, "queued": s.queued, "tickets": s.tickets, "ticket_bytes": s.ticket_bytes,
+                "anchors": s.anchors.iter().map(|a| json!({ "name": a.name, "url": a.url, "size": a.size, "time_ms": a.time_ms, "failing": a.failing, "failures": a.failures, "next_ms": a.next_ms })).collect::<Vec<_>>(),
+                "witnesses": s.witnesses.iter().map(|w| json!({ "name": w.name, "operator": w.operator, "local": w.local, "url": w.url, "size": w.size, "time_ms": w.time_ms, "failing": w.failing })).collect::<Vec<_>>(),
             })),
             "logs": control.logs.iter().map(|l| json!({
                 "log": l.log, "origin": l.origin, "size": l.size, "mode": l.mode, "epoch": l.epoch, "permit_holder": l.permit_holder,
@@ -68,6 +70,7 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
                     s.tickets
                 ));
             }
+            outside(s);
         }
         None => {
             output::line("sealing does not answer; its node is down, suspended or not reachable");
@@ -95,4 +98,38 @@ async fn sealing_status(client: &Client) -> Option<seal::StatusResponse> {
     let mut sealing = client.sealing().await.ok()?;
     let answer = sealing.status(seal::StatusRequest {}).await.ok()?;
     Some(answer.into_inner())
+}
+
+/// How those are doing who date the log from outside.
+fn outside(s: &seal::StatusResponse) {
+    for it in &s.anchors {
+        let dated = if it.size == 0 {
+            "has dated nothing yet".to_owned()
+        } else {
+            format!("dated size {} at {}", it.size, output::time(it.time_ms))
+        };
+        let trouble = if it.failing.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "; FAILS ({} times): {}; asked again at {}",
+                it.failures,
+                it.failing,
+                output::time(it.next_ms)
+            )
+        };
+        output::line(&format!("anchors by {}: {dated}{trouble}", it.name));
+    }
+    for it in &s.witnesses {
+        let whose = if it.local { "local" } else { "outside" };
+        let trouble = if it.failing.is_empty() {
+            String::new()
+        } else {
+            format!("; FAILS: {}", it.failing)
+        };
+        output::line(&format!(
+            "witness {} of {} ({whose}): cosigned size {}{trouble}",
+            it.name, it.operator, it.size
+        ));
+    }
 }

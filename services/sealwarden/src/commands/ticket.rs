@@ -136,7 +136,8 @@ async fn ask(
             return Ok(answer.into_inner());
         }
         Some(WaitStage::Sealed) => Stage::Sealed,
-        Some(WaitStage::Witnessed) => Stage::Witnessed,
+        // Anchors are waited for when the seal is there.
+        Some(WaitStage::Witnessed | WaitStage::Anchored) => Stage::Witnessed,
     };
     let request = WatchTicketRequest {
         ticket,
@@ -150,9 +151,12 @@ async fn ask(
             ));
         };
         let reached = match until {
-            Stage::Sealed => matches!(answer.stage(), Stage::Sealed | Stage::Witnessed),
-            Stage::Witnessed | Stage::Queued | Stage::Unspecified => {
-                answer.stage() == Stage::Witnessed
+            Stage::Sealed => matches!(
+                answer.stage(),
+                Stage::Sealed | Stage::Witnessed | Stage::Anchored
+            ),
+            Stage::Witnessed | Stage::Anchored | Stage::Queued | Stage::Unspecified => {
+                matches!(answer.stage(), Stage::Witnessed | Stage::Anchored)
             }
         };
         if reached {

@@ -61,7 +61,7 @@ pub(crate) async fn forge(
     witness: &str,
     sandbox: &Path,
 ) -> anyhow::Result<Forgery> {
-    let http = reqwest::Client::new();
+    let http = sealwarden_anchors::outside::plain_client()?;
     let published = http
         .get(format!("{tiles}/checkpoint"))
         .send()

@@ -61,6 +61,9 @@ impl Settings {
 
     /// Every path that a section holds is listed here.
     fn resolve_paths(&mut self, folder: &Path) {
+        for path in self.sealing.anchors.paths_mut() {
+            *path = folder.join(&*path);
+        }
         let executor = &mut self.runbook_executor;
         for path in [
             &mut executor.root_key,

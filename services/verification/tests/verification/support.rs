@@ -345,6 +345,7 @@ impl Service {
     }
 
     pub(crate) async fn post(&self, body: impl Into<String>) -> Answer {
+        sealwarden_pki::install_ring();
         let client = reqwest::Client::new();
         let request = client
             .post(format!("{}/add-checkpoint", self.url))
@@ -364,6 +365,7 @@ impl Service {
 
     /// The witness's verifier key, as it tells it.
     pub(crate) async fn witness_vkey(&self) -> Vkey {
+        sealwarden_pki::install_ring();
         let response = soon(reqwest::get(format!("{}/key", self.url)))
             .await
             .unwrap();
