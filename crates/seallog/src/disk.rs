@@ -150,24 +150,6 @@ impl Disk {
         self.sync_dir(parent(path))
     }
 
-    /// As [`Self::replace`], but asks `may` when nothing is left to do but the rename, and leaves the file as it is if the answer is no.
-    pub(crate) fn replace_if(
-        &mut self,
-        path: &Path,
-        bytes: &[u8],
-        access: Access,
-        may: impl FnOnce() -> bool,
-    ) -> Result<bool, LogError> {
-        self.write_temporary(path, bytes, access)?;
-        self.sync_temporary(path)?;
-        if !may() {
-            return Ok(false);
-        }
-        self.commit_temporary(path)?;
-        self.sync_dir(parent(path))?;
-        Ok(true)
-    }
-
     /// Writes inside a file that only its owner may read, creating it if it is not there.
     pub(crate) fn write_at(
         &mut self,

@@ -319,14 +319,13 @@ impl SealLog {
             if self.staged.as_ref() != Some(staged) {
                 return Err(LogError::NotStaged { size: staged.size });
             }
-            self.write_tiles(staged)?;
             let path = self.dir.join(CHECKPOINT);
-            if !self
-                .disk
-                .replace_if(&path, text.as_bytes(), Access::Public, may_release)?
-            {
+            self.write_tiles(staged, &path, &text)?;
+            if !may_release() {
                 return Ok(None);
             }
+            self.disk.commit_temporary(&path)?;
+            self.disk.sync_dir(&self.dir)?;
             self.published = Some(signed);
             self.staged = None;
         }
@@ -345,9 +344,14 @@ impl SealLog {
             .map_err(|reason| LogError::Note { reason })
     }
 
-    /// Makes tiles, bundles and private segments durable. All files are written before the first is synced, so that the
-    /// disk can take them together.
-    fn write_tiles(&mut self, staged: &Staged) -> Result<(), LogError> {
+    /// Makes tiles, bundles, private segments and the checkpoint's contents durable. All files are written before the first is
+    /// synced, so that the disk can take them together.
+    fn write_tiles(
+        &mut self,
+        staged: &Staged,
+        checkpoint: &Path,
+        text: &str,
+    ) -> Result<(), LogError> {
         // What the batch was staged on must still be there: a checkpoint vouches for the old tiles too.
         Edge::read(&self.dir, self.size(), self.root())?;
         let batch = &staged.batch;
@@ -364,6 +368,9 @@ impl SealLog {
         if staged.is_whole() {
             self.write_private(staged, &mut unsynced)?;
         }
+        self.disk
+            .write_temporary(checkpoint, text.as_bytes(), Access::Public)?;
+        unsynced.files.push(temporary(checkpoint));
         self.disk.sync_all(&unsynced.files, unsynced.dirs)?;
         // What was written is read again before a checkpoint vouches for it.
         Edge::read(&self.dir, staged.size, staged.root).map(drop)
