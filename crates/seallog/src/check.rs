@@ -8,8 +8,11 @@
 //! it began. Memory does not grow with the log: one frontier, one tile a level, one window a private file.
 //!
 //! Not part of the log, and so not audited: `lock`, files being written (`….tmp`), what lies beyond the published size while
-//! a staged batch or a newer checkpoint accounts for it, and the folder `heads`, where the owner of an evidence log keeps what is
-//! sealed in it.
+//! a staged batch or a newer checkpoint accounts for it, and the folders `heads`, where the owner of an evidence log keeps what is
+//! sealed in it, and of a mirror `evidence` and `anchors`, with the trust bundle in `trust.json`, which have signatures of their own.
+//!
+//! A mirror has no private records: there tile and entry are compared with each other, and the hash above them tells which is
+//! right.
 
 mod damage;
 mod files;
@@ -22,6 +25,7 @@ pub use damage::{Damage, DamageKind};
 
 use crate::error::LogError;
 use crate::identity::Identity;
+use crate::mirror;
 use damage::Findings;
 use sealwarden_seal::merkle::Hash;
 use sealwarden_seal::note::Vkey;
@@ -57,6 +61,8 @@ pub struct CheckReport {
     pub origin: String,
     /// The size that was audited: the published one when the audit began.
     pub size: u64,
+    /// Whether it is a mirror: then there are no private records to compare, and the entries are the leaves.
+    pub is_mirror: bool,
     /// The root that the leaves lead to.
     pub root: Hash,
     /// The size that carries cosignatures, if any does.
@@ -110,7 +116,8 @@ pub fn check(
     }
     let mut findings = Findings::new(dir);
     let stored = notes::read(&mut findings, options);
-    let mut tree = TreeAudit::new(stored.size, stored.known_roots(options));
+    let is_mirror = mirror::is_mirror(dir);
+    let mut tree = TreeAudit::new(stored.size, stored.known_roots(options), !is_mirror);
     tree.run(&mut findings, progress);
     let root = tree.root();
     notes::compare(&mut findings, &stored, &tree);
@@ -118,6 +125,7 @@ pub fn check(
     Ok(CheckReport {
         origin: stored.origin(),
         size: stored.size,
+        is_mirror,
         root,
         witnessed_size: stored.witnessed_size(),
         files: findings.files,

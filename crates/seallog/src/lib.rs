@@ -28,6 +28,7 @@ mod identity;
 mod leaf;
 mod leaves;
 mod log;
+pub mod mirror;
 mod private;
 mod published;
 mod range;

@@ -431,7 +431,7 @@ fn check_batch(leaves: &Leaves) -> Result<(), LogError> {
     Ok(())
 }
 
-fn lock(dir: &Path) -> Result<File, LogError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, LogError> {
     let path = dir.join(LOCK);
     let failed = |source| LogError::Io {
         action: "lock",

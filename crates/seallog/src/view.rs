@@ -282,6 +282,16 @@ impl View {
         merkle::tree_root(&nodes, size).map_err(|error| nodes.explain(&error))
     }
 
+    /// The inclusion proof of leaf `index` in the published tree, for whoever has the leaf: a mirror has no records.
+    pub fn inclusion_proof(&self, index: u64) -> Result<Vec<Hash>, LogError> {
+        let size = self.size();
+        if index >= size {
+            return Err(LogError::NoLeaf { index, size });
+        }
+        let nodes = TileNodes::new(&self.dir, size);
+        merkle::inclusion_proof(&nodes, index, size).map_err(|error| nodes.explain(&error))
+    }
+
     /// The proof that the first `new_size` leaves extend the first `old_size`, as a witness asks for it.
     pub fn consistency_proof(&self, old_size: u64, new_size: u64) -> Result<Vec<Hash>, LogError> {
         self.require(new_size)?;

@@ -2,6 +2,7 @@
 
 use super::damage::{DamageKind, Findings};
 use super::notes::covered;
+use crate::mirror::{EVIDENCE, MIRROR, is_mirror};
 use crate::private::{SEGMENT_LEAVES, Segment};
 use sealwarden_seal::tile::{TILE_HEIGHT, TILE_WIDTH, TileId, TileKind};
 use std::fs;
@@ -9,12 +10,15 @@ use std::path::{Path, PathBuf};
 
 /// What a log's owner keeps beside it: texts that are sealed in it, with their seals.
 const BESIDE: &str = "heads";
+/// What a mirror keeps beside a log.
+const BESIDE_MIRROR: [&str; 2] = [EVIDENCE, "anchors"];
 const SINGLE: [&str; 5] = ["log.json", "checkpoint", "witnessed", "staged", "lock"];
+const SINGLE_OF_MIRROR: [&str; 2] = [MIRROR, "trust.json"];
 
 /// The size of the tree that a file belongs to first.
-fn first_size(path: &Path) -> Option<u64> {
+fn first_size(path: &Path, is_mirror: bool) -> Option<u64> {
     let name = path.to_str()?;
-    if SINGLE.contains(&name) {
+    if SINGLE.contains(&name) || (is_mirror && SINGLE_OF_MIRROR.contains(&name)) {
         return Some(0);
     }
     if let Ok(tile) = name.parse::<TileId>() {
@@ -31,6 +35,11 @@ fn first_size(path: &Path) -> Option<u64> {
     let first = number.checked_mul(SEGMENT_LEAVES)?;
     let names = Segment::of(Path::new(""), first);
     (path == names.records || path == names.ends).then(|| first.saturating_add(1))
+}
+
+fn is_beside(dir: &Path, path: &Path) -> bool {
+    let of_mirror = BESIDE_MIRROR.iter().any(|it| path == Path::new(it));
+    path == Path::new(BESIDE) || (of_mirror && is_mirror(dir))
 }
 
 /// Looks at every file's name, one folder at a time.
@@ -50,7 +59,7 @@ pub(super) fn walk(findings: &mut Findings<'_>, size: u64) {
             let Ok(entry) = entry else { break };
             let path = folder.join(entry.file_name());
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() && path == Path::new(BESIDE) => {}
+                Ok(kind) if kind.is_dir() && is_beside(findings.dir, &path) => {}
                 Ok(kind) if kind.is_dir() => folders.push(path),
                 Ok(kind) if kind.is_file() => file(findings, &path, size, &mut limit),
                 Ok(_) => extra(findings, &path, "no regular file"),
@@ -61,13 +70,14 @@ pub(super) fn walk(findings: &mut Findings<'_>, size: u64) {
 }
 
 fn file(findings: &mut Findings<'_>, path: &Path, size: u64, limit: &mut u64) {
+    let is_mirror = is_mirror(findings.dir);
     let temporary = path.extension().is_some_and(|it| it == "tmp");
     let name = if temporary {
         path.with_extension("")
     } else {
         path.to_path_buf()
     };
-    let Some(first) = first_size(&name) else {
+    let Some(first) = first_size(&name, is_mirror) else {
         return extra(findings, path, "a file that no log writes");
     };
     if !temporary && first <= size {

@@ -6,7 +6,7 @@ use super::private::{Entry, PrivateAudit};
 use crate::tiles::subtree_hash;
 use sealwarden_seal::merkle::{Frontier, Hash, leaf_hash};
 use sealwarden_seal::record::ENTRY_BYTES;
-use sealwarden_seal::tile::{FULL_WIDTH, TILE_HEIGHT, TILE_WIDTH, TileId, TileKind};
+use sealwarden_seal::tile::{FULL_WIDTH, TILE_HEIGHT, TILE_WIDTH, TileId, TileKind, tile_at};
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::vec::IntoIter;
@@ -27,7 +27,8 @@ pub(super) struct TreeAudit {
     frontier: Frontier,
     /// For each tile level the hashes of the tile that is being filled.
     rows: Vec<Vec<Hash>>,
-    private: PrivateAudit,
+    /// None in a mirror, which has no private records.
+    private: Option<PrivateAudit>,
     known: Peekable<IntoIter<KnownRoot>>,
     compared: u64,
     /// Why a known root does not hold, in their order.
@@ -38,14 +39,14 @@ pub(super) struct TreeAudit {
 const MAX_CONTRADICTIONS: usize = super::MAX_DAMAGE;
 
 impl TreeAudit {
-    pub(super) fn new(size: u64, mut known: Vec<KnownRoot>) -> Self {
+    pub(super) fn new(size: u64, mut known: Vec<KnownRoot>, has_records: bool) -> Self {
         known.retain(|it| it.size <= size);
         known.sort_by_key(|it| it.size);
         Self {
             size,
             frontier: Frontier::new(),
             rows: vec![Vec::new(); usize::try_from(u64::BITS / TILE_HEIGHT).unwrap_or(8)],
-            private: PrivateAudit::new(size),
+            private: has_records.then(|| PrivateAudit::new(size)),
             known: known.into_iter().peekable(),
             compared: 0,
             contradictions: Vec::new(),
@@ -73,7 +74,9 @@ impl TreeAudit {
             start += width;
             progress(start, self.size);
         }
-        self.private.finish(findings);
+        if let Some(private) = &mut self.private {
+            private.finish(findings);
+        }
         for level in 0..self.rows.len() {
             self.compare_row(findings, level);
         }
@@ -105,9 +108,11 @@ impl TreeAudit {
             .unwrap_or_default()
             .0;
         let mut leaves = Vec::with_capacity(places);
+        let entries_lead =
+            self.private.is_none() && self.entries_lead(findings, &bundle, &tile, (index, places));
         for (index, place) in (start..).zip(0..places) {
             let entry = entry_at(&bundle, place);
-            let hash = hash_at(&tile, place);
+            let hash = hash_at(&tile, place).filter(|_| !entries_lead);
             let judged = self.judge(findings, index, entry, hash);
             leaves.push(judged);
         }
@@ -115,6 +120,43 @@ impl TreeAudit {
         for leaf in leaves {
             self.push(findings, leaf.hash);
         }
+    }
+
+    /// Where there are no records to outvote it: whether it is the tile that was changed and not the entries. The hash one
+    /// level up, or the root, tells.
+    fn entries_lead(
+        &self,
+        findings: &Findings<'_>,
+        bundle: &[u8],
+        tile: &[u8],
+        (index, places): (u64, usize),
+    ) -> bool {
+        let entries = (0..places).map(|place| Some(leaf_hash(&entry_at(bundle, place)?)));
+        let Some(entries) = entries.collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        let tile: Vec<_> = (0..places).filter_map(|it| hash_at(tile, it)).collect();
+        if tile == entries {
+            return false;
+        }
+        let leads = |hashes: &[Hash]| {
+            let mut frontier = self.frontier.clone();
+            for hash in hashes {
+                frontier.push(*hash);
+            }
+            if frontier.size() == self.size {
+                let mut known = self.known.clone();
+                return known.any(|it| it.size == self.size && it.root == frontier.root());
+            }
+            let kind = TileKind::Hashes { level: 1 };
+            let above = tile_at(kind, index, self.size).map(|it| findings.dir.join(it.to_string()));
+            let above = above
+                .and_then(|path| std::fs::read(path).ok())
+                .unwrap_or_default();
+            let place = usize::try_from(index % TILE_WIDTH).unwrap_or_default();
+            subtree_hash(hashes).is_some_and(|hash| hash_at(&above, place) == Some(hash))
+        };
+        leads(&entries) && !leads(&tile)
     }
 
     /// Lets record, entry and tile vote on a leaf.
@@ -128,7 +170,8 @@ impl TreeAudit {
         let public_hash = public.map(|entry| leaf_hash(&entry));
         let mut wanted: Vec<Hash> = tile.into_iter().chain(public_hash).collect();
         wanted.dedup();
-        let private = self.private.entry(findings, index, &wanted);
+        let private = self.private.as_mut();
+        let private = private.and_then(|it| it.entry(findings, index, &wanted));
         let private_hash = private.map(|entry| {
             if Some(entry) == public {
                 public_hash.unwrap_or_else(|| leaf_hash(&entry))

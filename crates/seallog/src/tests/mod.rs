@@ -3,6 +3,7 @@
 mod check;
 mod crash;
 mod damage;
+mod mirror;
 mod naive;
 mod writing;
 
