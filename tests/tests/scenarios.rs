@@ -11,6 +11,7 @@ mod scenarios {
     mod damage;
     mod deployed;
     mod drill;
+    mod mirror;
     mod partition;
     mod queue;
     mod sealing;

@@ -271,7 +271,7 @@ impl Disk {
         path: &Path,
         access: Access,
     ) -> Result<(), LogError> {
-        let top = path == base || path.parent().is_none() || path.as_os_str().is_empty();
+        let top = path == base || path == Path::new(".") || path.parent().is_none();
         if top || self.durable.contains(path) || self.fresh.contains(path) {
             return Ok(());
         }

@@ -97,6 +97,13 @@ impl Identity {
         let base = dir
             .ancestors()
             .skip(1)
+            .map(|above| {
+                if above.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    above
+                }
+            })
             .find(|above| above.is_dir())
             .unwrap_or(parent(dir));
         disk.create_dirs(base, dir, Access::Public)?;

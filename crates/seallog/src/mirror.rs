@@ -19,7 +19,7 @@ use crate::identity::Identity;
 use crate::log::lock;
 use crate::private::Unsynced;
 use crate::tiles::{TileNodes, read_hash_tile, subtree_hash};
-use crate::view::CHECKPOINT;
+use crate::view::{CHECKPOINT, WITNESSED};
 use fetched::{Source, hashes_of};
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::merkle::{self, Frontier, Hash, leaf_hash};
@@ -176,8 +176,7 @@ pub fn mirror(
     run.tiles(progress)?;
     run.sync()?;
     run.check_whole(before.as_ref())?;
-    run.disk
-        .replace(&dir.join(CHECKPOINT), &text, Access::Public)?;
+    run.promise(&text, before.as_ref(), vkeys)?;
     Ok(run.report)
 }
 
@@ -363,6 +362,38 @@ impl Run<'_> {
     fn sync(&mut self) -> Result<(), MirrorError> {
         let Unsynced { files, dirs } = std::mem::take(&mut self.unsynced);
         Ok(self.disk.sync_all(&files, dirs)?)
+    }
+
+    /// Writes the checkpoint, with the log's own signatures as every log has it, and `witnessed` with the cosignatures.
+    fn promise(
+        &mut self,
+        text: &[u8],
+        before: Option<&Checkpoint>,
+        vkeys: &[Vkey],
+    ) -> Result<(), MirrorError> {
+        let refused = |reason: String| MirrorError::Checkpoint { reason };
+        let note = Note::parse(text).map_err(|error| refused(error.to_string()))?;
+        let own = note.filtered(|line| {
+            let signed = |vkey: &Vkey| line.name() == vkey.name() && line.key_id() == vkey.key_id();
+            vkeys.iter().any(signed)
+        });
+        let own = own.ok_or_else(|| refused("no signature of the log is left".to_owned()))?;
+        if before.is_none_or(|it| it.size < self.offered.size) {
+            let path = self.dir.join(CHECKPOINT);
+            let text = own.to_string();
+            self.disk.replace(&path, text.as_bytes(), Access::Public)?;
+        }
+        let cosignatures = note.signatures().len() - own.signatures().len();
+        let path = self.dir.join(WITNESSED);
+        // The same checkpoint with fewer cosignatures is not better than the one that is here.
+        let known = read_if_there(&path)?.and_then(|bytes| Note::parse(&bytes).ok());
+        let known = known.filter(|known| known.text() == note.text());
+        if cosignatures > 0
+            && known.is_none_or(|it| it.signatures().len() < note.signatures().len())
+        {
+            self.disk.replace(&path, text, Access::Public)?;
+        }
+        Ok(())
     }
 
     /// What is on the disk leads to both roots.

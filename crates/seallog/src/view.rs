@@ -282,13 +282,14 @@ impl View {
         merkle::tree_root(&nodes, size).map_err(|error| nodes.explain(&error))
     }
 
-    /// The inclusion proof of leaf `index` in the published tree, for whoever has the leaf: a mirror has no records.
-    pub fn inclusion_proof(&self, index: u64) -> Result<Vec<Hash>, LogError> {
-        let size = self.size();
+    /// The inclusion proof of leaf `index` in the tree of the first `size` leaves, for whoever has the leaf: a mirror has no
+    /// records.
+    pub fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<Hash>, LogError> {
+        self.require(size)?;
         if index >= size {
             return Err(LogError::NoLeaf { index, size });
         }
-        let nodes = TileNodes::new(&self.dir, size);
+        let nodes = TileNodes::new(&self.dir, self.size());
         merkle::inclusion_proof(&nodes, index, size).map_err(|error| nodes.explain(&error))
     }
 

@@ -77,11 +77,11 @@ fn a_mirror_follows_its_log_and_proves_by_itself() {
     }
     let view = crate::LogReader::open(&to).unwrap().view().unwrap();
     for index in [0, 255, 256, 1_499] {
-        let proof = view.inclusion_proof(index).unwrap();
+        let proof = view.inclusion_proof(index, 1_500).unwrap();
         let leaf = super::leaf(index).hash();
         verify_inclusion(&leaf, index, 1_500, &proof, &log.root()).unwrap();
     }
-    assert!(view.inclusion_proof(1_500).is_err());
+    assert!(view.inclusion_proof(1_500, 1_500).is_err());
     assert!(!to.join("private").exists(), "nothing private is copied");
     // What was mirrored once is not fetched again.
     grow(&mut log, 1_501);
@@ -209,6 +209,17 @@ fn another_history_is_refused_and_both_checkpoints_are_kept() {
     run(to.path(), &Served::of(honest.path())).unwrap();
     let report = run(to.path(), &Served::of(behind.path())).unwrap();
     assert_eq!((report.size, report.source_behind), (400, Some(100)));
+}
+
+#[test]
+fn a_relative_folder_is_made_where_the_process_stands() {
+    // Tests share their working folder, so the folder's name is its own.
+    let name = format!("mirror-{}", std::process::id());
+    let from = tempfile::tempdir().unwrap();
+    drop(grown(from.path(), &[5]));
+    let outcome = run(&Path::new(&name).join("main/1"), &Served::of(from.path()));
+    fs::remove_dir_all(&name).unwrap();
+    assert_eq!(outcome.unwrap().size, 5);
 }
 
 #[test]

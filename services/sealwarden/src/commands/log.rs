@@ -1,15 +1,19 @@
-//! `log show | check`: the seal logs in a folder, and their audit. Both read files and change nothing.
+//! `log show | check | mirror | serve | prove`: the seal logs in a folder, their audit, and copies of them that others can serve
+//! and verify. None of them changes a log.
 
 mod folders;
 mod known;
+mod mirror;
+mod prove;
+mod serve;
 mod show;
 
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
-use sealwarden_seallog::LogError;
 use sealwarden_seallog::check::{CheckOptions, CheckReport, Damage, check};
+use sealwarden_seallog::{LogError, LogReader};
 use serde_json::{Value, json};
 
 use super::Answer;
@@ -34,11 +38,21 @@ pub(crate) enum Log {
         #[arg(long, value_name = "FILE")]
         trust: Option<PathBuf>,
     },
+    /// Copy a log's public files, trust bundle and anchors, checking every byte; again and again, only what is new. Private records
+    /// stay. A source that shows another history than before is refused, and the proof is kept in DEST/evidence
+    Mirror(mirror::Mirror),
+    /// Serve a log's or a mirror's public files over HTTP (C2SP tlog-tiles), without any of the services
+    Serve(serve::Serve),
+    /// Prove a seal anew from a log's or a mirror's tiles, against its newest checkpoint with cosignatures
+    Prove(prove::Prove),
 }
 
 pub(crate) async fn run(cli: &Cli, what: &Log) -> Answer {
     match what {
         Log::Show { dir } => show::run(cli, dir.as_deref()),
+        Log::Mirror(args) => mirror::run(cli, args).await,
+        Log::Serve(args) => serve::run(cli, args).await,
+        Log::Prove(args) => prove::run(cli, args),
         Log::Check { dir, trust } => audit(cli, dir.as_deref(), trust.as_deref()).await,
     }
 }
@@ -82,6 +96,21 @@ async fn audit(cli: &Cli, dir: Option<&Path>, trust: Option<&Path>) -> Answer {
     } else {
         Ending::Negative
     })
+}
+
+/// The published checkpoint; with its cosignatures, where it has them, for that is worth more than without.
+fn newest(reader: &LogReader) -> Result<Option<Vec<u8>>, LogError> {
+    let view = reader.view()?;
+    let witnessed = view
+        .witnessed()
+        .filter(|it| it.checkpoint.size == view.size());
+    let signed = witnessed.or(view.published());
+    Ok(signed.map(|it| it.text.as_bytes().to_vec()))
+}
+
+/// A log that cannot be read. The error tells its cause itself.
+fn damaged(error: &LogError) -> Failure {
+    anyhow::anyhow!(error.to_string()).into()
 }
 
 async fn audit_one(dir: PathBuf, options: CheckOptions) -> Result<Audited, Failure> {
@@ -130,7 +159,7 @@ fn describe(audited: &Audited) -> Value {
     match &audited.outcome {
         Ok(r) => json!({
             "dir": dir, "intact": r.is_intact(), "origin": r.origin, "size": r.size, "root": r.root.to_string(),
-            "witnessed_size": r.witnessed_size, "files": r.files, "bytes": r.bytes, "roots_compared": r.roots_compared,
+            "mirror": r.is_mirror, "witnessed_size": r.witnessed_size, "files": r.files, "bytes": r.bytes, "roots_compared": r.roots_compared,
             "cosignatures": r.cosignatures, "unchecked_cosignatures": r.unchecked_cosignatures,
             "staged_leaves": r.staged_leaves, "unpublished_files": r.unpublished_files,
             "damage_count": r.damage_count, "damage": r.damage.iter().map(|it| damage_json(dir, it)).collect::<Vec<_>>(),
@@ -161,6 +190,9 @@ fn tell(audited: &Audited) {
         "  compared: {} files, {} bytes, {} checkpoints and intents, {} cosignatures",
         report.files, report.bytes, report.roots_compared, report.cosignatures
     ));
+    if report.is_mirror {
+        output::line("  a mirror: entries and tiles were compared, there are no private records");
+    }
     if report.unchecked_cosignatures > 0 {
         output::line(&format!(
             "  {} cosignatures were not checked: name a trust bundle with --trust",

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{Answer, client};
 use crate::cli::{Cli, Trust};
+use crate::client::Client;
 use crate::failure::{Ending, Failure};
 use crate::host::installation::write_public;
 use crate::{output, trust_seen};
@@ -21,7 +22,7 @@ pub(crate) async fn run(cli: &Cli, what: &Trust) -> Answer {
         Trust::Show { file } => {
             let bytes = match file {
                 Some(file) => read_limited(file, MAX_BUNDLE)?,
-                None => fetch(cli).await?,
+                None => fetch(client(cli)?).await?,
             };
             let bundle = trust_seen::open(&bytes, &cli.data, None)?;
             show(cli, &bundle);
@@ -30,8 +31,9 @@ pub(crate) async fn run(cli: &Cli, what: &Trust) -> Answer {
     }
 }
 
-async fn fetch(cli: &Cli) -> Result<Vec<u8>, Failure> {
-    let answer = client(cli)?
+/// The installation's trust bundle, from its services.
+pub(crate) async fn fetch(client: Client) -> Result<Vec<u8>, Failure> {
+    let answer = client
         .verification()
         .await?
         .get_trust(GetTrustRequest {})
@@ -41,7 +43,7 @@ async fn fetch(cli: &Cli) -> Result<Vec<u8>, Failure> {
 }
 
 async fn export(cli: &Cli, out: Option<&Path>) -> Answer {
-    let bytes = fetch(cli).await?;
+    let bytes = fetch(client(cli)?).await?;
     let bundle = trust_seen::open(&bytes, &cli.data, None)?;
     let Some(out) = out else {
         output::line(&String::from_utf8_lossy(&bytes));
