@@ -4,6 +4,7 @@
 //! key deadline -> own signature verified -> permit and orders checked again -> tiles, checkpoint and folder durable -> answer.
 
 use crate::permits::{Permit, decider};
+use crate::quantum;
 use crate::service::Service;
 use crate::signing::sign;
 use crate::stop::Failure;
@@ -75,6 +76,9 @@ pub(crate) async fn finish(
     staged: Staged,
     reseal: Option<u64>,
 ) -> Result<Published, Failure> {
+    if let Err(failure) = quantum::before_first_intent(service, tree).await {
+        return Err(give_up(service, tree, &staged, failure).await);
+    }
     let permit = match record_intent(service, tree, &staged, reseal).await {
         Ok(permit) => permit,
         Err(failure) => return Err(give_up(service, tree, &staged, failure).await),

@@ -43,6 +43,8 @@ pub struct Config {
     pub anchors: Anchors,
     /// How often the key provider's audit is read, milliseconds.
     pub audit_poll_ms: u64,
+    /// Whether each new origin has an ML-DSA-44 key that signs beside its Ed25519 keys.
+    pub post_quantum: bool,
     /// How long after it was issued a directive is still obeyed, milliseconds.
     pub directive_max_age_ms: i64,
     /// How far in this node's future a directive may have been issued, milliseconds.
@@ -68,6 +70,7 @@ impl Default for Config {
             witness_timeout_ms: 5_000,
             anchors: Anchors::default(),
             audit_poll_ms: 25,
+            post_quantum: false,
             directive_max_age_ms: 24 * 3_600_000,
             directive_max_skew_ms: 60_000,
         }

@@ -2,6 +2,7 @@
 //!
 //! - `batch`: one batch's way, in the order that makes a crash at any point harmless; recovery takes the same way.
 //! - `signing`: the signatures of all keys that sign now, and failing over to a standby key.
+//! - `quantum`: the key that outlives quantum computers.
 //! - `writer`: group commit without a fixed wait.
 //! - `bulk`: streams of digests; a chunk stays one thing from its message to its answer.
 //! - `queue`, `tickets`: requests that wait while they cannot be signed, durably, each under a ticket.
@@ -29,6 +30,7 @@ mod enforce;
 mod grpc;
 mod listed;
 mod permits;
+mod quantum;
 mod queue;
 mod request;
 mod requests;

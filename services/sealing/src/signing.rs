@@ -12,6 +12,8 @@ use crate::tree::Tree;
 use sealwarden_domain::log_control::{Command, Origin, Signer, SignerState};
 use sealwarden_engine::ExecuteError;
 use sealwarden_keys::{KeyId, Purpose, sign_within};
+use sealwarden_seal::checkpoint::Checkpoint;
+use sealwarden_seal::cosignature::{SigningError, log_line, log_message};
 use sealwarden_seal::note::{Note, Signature, UnsignedNote, Vkey};
 use sealwarden_seallog::Staged;
 use sealwarden_wire::event::v1::{ActivationReason, SignersActivated};
@@ -135,10 +137,15 @@ async fn signature(
     }
     let keys = service.node.keys.as_ref();
     let deadline = Duration::from_millis(left_ms);
-    let signature = sign_within(keys, &key, Purpose::Sealing, text.as_bytes(), deadline)
+    // What is signed depends on the key's type; that it is this intent's checkpoint does not.
+    let message = Checkpoint::parse(text)
+        .map_err(SigningError::from)
+        .and_then(|checkpoint| log_message(&vkey, &checkpoint))
+        .map_err(|error| missing(error.to_string(), false))?;
+    let signature = sign_within(keys, &key, Purpose::Sealing, &message, deadline)
         .await
         .map_err(|error| missing(error.to_string(), false))?;
-    let line = Signature::new(vkey.name(), vkey.key_id(), signature.as_bytes())
+    let line = log_line(&vkey, signature.as_bytes())
         .and_then(|line| {
             let note = UnsignedNote::new(text)?.attach(line.name(), line.key_id(), line.blob())?;
             note.verify(std::slice::from_ref(&vkey))?;

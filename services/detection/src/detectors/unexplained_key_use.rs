@@ -3,6 +3,11 @@
 //! Intents are recorded before the key is used and uses are read from the audit after it, so at the position of an observed use its intent is
 //! always known. A line that cannot be read explains nothing and proves nothing: it waits for a person.
 
+use sealwarden_seal::checkpoint::Checkpoint;
+use sealwarden_seal::cosignature::log_message;
+use sealwarden_seal::merkle::Hash;
+use sealwarden_seal::note::Vkey;
+use sealwarden_seal::trust::SignatureType;
 use sealwarden_wire::event::v1::{Envelope, KeyUseObserved, Reporter, SignalReported};
 
 use super::{Found, KEY_COMPROMISE, Logs, earliest, when};
@@ -23,19 +28,31 @@ pub(crate) fn unexplained_key_use(
     let message: Option<[u8; 32]> = used.message_sha256[..].try_into().ok();
     match (message, found) {
         (None, found) => Some(unreadable(envelope, used, found)),
-        (Some(message), Some(found)) if is_explained(found, &message) => None,
+        (Some(message), Some(found)) if is_explained(found, &used.key_id, &message) => None,
         (Some(message), found) => Some(unexplained(envelope, used, &message, found)),
     }
 }
 
-/// Looks from the newest intent backwards: an honest use follows its intent closely.
-fn is_explained(found: Found<'_>, message: &[u8; 32]) -> bool {
-    found
-        .origin
-        .intents
-        .values()
-        .rev()
-        .any(|intent| intent.message_sha256 == *message)
+/// Looks from the newest intent backwards: an honest use follows its intent closely. An intent names the hash of the checkpoint's text, which an Ed25519 key
+/// signs; what an ML-DSA-44 key signs follows from the same size and root.
+fn is_explained(found: Found<'_>, key_id: &str, message: &[u8; 32]) -> bool {
+    let origin = found.origin;
+    let quantum = origin
+        .signer(key_id)
+        .and_then(|it| it.vkey.parse::<Vkey>().ok())
+        .filter(|vkey| SignatureType::of(vkey) == Some(SignatureType::MlDsa44));
+    let Some(vkey) = quantum else {
+        let mut intents = origin.intents.values().rev();
+        return intents.any(|intent| intent.message_sha256 == *message);
+    };
+    origin.intents.iter().rev().any(|(size, intent)| {
+        let checkpoint = Checkpoint {
+            origin: origin.origin.clone(),
+            size: *size,
+            root: Hash(intent.root),
+        };
+        log_message(&vkey, &checkpoint).is_ok_and(|signed| Hash::of(&signed).0 == *message)
+    })
 }
 
 fn unexplained(

@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use sealwarden_domain::installation::Installation;
-use sealwarden_domain::log_control::{LogControl, Origin};
+use sealwarden_domain::log_control::{LogControl, Origin, Signer};
 use sealwarden_seal::merkle::{Hash, empty_root};
 use sealwarden_seal::note::{Vkey, VkeyError};
 use sealwarden_seal::trust::{
-    Environment, FORMAT, FrozenAt, LogEntry, LogState, Payload, Quorum, Roots, WitnessEntry,
+    Environment, FORMAT, FrozenAt, LogEntry, LogState, Payload, Quorum, Roots, SignatureType,
+    WitnessEntry,
 };
 
 /// What the event log does not know.
@@ -80,14 +81,46 @@ fn entry(log: &LogControl, origin: &Origin) -> Result<LogEntry, VkeyError> {
         LogState::Active
     };
     // Every key that signed or may: failing over, and checking what a retired key signed, need no new trust.
-    let vkeys = origin.signers.iter().map(|signer| signer.vkey.parse());
+    let vkeys: Vec<Vkey> = origin
+        .signers
+        .iter()
+        .map(|signer| signer.vkey.parse())
+        .collect::<Result<_, _>>()?;
+    let frozen = state == LogState::Frozen;
     Ok(LogEntry {
+        required: required(origin),
+        opened: Timestamp::from_millisecond(origin.opened_at_ms).ok(),
+        resealable: frozen.then(|| intended_before(origin)),
         state,
         compromised_since,
-        frozen_at: (state == LogState::Frozen).then(|| frozen_at(origin)),
+        frozen_at: frozen.then(|| frozen_at(origin)),
         successor,
-        ..LogEntry::active(&origin.origin, vkeys.collect::<Result<_, _>>()?)
+        ..LogEntry::active(&origin.origin, vkeys)
     })
+}
+
+/// Both types of an origin whose ML-DSA-44 key was there before its first intent: then each of its checkpoints has both signatures.
+fn required(origin: &Origin) -> Vec<SignatureType> {
+    let first_ms = origin.intents.values().next().map(|intent| intent.at_ms);
+    let from_the_first = |signer: &Signer| {
+        signer.algorithm == SignatureType::MlDsa44.as_str()
+            && signer.activated_at_ms.is_some()
+            && first_ms.is_none_or(|first_ms| signer.added_at_ms <= first_ms)
+    };
+    if origin.signers.iter().any(from_the_first) {
+        vec![SignatureType::Ed25519, SignatureType::MlDsa44]
+    } else {
+        Vec::new()
+    }
+}
+
+/// How many leaves stand in what the log intended before the earliest possible compromise: these are sealed again, dated by somebody outside or not.
+fn intended_before(origin: &Origin) -> u64 {
+    let since = origin.compromised_since_ms.unwrap_or(i64::MAX);
+    let mut newest_first = origin.intents.iter().rev();
+    newest_first
+        .find(|(size, intent)| **size <= origin.published_size && intent.at_ms < since)
+        .map_or(0, |(size, _)| *size)
 }
 
 /// The last published size whose intent was recorded before the earliest possible compromise. The empty tree if there is none.
@@ -113,7 +146,7 @@ fn frozen_at(origin: &Origin) -> FrozenAt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sealwarden_domain::log_control::Intent;
+    use sealwarden_domain::log_control::{Intent, SignerLife, SignerState};
     use std::collections::BTreeMap;
 
     fn origin(name: &str, predecessor: &str) -> Origin {
@@ -142,6 +175,41 @@ mod tests {
             at_ms,
             position: 1,
         }
+    }
+
+    #[test]
+    fn both_types_are_required_only_where_every_checkpoint_has_both() {
+        let name = "x.example/main/1";
+        let signer = |added_at_ms, activated_at_ms| Signer {
+            vkey: Vkey::ml_dsa_44(name, [7; 1312]).unwrap().to_string(),
+            key_id: "main-1-pq".to_owned(),
+            provider: "software".to_owned(),
+            algorithm: "ml-dsa-44".to_owned(),
+            provider_can_disable: false,
+            attestation: "none".to_owned(),
+            added_at_ms,
+            activated_at_ms,
+            uses: 0,
+            state: SignerState::Active,
+            life: SignerLife::Usable,
+        };
+        let required = |signer: Option<Signer>, first_ms: Option<i64>| {
+            let mut origin = origin(name, "");
+            origin.signers = signer.into_iter().collect();
+            origin.intents = first_ms
+                .map(|at_ms| (1, intent(at_ms, 1)))
+                .into_iter()
+                .collect();
+            !super::required(&origin).is_empty()
+        };
+        assert!(!required(None, Some(9)));
+        assert!(required(Some(signer(5, Some(5))), None));
+        assert!(required(Some(signer(5, Some(5))), Some(5)));
+        assert!(
+            !required(Some(signer(5, Some(5))), Some(4)),
+            "older seals have one type"
+        );
+        assert!(!required(Some(signer(5, None)), Some(9)), "it never signed");
     }
 
     #[test]
