@@ -7,7 +7,7 @@ use crate::service::Service;
 use crate::stop::Failure;
 use crate::tree::Tree;
 use anyhow::{Context as _, ensure};
-use sealwarden_domain::log_control::{Command, Origin};
+use sealwarden_domain::log_control::{Command, Origin, Signer};
 use sealwarden_keys::{
     Algorithm, CreateKey, KeyError, KeyId, KeyInfo, KeyState, PublicKey, Purpose,
 };
@@ -17,29 +17,27 @@ use sealwarden_wire::event::v1::{ActivationReason, SignerAdded, SignersActivated
 /// The provider that makes ML-DSA-44 keys.
 const PROVIDER: &str = "software";
 
-/// Gives the origin its ML-DSA-44 key, where the settings want one and nothing was signed in it yet.
+/// Gives the origin its ML-DSA-44 key, where the settings want one and nothing was signed in it yet. A key that was recorded is activated whatever the settings
+/// say by now, since a trust bundle may require it already.
 pub(crate) async fn before_first_intent(service: &Service, tree: &Tree) -> Result<(), Failure> {
-    if !service.config.post_quantum {
-        return Ok(());
-    }
     let origin = {
         let control = service.control.lock().await;
         control.state().origin(&tree.origin).cloned()
     };
-    let Some(origin) = origin.filter(lacks_key) else {
+    let Some(origin) = origin.filter(|it| it.intents.is_empty()) else {
         return Ok(());
     };
+    let quantum = |it: &&Signer| it.algorithm == Algorithm::MlDsa44.as_str();
+    let is_known = origin.signers.iter().any(|it| quantum(&it));
+    if origin.signing().any(|it| quantum(&it)) || !(is_known || service.config.post_quantum) {
+        return Ok(());
+    }
     join(service, tree, &origin).await.map_err(|error| {
         Failure::Away(format!(
             "{} has no ML-DSA-44 key yet, which the setting sealing.post_quantum asks for: {error:#}",
             tree.origin
         ))
     })
-}
-
-fn lacks_key(origin: &Origin) -> bool {
-    let quantum = Algorithm::MlDsa44.as_str();
-    origin.intents.is_empty() && !origin.signing().any(|it| it.algorithm == quantum)
 }
 
 async fn join(service: &Service, tree: &Tree, origin: &Origin) -> anyhow::Result<()> {

@@ -146,6 +146,11 @@ fn response(verification: Verification) -> VerifyResponse {
         witnesses: witnesses.collect(),
         trust_version: verification.bundle_version,
         trust_issued: verification.bundle_issued,
+        signed: verification
+            .signed
+            .iter()
+            .map(|it| it.as_str().to_owned())
+            .collect(),
     }
 }
 
@@ -162,6 +167,7 @@ mod tests {
             tree_size: None,
             sealed_at: None,
             claimed_at: None,
+            signed: Vec::new(),
             witnesses: Vec::new(),
             bundle_version: 1,
             bundle_issued: String::new(),

@@ -13,7 +13,7 @@ pub use anchored::VerifiedAnchor;
 
 use crate::record::Record;
 use crate::seal::Parts;
-use crate::trust::VerifiedBundle;
+use crate::trust::{SignatureType, VerifiedBundle};
 use anchored::Dated;
 use checked::CheckedNote;
 use serde::Serialize;
@@ -116,6 +116,8 @@ pub struct Verification {
     pub sealed_at: Option<String>,
     /// The time that the sealing service claims.
     pub claimed_at: Option<String>,
+    /// The types of the log's good signatures on the checkpoint.
+    pub signed: Vec<SignatureType>,
     /// The witnesses that counted.
     pub witnesses: Vec<CountedWitness>,
     /// The trust bundle's version.
@@ -237,6 +239,7 @@ impl<'a> Verifier<'a> {
             tree_size: None,
             sealed_at: None,
             claimed_at: None,
+            signed: Vec::new(),
             witnesses: Vec::new(),
             bundle_version: self.bundle.payload().version,
             bundle_issued: self.bundle_issued.clone(),

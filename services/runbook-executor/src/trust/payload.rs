@@ -99,12 +99,12 @@ fn entry(log: &LogControl, origin: &Origin) -> Result<LogEntry, VkeyError> {
     })
 }
 
-/// Both types of an origin whose ML-DSA-44 key was there before its first intent: then each of its checkpoints has both signatures.
+/// Both types of an origin whose ML-DSA-44 key was there before its first intent: its writer intends nothing before that key signs, too, so each of the origin's
+/// checkpoints has both signatures.
 fn required(origin: &Origin) -> Vec<SignatureType> {
     let first_ms = origin.intents.values().next().map(|intent| intent.at_ms);
     let from_the_first = |signer: &Signer| {
         signer.algorithm == SignatureType::MlDsa44.as_str()
-            && signer.activated_at_ms.is_some()
             && first_ms.is_none_or(|first_ms| signer.added_at_ms <= first_ms)
     };
     if origin.signers.iter().any(from_the_first) {
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn both_types_are_required_only_where_every_checkpoint_has_both() {
         let name = "x.example/main/1";
-        let signer = |added_at_ms, activated_at_ms| Signer {
+        let signer = |added_at_ms| Signer {
             vkey: Vkey::ml_dsa_44(name, [7; 1312]).unwrap().to_string(),
             key_id: "main-1-pq".to_owned(),
             provider: "software".to_owned(),
@@ -188,28 +188,27 @@ mod tests {
             provider_can_disable: false,
             attestation: "none".to_owned(),
             added_at_ms,
-            activated_at_ms,
+            activated_at_ms: None,
             uses: 0,
             state: SignerState::Active,
             life: SignerLife::Usable,
         };
-        let required = |signer: Option<Signer>, first_ms: Option<i64>| {
+        let is_required = |signer: Option<Signer>, first_ms: Option<i64>| {
             let mut origin = origin(name, "");
             origin.signers = signer.into_iter().collect();
             origin.intents = first_ms
                 .map(|at_ms| (1, intent(at_ms, 1)))
                 .into_iter()
                 .collect();
-            !super::required(&origin).is_empty()
+            !required(&origin).is_empty()
         };
-        assert!(!required(None, Some(9)));
-        assert!(required(Some(signer(5, Some(5))), None));
-        assert!(required(Some(signer(5, Some(5))), Some(5)));
+        assert!(!is_required(None, Some(9)));
+        assert!(is_required(Some(signer(5)), None));
+        assert!(is_required(Some(signer(5)), Some(5)));
         assert!(
-            !required(Some(signer(5, Some(5))), Some(4)),
+            !is_required(Some(signer(5)), Some(4)),
             "older seals have one type"
         );
-        assert!(!required(Some(signer(5, None)), Some(9)), "it never signed");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use super::CountedWitness;
 use crate::checkpoint::Checkpoint;
 use crate::note::{Note, VerifiedSignature};
-use crate::trust::{Payload, TrustedLog, VerifiedBundle};
+use crate::trust::{Payload, SignatureType, TrustedLog, VerifiedBundle};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A witness's cosignature that verified; whether it counts depends on the present time.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(super) struct Good<'a> {
     pub(super) bundle: &'a VerifiedBundle,
     pub(super) payload: &'a Payload,
     pub(super) log: &'a TrustedLog,
+    /// The types of the log's good signatures.
+    pub(super) signed: Vec<SignatureType>,
     /// One for each witness, with its earliest time: those without a time first, then the earliest.
     pub(super) cosigned: Vec<Cosigned>,
 }
@@ -75,12 +77,17 @@ impl<'a> CheckedNote<'a> {
             );
             return Self::BadSignature(checkpoint, reason);
         }
+        let types: BTreeSet<_> = by_log
+            .iter()
+            .filter_map(|place| SignatureType::of(log.entry.vkeys.get(*place)?))
+            .collect();
         let cosigned = cosigned(&verified, log_keys, bundle);
         Self::Good(Good {
             checkpoint,
             bundle,
             payload: bundle.payload(),
             log,
+            signed: types.into_iter().collect(),
             cosigned,
         })
     }

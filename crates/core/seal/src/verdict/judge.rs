@@ -52,6 +52,7 @@ pub(super) fn judge(
         }
         (Ok(record), CheckedNote::Good(good)) => {
             describe(&mut answer, &good.checkpoint);
+            answer.signed.clone_from(&good.signed);
             judge_good(
                 &mut answer,
                 parts,
