@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("pki", &["keys"]),
     ("anchors", &["seal"]),
+    ("client", &["wire", "seal", "pki"]),
     ("seal", &[]),
     ("runbook", &[]),
     ("domain", &["wire", "seal", "runbook"]),
@@ -55,6 +56,7 @@ const SERVICE: &[&str] = &[
 
 const BINARY: &[&str] = &[
     "anchors",
+    "client",
     "wire",
     "seal",
     "runbook",

@@ -7,7 +7,7 @@ use crate::request::{
 };
 use crate::requests::RequestKey;
 use ring::rand::{SecureRandom, SystemRandom};
-use sealwarden_seal::bulk::{MAX_CHUNK_DIGESTS, chunk_request_id, encode_records};
+use sealwarden_seal::bulk::{MAX_CHUNK_DIGESTS, chunk_request_id, for_each_record};
 use sealwarden_seal::record::{DigestAlgorithm, NONCE_BYTES, Record};
 use sealwarden_seallog::Leaves;
 use sealwarden_wire::seal::v1::{DigestChunk, SealStreamHeader};
@@ -16,6 +16,8 @@ use tonic::Status;
 /// A base, `#` and the longest number are a request id's 64 characters.
 const MAX_BASE_CHARS: usize = 43;
 const DIGEST_BYTES: usize = 32;
+/// Room for nonce and record without a subject.
+const USUAL_LEAF_BYTES: usize = 160;
 
 /// What all chunks of a stream share, checked.
 pub(super) struct Header {
@@ -104,19 +106,20 @@ impl Header {
                 .as_ref()
                 .map(|base| chunk_request_id(base, chunk.number)),
         };
-        let records = encode_records(&shared, &digests, &chunk.subjects)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         // One call for all: a call each would be a system call each.
-        let mut nonces = vec![0; records.len() * NONCE_BYTES];
+        let mut nonces = vec![0; digests.len() * NONCE_BYTES];
         SystemRandom::new()
             .fill(&mut nonces)
             .map_err(|_| Status::internal(NoRandomness.to_string()))?;
         let (salts, _) = nonces.as_chunks::<NONCE_BYTES>();
-        let bytes = nonces.len() + records.iter().map(Vec::len).sum::<usize>();
-        let mut leaves = Leaves::with_capacity(records.len(), bytes);
-        for (nonce, record) in salts.iter().zip(&records) {
-            leaves.push(nonce, record);
-        }
+        let mut salts = salts.iter();
+        let mut leaves = Leaves::with_capacity(digests.len(), digests.len() * USUAL_LEAF_BYTES);
+        for_each_record(&shared, &digests, &chunk.subjects, |record| {
+            if let Some(nonce) = salts.next() {
+                leaves.push(nonce, record);
+            }
+        })
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
         Ok(Prepared {
             number: chunk.number,
             count,

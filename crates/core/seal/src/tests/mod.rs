@@ -1,6 +1,7 @@
 //! The product's promises about seals, as tests, and the fixtures that they share: keys from fixed seeds, a log, a bundle.
 
 mod batch_proof;
+mod bulk;
 mod formats;
 mod inputs;
 mod matrix;
