@@ -1,5 +1,6 @@
 //! The command line: the same words as the API. Help texts are the product's manual at 3 a.m.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -114,6 +115,28 @@ pub(crate) enum Command {
     Status,
     /// How fast it is, beside this machine's limits and a plain baseline
     Bench(crate::bench::Bench),
+}
+
+/// `--wait` may stand without a stage before a file: `seal --wait FILE` waits for witnesses, and takes no file for a stage.
+pub(crate) fn complete(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<_> = arguments.into_iter().collect();
+    let is_seal = arguments.iter().any(|it| it == "seal");
+    let is_stage = |text: &OsString| {
+        let stages = WaitStage::value_variants().iter();
+        let mut names = stages.filter_map(ValueEnum::to_possible_value);
+        names.any(|name| text == name.get_name())
+    };
+    for place in 0..arguments.len() {
+        let next = arguments.get(place + 1);
+        if is_seal
+            && arguments.get(place).is_some_and(|it| it == "--wait")
+            && !next.is_some_and(is_stage)
+            && let Some(wait) = arguments.get_mut(place)
+        {
+            *wait = "--wait=witnessed".into();
+        }
+    }
+    arguments
 }
 
 impl Command {
@@ -327,13 +350,16 @@ pub(crate) struct Seal {
     /// Files; `-` seals standard input (with --out FILE)
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Read further file names from FILE, one a line
+    /// Read further file names from FILE, one a line; `-` reads them from standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) from_list: Option<PathBuf>,
     /// Folder for the seals (a file name when standard input is sealed)
     #[arg(long, value_name = "PATH")]
     pub(crate) out: Option<PathBuf>,
-    /// Stage to wait for [default: witnessed; with --collect: none]
+    /// Tell each file as soon as it is known: one JSON document a line
+    #[arg(long)]
+    pub(crate) json_lines: bool,
+    /// Stage to wait for [default: witnessed; with --collect: none]; without a stage it means witnessed
     #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "witnessed", value_name = "STAGE")]
     pub(crate) wait: Option<WaitStage>,
     /// How long to wait for anchors, which come at intervals, seconds

@@ -75,6 +75,16 @@ impl Client {
     }
 
     async fn channel(&self, role: Role) -> Result<Traced, Failure> {
+        let channel = self.plain_channel(role).await?;
+        Ok(InterceptedService::new(channel, TraceContext))
+    }
+
+    /// A connection to the sealing service for the client library, which keeps no trace.
+    pub(crate) async fn sealing_channel(&self) -> Result<Channel, Failure> {
+        self.plain_channel(Role::Sealing).await
+    }
+
+    async fn plain_channel(&self, role: Role) -> Result<Channel, Failure> {
         let url = match &self.server {
             Some(url) => url.clone(),
             None => Endpoints::read(&self.data)?
@@ -107,7 +117,7 @@ impl Client {
                 ))
             })?
             .map_err(|e| gone(&told(&e)))?;
-        Ok(InterceptedService::new(channel, TraceContext))
+        Ok(channel)
     }
 
     /// Sealing.

@@ -12,6 +12,7 @@ mod plan;
 pub(crate) mod run;
 mod runbook;
 pub(crate) mod seal;
+mod seal_many;
 mod signal;
 mod status;
 mod ticket;

@@ -72,6 +72,15 @@ impl Failure {
         }
     }
 
+    /// The same failure of another file.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            kind: self.kind,
+            error: anyhow::anyhow!(self.message()),
+            told: self.told,
+        }
+    }
+
     /// The same kind of failure, when each one was told already.
     pub(crate) fn told(self, failed: usize, total: usize) -> Self {
         Self {

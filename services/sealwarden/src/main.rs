@@ -18,7 +18,7 @@ use clap::Parser as _;
 use tracing::Instrument as _;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::parse_from(cli::complete(std::env::args_os()));
     if matches!(cli.command, cli::Command::Pkcs11Worker) {
         // Nothing but the module and its pipe: standard output is that pipe.
         return match commands::pkcs11_worker() {

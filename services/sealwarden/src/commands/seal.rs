@@ -1,6 +1,7 @@
 //! `seal FILE…`: hashes here, seals there, writes `FILE.seal`; or `FILE.seal.ticket` while signing is stopped.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use sealwarden_wire::seal::v1::{
 };
 use serde_json::json;
 
+use super::seal_many::{self, MANY};
 use super::ticket::{self, TicketFile};
 use super::verify::{beside, digest_of};
 use super::{Answer, anchors, client};
@@ -55,6 +57,24 @@ impl Done {
         }
     }
 
+    /// Its seal is written.
+    pub(super) fn sealed(
+        file: &Path,
+        seal: PathBuf,
+        origin: &str,
+        index: u64,
+        state: &'static str,
+    ) -> Self {
+        Self {
+            file: file.to_owned(),
+            seal,
+            origin: origin.to_owned(),
+            index,
+            state,
+            ticket: None,
+        }
+    }
+
     fn is_queued(&self) -> bool {
         self.ticket.is_some()
     }
@@ -92,27 +112,16 @@ impl Done {
 
 pub(crate) async fn run(cli: &Cli, args: &Seal) -> Answer {
     let files = files(args)?;
-    let client = client(cli)?.sealing().await?;
-    let slow = files.len() > 1 || args.wait == Some(WaitStage::Anchored);
-    let bar = if slow && output::watched() && !cli.json {
-        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {elapsed} {msg}");
-        let bar = ProgressBar::new(u64::try_from(files.len()).unwrap_or(u64::MAX));
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(500));
-        bar
-    } else {
-        ProgressBar::hidden()
-    };
-    if args.wait == Some(WaitStage::Anchored) {
-        bar.set_message(format!(
-            "waiting for anchors, {} s at most",
-            args.wait_seconds
-        ));
+    let services = client(cli)?;
+    let report = Report::new(cli, args, files.len());
+    if in_bulk(args, &files) {
+        seal_many::run(&services, args, files, &report).await?;
+        return report.end();
     }
-    let mut results: Vec<(PathBuf, Result<Done, Failure>)> = stream::iter(files)
+    let client = services.sealing().await?;
+    let mut results = stream::iter(files)
         .map(|file| {
             let client = client.clone();
-            let bar = bar.clone();
             async move {
                 let result = if args.collect {
                     ticket::collect(client.clone(), args, &file).await
@@ -125,15 +134,14 @@ pub(crate) async fn run(cli: &Cli, args: &Seal) -> Answer {
                     }
                     result => result,
                 };
-                bar.inc(1);
                 (file, result)
             }
         })
-        .buffered(AT_ONCE)
-        .collect()
-        .await;
-    bar.finish_and_clear();
-    report(cli, args, &mut results)
+        .buffered(AT_ONCE);
+    while let Some((file, result)) = results.next().await {
+        report.add(&file, result);
+    }
+    report.end()
 }
 
 /// Waits until a seal is anchored, and writes its anchors. A wait that was too short is no error: the state says what was reached.
@@ -157,111 +165,237 @@ async fn anchored(
     Ok(done)
 }
 
-fn report(cli: &Cli, args: &Seal, results: &mut Vec<(PathBuf, Result<Done, Failure>)>) -> Answer {
-    let documents: Vec<_> = results
-        .iter()
-        .map(|(file, result)| match result {
-            Ok(d) => d.json(),
+/// Whether these files are sealed in bulk. Anchors are waited for file by file.
+fn in_bulk(args: &Seal, files: &[PathBuf]) -> bool {
+    files.len() >= MANY
+        && !args.collect
+        && !args.renew
+        && args.wait != Some(WaitStage::Anchored)
+        && files.iter().all(|file| file.as_os_str() != "-")
+}
+
+/// Tells what became of each file as soon as it is known, and counts.
+pub(super) struct Report<'a> {
+    cli: &'a Cli,
+    args: &'a Seal,
+    total: usize,
+    bar: ProgressBar,
+    told: Mutex<Told>,
+}
+
+/// What was told.
+#[derive(Default)]
+struct Told {
+    /// For the one JSON document at the end.
+    documents: Vec<serde_json::Value>,
+    /// The first failure decides the exit code.
+    first: Option<Failure>,
+    failures: usize,
+    queued: usize,
+    /// Some seal did not reach the stage that was waited for.
+    unmet: bool,
+    /// Some seal was not anchored in time.
+    unanchored: bool,
+}
+
+impl<'a> Report<'a> {
+    fn new(cli: &'a Cli, args: &'a Seal, total: usize) -> Self {
+        let slow = total > 1 || args.wait == Some(WaitStage::Anchored);
+        let bar = if slow && output::watched() && !cli.json {
+            let style = "{wide_bar} {human_pos} of {human_len} files, {per_sec} {elapsed} {msg}";
+            let style = ProgressStyle::with_template(style);
+            let bar = ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX));
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        } else {
+            ProgressBar::hidden()
+        };
+        if args.wait == Some(WaitStage::Anchored) {
+            bar.set_message(format!(
+                "waiting for anchors, {} s at most",
+                args.wait_seconds
+            ));
+        }
+        Self {
+            cli,
+            args,
+            total,
+            bar,
+            told: Mutex::default(),
+        }
+    }
+
+    /// One file's outcome.
+    pub(super) fn add(&self, file: &Path, result: Result<Done, Failure>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = match &result {
+            Ok(done) => done.json(),
             Err(e) => json!({ "file": file, "error": e.message() }),
-        })
-        .collect();
-    let unanchored = args.wait == Some(WaitStage::Anchored)
-        && results
-            .iter()
-            .any(|(_, r)| matches!(r, Ok(d) if !d.is_queued() && d.state != "anchored"));
-    let unmet = results.iter().any(
-        |(_, r)| matches!(r, Ok(d) if d.state == "sealed" && args.wait != Some(WaitStage::Sealed) && !args.collect),
-    );
-    let queued = results
-        .iter()
-        .filter(|(_, r)| r.as_ref().is_ok_and(Done::is_queued))
-        .count();
-    if cli.json {
-        output::json(&one_document(&documents, results));
-    } else {
-        for (file, result) in results.iter() {
-            match result {
-                Ok(d) => output::line(&d.words()),
+        };
+        self.bar.inc(1);
+        if self.args.json_lines {
+            output::line(&shown.to_string());
+        } else if self.cli.json {
+            told.documents.push(shown);
+        } else {
+            self.bar.suspend(|| match &result {
+                Ok(done) => output::line(&done.words()),
                 Err(e) => output::complain(&format!("error: {}: {}", file.display(), e.message())),
+            });
+        }
+        match result {
+            Ok(done) => {
+                told.unanchored |= self.args.wait == Some(WaitStage::Anchored)
+                    && !done.is_queued()
+                    && done.state != "anchored";
+                told.queued += usize::from(done.is_queued());
+                told.unmet |= done.state == "sealed"
+                    && self.args.wait != Some(WaitStage::Sealed)
+                    && !self.args.collect;
+            }
+            Err(failure) => {
+                told.failures += 1;
+                told.first.get_or_insert(failure);
             }
         }
     }
-    let failed = results.iter().position(|(_, r)| r.is_err());
-    if let Some(first) = failed {
-        let failures = results.iter().filter(|(_, r)| r.is_err()).count();
-        let total = results.len();
-        let (_, result) = results.swap_remove(first);
-        return match result {
-            // Each file's error was told; the first decides the exit code.
-            Err(e) if cli.json || total == 1 => Err(e.seen()),
-            Err(e) => Err(e.told(failures, total)),
-            Ok(_) => Ok(Ending::Negative),
-        };
+
+    fn end(self) -> Answer {
+        self.bar.finish_and_clear();
+        let told = self
+            .told
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        if self.cli.json && !self.args.json_lines {
+            output::json(&one_document(&told));
+        }
+        if let Some(first) = told.first {
+            // Each file's error was told.
+            let all_told = self.cli.json || self.args.json_lines || self.total == 1;
+            return Err(if all_told {
+                first.seen()
+            } else {
+                first.told(told.failures, self.total)
+            });
+        }
+        if told.queued > 0 {
+            output::complain(&format!(
+                "warning: {} of {} files wait to be sealed; fetch their seals later: sealwarden seal --collect FILE… (with --wait it waits for them)",
+                told.queued, self.total
+            ));
+            return Ok(Ending::Negative);
+        }
+        if told.unmet {
+            output::complain(
+                "warning: sealed, but not every seal reached the witnesses in time; run `sealwarden seal --renew` on them later",
+            );
+            return Ok(Ending::Negative);
+        }
+        if told.unanchored {
+            output::complain(
+                "warning: not every seal was anchored in time; `sealwarden status` says how the time-stamping authorities are doing, and `sealwarden anchor --upgrade FILE…` fetches the anchors later",
+            );
+            return Ok(Ending::Negative);
+        }
+        Ok(Ending::Good)
     }
-    if queued > 0 {
-        output::complain(&format!(
-            "warning: {queued} of {} files wait to be sealed; fetch their seals later: sealwarden seal --collect FILE… (with --wait at the end it waits for them)",
-            results.len()
-        ));
-        return Ok(Ending::Negative);
-    }
-    if unmet {
-        output::complain(
-            "warning: sealed, but not every seal reached the witnesses in time; run `sealwarden seal --renew` on them later",
-        );
-        return Ok(Ending::Negative);
-    }
-    if unanchored {
-        output::complain(
-            "warning: not every seal was anchored in time; `sealwarden status` says how the time-stamping authorities are doing, and `sealwarden anchor --upgrade FILE…` fetches the anchors later",
-        );
-        return Ok(Ending::Negative);
-    }
-    Ok(Ending::Good)
 }
 
 /// What `--json` answers: with the first error and its exit code, if there is one.
-fn one_document(
-    seals: &[serde_json::Value],
-    results: &[(PathBuf, Result<Done, Failure>)],
-) -> serde_json::Value {
-    match results.iter().find_map(|(_, result)| result.as_ref().err()) {
+fn one_document(told: &Told) -> serde_json::Value {
+    let seals = &told.documents;
+    match &told.first {
         Some(e) => json!({ "seals": seals, "error": e.message(), "exit": e.code() }),
         None => json!({ "seals": seals }),
     }
 }
 
-async fn one(mut client: SealingClient<Traced>, args: &Seal, file: &Path) -> Result<Done, Failure> {
+/// How a file stands before anything is asked.
+pub(super) enum Standing {
+    /// Its seal is there.
+    Sealed(Done),
+    /// It waits under a ticket.
+    Waits,
+    /// It is to be sealed.
+    New {
+        /// Where its seal goes.
+        target: PathBuf,
+        /// Its SHA-256.
+        digest: [u8; 32],
+    },
+}
+
+/// Hashes a file and looks for its seal.
+pub(super) async fn standing(args: &Seal, file: &Path) -> Result<Standing, Failure> {
     let target = target(args, file)?;
     let path = file.to_owned();
     let digest = tokio::task::spawn_blocking(move || digest_of(&path))
         .await
         .context("hashing")??;
-    if let Some(present) = present(&target)? {
-        if args.renew {
-            return renew(client, args, file, &target, &present, digest).await;
-        }
-        if present.record.digest == digest && !args.force {
-            return Ok(Done {
-                file: file.to_owned(),
-                seal: target,
-                origin: present.checkpoint().map(|c| c.origin).unwrap_or_default(),
-                index: present.index,
-                state: "already sealed",
-                ticket: None,
-            });
-        }
-        if !args.force {
-            return Err(Failure::usage(format!(
-                "{} is the seal of other content; --force replaces it",
-                target.display()
-            )));
-        }
-    } else if args.renew {
+    if let Some(done) = sealed_already(args, file, &target, &digest)? {
+        return Ok(Standing::Sealed(done));
+    }
+    let waits = TicketFile::read(&target)?.is_some_and(|it| it.is_of(&digest, &args.tenant));
+    Ok(if waits {
+        Standing::Waits
+    } else {
+        Standing::New { target, digest }
+    })
+}
+
+/// The seal of this very content, if it is there and is not to be replaced.
+fn sealed_already(
+    args: &Seal,
+    file: &Path,
+    target: &Path,
+    digest: &[u8; 32],
+) -> Result<Option<Done>, Failure> {
+    if args.force {
+        return Ok(None);
+    }
+    let Some(present) = present(target)? else {
+        return Ok(None);
+    };
+    if present.record.digest != *digest {
         return Err(Failure::usage(format!(
-            "{} does not exist; there is nothing to renew",
+            "{} is the seal of other content; --force replaces it",
             target.display()
         )));
+    }
+    let origin = present.checkpoint().map(|c| c.origin).unwrap_or_default();
+    let target = target.to_owned();
+    Ok(Some(Done::sealed(
+        file,
+        target,
+        &origin,
+        present.index,
+        "already sealed",
+    )))
+}
+
+pub(super) async fn one(
+    mut client: SealingClient<Traced>,
+    args: &Seal,
+    file: &Path,
+) -> Result<Done, Failure> {
+    let target = target(args, file)?;
+    let path = file.to_owned();
+    let digest = tokio::task::spawn_blocking(move || digest_of(&path))
+        .await
+        .context("hashing")??;
+    if args.renew {
+        let absent = || {
+            Failure::usage(format!(
+                "{} does not exist; there is nothing to renew",
+                target.display()
+            ))
+        };
+        let present = present(&target)?.ok_or_else(absent)?;
+        return renew(client, args, file, &target, &present, digest).await;
+    }
+    if let Some(done) = sealed_already(args, file, &target, &digest)? {
+        return Ok(done);
     }
     // A request that waits already is asked for under its own id: it never becomes two seals.
     let waiting = TicketFile::read(&target)?.filter(|ticket| ticket.is_of(&digest, &args.tenant));
@@ -360,7 +494,7 @@ pub(super) fn state(answer: &SealResponse) -> &'static str {
     }
 }
 
-fn wait(args: &Seal) -> Stage {
+pub(super) fn wait(args: &Seal) -> Stage {
     match args.awaited() {
         WaitStage::Sealed => Stage::Sealed,
         // Anchors come at intervals: they are waited for when the seal is there.
@@ -405,7 +539,12 @@ pub(super) fn target(args: &Seal, file: &Path) -> Result<PathBuf, Failure> {
 fn files(args: &Seal) -> Result<Vec<PathBuf>, Failure> {
     let mut files = args.files.clone();
     if let Some(list) = &args.from_list {
-        let text = std::fs::read_to_string(list)
+        let read = if list.as_os_str() == "-" {
+            std::io::read_to_string(std::io::stdin())
+        } else {
+            std::fs::read_to_string(list)
+        };
+        let text = read
             .map_err(|e| Failure::usage(format!("cannot read the list {}: {e}", list.display())))?;
         files.extend(text.lines().filter(|l| !l.is_empty()).map(PathBuf::from));
     }
