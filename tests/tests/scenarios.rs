@@ -7,6 +7,7 @@
 mod scenarios {
     mod approvals;
     mod audit;
+    mod bulk;
     mod crash;
     mod damage;
     mod deployed;

@@ -75,7 +75,7 @@ const BINARY: &[&str] = &[
 
 /// Tests look at the product from outside: through the binary, the wire and the formats.
 const TESTS: &[&str] = &[
-    "wire", "seal", "domain", "eventlog", "keys", "pki", "seallog",
+    "wire", "seal", "client", "domain", "eventlog", "keys", "pki", "seallog",
 ];
 
 /// What would let a clock, a file, the network or chance into the pure core.
