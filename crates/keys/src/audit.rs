@@ -66,10 +66,7 @@ impl AuditLog {
     /// Records a use durably. Only after this answers `Ok` may the key be used.
     pub(crate) fn append(&self, entry: &AuditEntry) -> Result<(), KeyError> {
         if self.failed.load(Ordering::Acquire) {
-            return Err(self.unavailable(
-                "trust",
-                &"an earlier write to it failed: mend the disk, then restart",
-            ));
+            return Err(self.distrusted());
         }
         let mut file = self.file(OpenOptions::new().read(true).append(true))?;
         let line = self.render(&file, entry)?;
@@ -79,6 +76,14 @@ impl AuditLog {
             self.failed.store(true, Ordering::Release);
             self.unavailable("write", &error)
         })
+    }
+
+    /// Whether a use could be recorded now.
+    pub(crate) fn check(&self) -> Result<(), KeyError> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(self.distrusted());
+        }
+        self.file(OpenOptions::new().append(true)).map(|_| ())
     }
 
     /// See [`crate::KeyProvider::audit_after`].
@@ -153,6 +158,13 @@ impl AuditLog {
                 "no line ends at byte {cursor}, where one did before: it was rewritten"
             )))
         }
+    }
+
+    fn distrusted(&self) -> KeyError {
+        self.unavailable(
+            "trust",
+            &"an earlier write to it failed: mend the disk, then restart",
+        )
     }
 
     fn unavailable(&self, action: &str, error: &dyn std::fmt::Display) -> KeyError {

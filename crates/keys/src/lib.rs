@@ -3,7 +3,7 @@
 //! [`KeyProvider`] is what the rest of the product knows of keys: it creates, describes, uses, disables and
 //! destroys Ed25519 keys, and tells what uses its own audit has seen. [`SoftwareProvider`] keeps keys as
 //! files; [`Pkcs11Provider`] keeps them in a token, behind a worker process; [`TransitProvider`] leaves them with an
-//! OpenBao server; [`RoutedProvider`] puts two of them together;
+//! OpenBao server; [`FailoverSet`] makes one provider of several;
 //! [`faults::FaultyProvider`] makes any provider slow, failing or silent, for tests and drills.
 //!
 //! Invariants:
@@ -22,7 +22,7 @@ mod id;
 pub mod pkcs11;
 pub mod private_files;
 mod provider;
-mod routed;
+pub mod set;
 mod software;
 pub mod transit;
 
@@ -34,11 +34,11 @@ pub use attestation::Attestation;
 pub use error::KeyError;
 pub use health::{Health, HealthCounts, HealthState};
 pub use id::{InvalidKeyId, KeyId};
-pub use pkcs11::{Pkcs11Config, Pkcs11Provider, TokenProblem};
+pub use pkcs11::{Pkcs11Config, Pkcs11Opener, Pkcs11Provider, TokenProblem};
 pub use provider::{
     AuditEntry, AuditGap, AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider,
     KeyState, Purpose, sign_within,
 };
-pub use routed::{RoutedConfig, RoutedProvider};
+pub use set::{FailoverSet, MemberConfig, Opener, SetConfig, breaker::BreakerConfig};
 pub use software::{Guard, SoftwareConfig, SoftwareProvider};
 pub use transit::{TransitConfig, TransitProvider};

@@ -198,6 +198,8 @@ pub struct AuditLine {
 pub enum AuditGap {
     /// The audit has grown since this use, and does not show it: lines are missing.
     UseNotShown {
+        /// The provider whose audit it is.
+        provider: String,
         /// The key used.
         key: KeyId,
         /// What for.
@@ -209,11 +211,44 @@ pub enum AuditGap {
     },
     /// The audit has not grown at all since these uses: it is switched off, or another file than the one read here.
     Silent {
+        /// The provider whose audit it is.
+        provider: String,
         /// When the first of them came back, in Unix milliseconds.
         since_ms: i64,
         /// How many they are.
         uses: usize,
     },
+}
+
+impl AuditGap {
+    /// The same gap, with its provider under another name.
+    pub(crate) fn in_provider(self, name: &str) -> Self {
+        let provider = name.to_owned();
+        match self {
+            Self::UseNotShown {
+                provider: _,
+                key,
+                purpose,
+                message_sha256,
+                at_ms,
+            } => Self::UseNotShown {
+                provider,
+                key,
+                purpose,
+                message_sha256,
+                at_ms,
+            },
+            Self::Silent {
+                provider: _,
+                since_ms,
+                uses,
+            } => Self::Silent {
+                provider,
+                since_ms,
+                uses,
+            },
+        }
+    }
 }
 
 /// A keeper of private keys.

@@ -26,7 +26,12 @@ mod record;
 mod token;
 mod worker;
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -34,6 +39,7 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use self::{
     desk::Desk,
     folder::Folder,
+    process::PinFile,
     protocol::{Done, MAX_MESSAGE, TokenFacts, Work},
     record::Record,
 };
@@ -44,8 +50,10 @@ use crate::{
     error::KeyError,
     id::KeyId,
     provider::{
-        AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider, KeyState, Purpose,
+        AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider, KeyState,
+        Purpose, known,
     },
+    set::Opener,
 };
 
 /// The provider's name in reports.
@@ -103,7 +111,7 @@ impl Limits {
     /// For one try, and for all.
     fn of(&self, work: &Work) -> (Duration, Duration) {
         match work {
-            Work::Sign { .. } => (self.attempt, self.call),
+            Work::Sign { .. } | Work::Look => (self.attempt, self.call),
             Work::Make(_) | Work::Forbid(_) | Work::Destroy(_) => {
                 (self.manage, self.manage.saturating_mul(2))
             }
@@ -360,6 +368,64 @@ impl KeyProvider for Pkcs11Provider {
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
         self.with_folder(move |folder| folder.audit.read_after(cursor, limit))
             .await
+    }
+
+    /// Whether the token is there and logged in to.
+    async fn probe(&self, provider: &str) -> Result<(), KeyError> {
+        known(NAME, provider)?;
+        let about = KeyId::new("none").map_err(|error| KeyError::Unavailable {
+            reason: error.to_string(),
+        })?;
+        match self.desk.ask(&about, Work::Look, None).await {
+            Ok(Done::Seen) => Ok(()),
+            Ok(done) => Err(self.unexpected(&done)),
+            Err(KeyError::Timeout { deadline_ms, .. }) => Err(KeyError::Unavailable {
+                reason: format!(
+                    "the token {:?} did not show itself within {deadline_ms} ms",
+                    self.token.label
+                ),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Opens the provider again and again, and a refused PIN only after its file has changed: a token counts the tries.
+pub struct Pkcs11Opener {
+    config: Pkcs11Config,
+    refused: Mutex<Option<(Option<PinFile>, KeyError)>>,
+}
+
+impl Pkcs11Opener {
+    /// Opens nothing yet.
+    pub fn new(config: Pkcs11Config) -> Self {
+        Self {
+            config,
+            refused: Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Opener for Pkcs11Opener {
+    async fn open(&self) -> Result<Arc<dyn KeyProvider>, KeyError> {
+        let pin = PinFile::look(&self.config);
+        let known = {
+            let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.clone()
+        };
+        if let Some((_, error)) = known.filter(|(with, _)| *with == pin) {
+            return Err(error);
+        }
+        let opened = Pkcs11Provider::open(self.config.clone()).await;
+        if let Err(error @ KeyError::Token(problem)) = &opened
+            && problem.is_about_pin()
+        {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            *refused = Some((pin, error.clone()));
+        }
+        let provider: Arc<dyn KeyProvider> = Arc::new(opened?);
+        Ok(provider)
     }
 }
 

@@ -141,6 +141,15 @@ impl TokenProblem {
         )
     }
 
+    /// Whether asking again is of no use until a person has done something.
+    pub(crate) fn needs_a_person(&self) -> bool {
+        self.is_about_pin()
+            || matches!(
+                self,
+                Self::ModuleNotLoadable { .. } | Self::TokenAmbiguous { .. }
+            )
+    }
+
     /// Whether it may pass by itself, so that a service starts and tries again later.
     pub(super) fn may_pass(&self) -> bool {
         matches!(

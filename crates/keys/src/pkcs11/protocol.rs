@@ -63,6 +63,8 @@ pub(super) enum Work {
     Forbid(KeyObject),
     /// Remove the key's objects.
     Destroy(KeyObject),
+    /// See whether token and session are there. Uses no key.
+    Look,
 }
 
 /// One request.
@@ -114,6 +116,8 @@ pub(super) enum Done {
     Forbidden,
     /// The key's objects are gone.
     Destroyed,
+    /// Token and session are there.
+    Seen,
 }
 
 /// The answer to one request.

@@ -114,7 +114,16 @@ impl Token {
             Work::Sign { key, message } => self.sign(key, message),
             Work::Forbid(key) => self.forbid(key),
             Work::Destroy(key) => self.destroy(key),
+            Work::Look => self.look(),
         }
+    }
+
+    fn look(&self) -> Result<Done, Trouble> {
+        find(&self.module, &self.label)?;
+        self.session()?
+            .get_session_info()
+            .map_err(|error| self.trouble(&error))?;
+        Ok(Done::Seen)
     }
 
     fn make(&mut self, key: &KeyObject) -> Result<Done, Trouble> {

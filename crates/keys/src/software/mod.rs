@@ -40,7 +40,7 @@ use crate::{
     private_files::{self, FileError, FileLock},
     provider::{
         AuditEntry, AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider,
-        KeyState, Purpose,
+        KeyState, Purpose, known,
     },
 };
 
@@ -150,6 +150,16 @@ impl KeyProvider for SoftwareProvider {
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
         self.with_folder(move |folder| folder.audit.read_after(cursor, limit))
             .await
+    }
+
+    /// Whether folder and audit are there.
+    async fn probe(&self, provider: &str) -> Result<(), KeyError> {
+        known(NAME, provider)?;
+        self.with_folder(|folder| {
+            key_names(&folder.dir)?;
+            folder.audit.check()
+        })
+        .await
     }
 }
 

@@ -58,7 +58,7 @@ use crate::{
     private_files,
     provider::{
         AuditGap, AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider,
-        KeyState, Purpose,
+        KeyState, Purpose, known,
     },
 };
 
@@ -294,6 +294,16 @@ impl KeyProvider for TransitProvider {
             Some(trail) => trail.gaps(patience).await,
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Whether the server is unsealed and takes our token. A server whose audit devices do not write answers no such question.
+    async fn probe(&self, provider: &str) -> Result<(), KeyError> {
+        known(NAME, provider)?;
+        self.health().await.map_err(TransitError::without_key)?;
+        self.session
+            .check()
+            .await
+            .map_err(TransitError::without_key)
     }
 }
 

@@ -114,6 +114,15 @@ impl Session {
         Err(self.expired())
     }
 
+    /// Whether the server takes the token now.
+    pub(super) async fn check(&self) -> Result<(), TransitError> {
+        let token = self.valid_token().await?;
+        match self.lookup(&token.header).await? {
+            Some(_) => Ok(()),
+            None => self.replace(&token).await.map(|_| ()),
+        }
+    }
+
     /// Renews the token while anybody holds the session, also when no request comes. Needs a Tokio runtime.
     pub(super) fn keep_token_fresh(self: &Arc<Self>) {
         tokio::spawn(look_after(Arc::downgrade(self), Arc::clone(&self.changed)));

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
+    NAME,
     audit::{AuditFile, Line, Said, Shown, keyed},
     config::{AuditSource, TransitConfig},
     error::TransitError,
@@ -274,6 +275,7 @@ impl Shared {
                 continue;
             }
             gaps.push(AuditGap::UseNotShown {
+                provider: NAME.to_owned(),
                 key: open.key.clone(),
                 purpose: open.purpose,
                 message_sha256: open.announced.message_sha256,
@@ -282,6 +284,7 @@ impl Shared {
         }
         if let Some(first) = silent.first() {
             gaps.push(AuditGap::Silent {
+                provider: NAME.to_owned(),
                 since_ms: first.at_ms,
                 uses: silent.len(),
             });

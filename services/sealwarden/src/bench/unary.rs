@@ -77,7 +77,7 @@ impl Bench {
             listen_http: loopback,
             hosts: Vec::new(),
             passphrase_file: None,
-            token: None,
+            sealing_keys: None,
             roles: [Role::Sealing, Role::RunbookExecutor]
                 .map(|role| (role, format!("{}-1", role.as_str())))
                 .to_vec(),

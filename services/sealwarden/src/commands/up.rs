@@ -11,7 +11,7 @@ use super::Answer;
 use crate::cli::{Cli, Hosting, RoleName, Serve, Token, Transit, Up};
 use crate::failure::{Ending, Failure};
 use crate::host::installation::NewInstallation;
-use crate::host::key_providers::{SealingKeys, TokenOptions, TransitOptions};
+use crate::host::key_providers::{Kind, ProviderSettings};
 use crate::host::start::{Options, Started, start, trial_people};
 use crate::output;
 
@@ -95,30 +95,39 @@ fn options(cli: &Cli, hosting: &Hosting, roles: Vec<(Role, String)>) -> Options 
         listen_http: hosting.listen_http,
         hosts: hosting.host.clone(),
         passphrase_file: hosting.passphrase_file.clone(),
-        token: token(&hosting.token).or_else(|| transit(&hosting.transit)),
+        sealing_keys: token(&hosting.token).or_else(|| transit(&hosting.transit)),
         roles,
     }
 }
 
 /// The token named on the command line, which lets all three flags be there or none.
-fn token(flags: &Token) -> Option<SealingKeys> {
-    Some(SealingKeys::Pkcs11(TokenOptions {
-        module: flags.module.clone()?,
-        label: flags.label.clone()?,
-        pin_file: flags.pin_file.clone()?,
-    }))
+fn token(flags: &Token) -> Option<ProviderSettings> {
+    flags.module.as_ref()?;
+    Some(ProviderSettings {
+        module: flags.module.clone(),
+        token: flags.label.clone(),
+        pin_file: flags.pin_file.clone(),
+        ..ProviderSettings::new("pkcs11", Kind::Pkcs11)
+    })
 }
 
-/// The server named on the command line, which lets no flag of it be missing.
-fn transit(flags: &Transit) -> Option<SealingKeys> {
-    let device = flags.audit_device.clone();
-    Some(SealingKeys::Transit(TransitOptions {
-        url: flags.url.clone()?,
-        ca: flags.ca.clone()?,
-        token_file: flags.token_file.clone()?,
-        mount: flags.mount.clone(),
-        audit: flags.audit.clone().map(|file| (file, device)),
-    }))
+/// The server named on the command line.
+fn transit(flags: &Transit) -> Option<ProviderSettings> {
+    flags.url.as_ref()?;
+    let audit_device = flags.audit.is_some().then(|| flags.audit_device.clone());
+    Some(ProviderSettings {
+        url: flags.url.clone(),
+        ca_file: flags.ca.clone(),
+        token_file: flags.token_file.clone(),
+        role_id: flags.role_id.clone(),
+        secret_id_file: flags.secret_id_file.clone(),
+        namespace: flags.namespace.clone(),
+        credentials_namespace: flags.credentials_namespace.clone(),
+        mount: Some(flags.mount.clone()),
+        audit_file: flags.audit.clone(),
+        audit_device,
+        ..ProviderSettings::new("transit", Kind::Transit)
+    })
 }
 
 /// One line that scripts can wait for; what a new user must know goes to standard error.

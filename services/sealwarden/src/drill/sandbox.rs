@@ -57,7 +57,7 @@ impl Sandbox {
             listen_http: loopback,
             hosts: Vec::new(),
             passphrase_file: None,
-            token: None,
+            sealing_keys: None,
             roles: Role::ALL
                 .map(|role| (role, format!("{}-1", role.as_str())))
                 .to_vec(),

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
+use super::key_providers::KeySettings;
+
 /// Name of the file in the data folder.
 pub(crate) const FILE_NAME: &str = "settings.yaml";
 
@@ -19,6 +21,8 @@ const MAX_BYTES: u64 = 1024 * 1024;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct Settings {
+    /// Where sealing keys are kept.
+    pub(crate) keys: KeySettings,
     /// The sealing service.
     pub(crate) sealing: sealwarden_sealing::Config,
     /// The verification service.
@@ -64,6 +68,11 @@ impl Settings {
         for path in self.sealing.anchors.paths_mut() {
             *path = folder.join(&*path);
         }
+        for provider in &mut self.keys.providers {
+            for path in provider.paths() {
+                resolve(folder, path);
+            }
+        }
         let executor = &mut self.runbook_executor;
         for path in [
             &mut executor.root_key,
@@ -83,6 +92,7 @@ impl Settings {
             return Ok(Self::default());
         }
         let settings: Self = serde_saphyr::from_str(text)?;
+        settings.keys.validate()?;
         settings.sealing.validate()?;
         settings.verification.validate()?;
         settings.detection.validate()?;

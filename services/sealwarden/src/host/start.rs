@@ -15,7 +15,7 @@ use tonic::service::Routes;
 
 use super::endpoints::{Endpoint, Endpoints};
 use super::installation::{Installation, NewInstallation, private_dir};
-use super::key_providers::{KeySource, SealingKeys};
+use super::key_providers::{KeySource, ProviderSettings};
 use super::listen::Listeners;
 use super::roles::{Shared, announce};
 use super::settings::Settings;
@@ -46,8 +46,8 @@ pub(crate) struct Options {
     pub(crate) hosts: Vec<String>,
     /// Passphrase for keys at rest.
     pub(crate) passphrase_file: Option<PathBuf>,
-    /// Where sealing keys are kept; software keys otherwise.
-    pub(crate) token: Option<SealingKeys>,
+    /// The one provider of sealing keys; what the settings name otherwise.
+    pub(crate) sealing_keys: Option<ProviderSettings>,
     /// Roles with their nodes' names.
     pub(crate) roles: Vec<(Role, String)>,
 }
@@ -92,7 +92,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
         shutdown: shutdown.clone(),
         key_source: KeySource {
             passphrase_file: options.passphrase_file.clone(),
-            token: options.token.clone(),
+            sealing: settings.keys.with(options.sealing_keys.clone())?,
         },
     };
     issue_clients(&installation).await?;
