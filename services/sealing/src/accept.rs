@@ -2,7 +2,7 @@
 
 use crate::queue::{Entry, Place, Ticket};
 use crate::request::{self, Checked};
-use crate::seals::{newest_at, origin_of, response, witnessed};
+use crate::seals::{log_status, newest_at, origin_of, response, witnessed};
 use crate::service::Service;
 use crate::stop::Failure;
 use crate::tree::Tree;
@@ -37,7 +37,8 @@ pub(crate) async fn accept(
             require_digest(&seal.leaf, &digest)?;
             answer(service, &tree, seal, until_witnessed).await
         }
-        Made::Sealed(seal) => {
+        Made::Sealed(published, index) => {
+            let seal = published.seal(index).map_err(|error| log_status(&error))?;
             let absent = || Status::internal("the seal names no tree of this node");
             let origin = origin_of(&seal).ok_or_else(absent)?;
             let tree = service.tree(&origin).ok_or_else(absent)?;

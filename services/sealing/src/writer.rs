@@ -15,7 +15,7 @@ use crate::stop::Failure;
 use crate::tree::{Tree, with_writer};
 use anyhow::bail;
 use sealwarden_seal::record::Record;
-use sealwarden_seallog::{Leaf, Leaves, LogError, MAX_BATCH_LEAVES, ProvenLeaf, Published};
+use sealwarden_seallog::{Leaf, Leaves, MAX_BATCH_LEAVES, Published};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -153,8 +153,8 @@ impl Taken {
 /// What a request became.
 #[derive(Debug)]
 pub(crate) enum Made {
-    /// A leaf of the batch that was just published.
-    Sealed(ProvenLeaf),
+    /// The leaf with this index, of the batch that was just published.
+    Sealed(Arc<Published>, u64),
     /// It was sealed before, here.
     At(Place),
     /// It waits, durably.
@@ -426,15 +426,14 @@ fn answer_published(
     of_job: &[usize],
 ) {
     let mut given = vec![false; published.leaves().len()];
+    let shared = Arc::new(published.clone());
     for (job, at) in jobs.into_iter().zip(of_job) {
         let place = u64::try_from(*at).unwrap_or(u64::MAX);
         let index = published.first_index.saturating_add(place);
         let is_given = given.get_mut(*at).map(|it| std::mem::replace(it, true));
         let made = match is_given {
-            Some(false) => {
-                let lost = |error: LogError| Failure::Unknown(error.to_string());
-                published.seal(index).map(Made::Sealed).map_err(lost)
-            }
+            // Its proof is made by the caller's own task, while the next batch is on its way.
+            Some(false) => Ok(Made::Sealed(Arc::clone(&shared), index)),
             Some(true) => Ok(Made::At(Place {
                 tree: tree.number,
                 index,

@@ -4,6 +4,7 @@
 
 mod contain;
 mod figures;
+mod large;
 mod limits;
 mod load;
 mod log;
@@ -35,6 +36,9 @@ pub(crate) struct Bench {
     /// Folder on the disk to measure (default: the system's folder for temporary files)
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// `log`: how many leaves the log is grown to for its memory, disk and start-up; 10 million take 1.6 GB for a while
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) entries: u64,
     /// Measure a debug build, whose figures mean nothing
     #[arg(long)]
     pub(crate) allow_debug: bool,
@@ -73,6 +77,8 @@ pub(crate) struct Setting {
     pub(crate) span: Duration,
     /// An empty folder on the disk that is measured.
     pub(crate) folder: PathBuf,
+    /// To how many leaves a log is grown.
+    pub(crate) entries: u64,
     bar: ProgressBar,
 }
 
@@ -105,6 +111,7 @@ pub(crate) async fn run(cli: &Cli, args: &Bench) -> Answer {
     let setting = Setting {
         span: Duration::from_secs(args.seconds),
         folder: folder.path().to_owned(),
+        entries: args.entries,
         bar: bar.clone(),
     };
     let measured = measure(args.what, setting).await?;

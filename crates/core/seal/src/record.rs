@@ -314,12 +314,8 @@ fn short<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 /// The salted commitment to a record: what the public log holds. `record` is [`Record::encode`]'s bytes.
 pub fn entry(nonce: &Nonce, record: &[u8]) -> [u8; ENTRY_BYTES] {
-    let mut message = Vec::with_capacity(ENTRY_DOMAIN.len() + NONCE_BYTES + record.len());
-    message.extend_from_slice(ENTRY_DOMAIN);
-    message.extend_from_slice(nonce);
-    message.extend_from_slice(record);
     let mut entry = [ENTRY_VERSION; ENTRY_BYTES];
-    entry[1..].copy_from_slice(&encoding::sha256(&message));
+    entry[1..].copy_from_slice(&encoding::sha256_of_parts(&[ENTRY_DOMAIN, nonce, record]));
     entry
 }
 

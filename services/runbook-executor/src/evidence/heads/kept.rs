@@ -1,7 +1,7 @@
 //! Heads on disk: `<dir>/<number>.txt` and `<number>.seal`, numbered in the order in which they were kept, each written once.
 //!
 //! A crash leaves a seal without its text or a `.partial` file: neither counts, and the number is not used again. Only the newest pair is ever needed, since a chain
-//! hash covers all before it; older pairs tell since when, and may be moved elsewhere.
+//! hash covers all before it. Older pairs tell since when something was so: of those a thousand are kept, and before them every thousandth.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -16,6 +16,8 @@ use crate::evidence::verify::{Damage, check_seal, damage};
 
 /// The longest text, in bytes: more than half a million streams.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// How many of the newest pairs are kept: most of a day's. Of older ones each with a number that this divides.
+const KEPT: u64 = 1_000;
 /// How many damaged pairs are passed over in search of one that holds.
 const MAX_DAMAGED: usize = 16;
 
@@ -126,7 +128,31 @@ pub(super) fn write(dir: &Path, number: u64, kept: &Kept) -> io::Result<()> {
         write_new(&partial, text.as_bytes())?;
         fs::rename(&partial, dir.join(format!("{name}.{ending}")))?;
     }
-    fs::File::open(dir)?.sync_all()
+    fs::File::open(dir)?.sync_all()?;
+    thin(dir, number)
+}
+
+/// Removes what is not kept any more, the text first: it is what counts. Not synced: what comes back is removed next time.
+fn thin(dir: &Path, newest: u64) -> io::Result<()> {
+    let mut old = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let number = name
+            .split_once('.')
+            .and_then(|(number, _)| number.parse().ok());
+        let goes =
+            |number: &u64| number.saturating_add(KEPT) <= newest && !number.is_multiple_of(KEPT);
+        if number.is_some_and(|number: u64| goes(&number)) {
+            old.push(name);
+        }
+    }
+    old.sort_by_key(|name| !is_text(name));
+    old.iter()
+        .try_for_each(|name| fs::remove_file(dir.join(name)))
+}
+
+fn is_text(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|it| it == "txt")
 }
 
 fn name_of(number: u64) -> String {
@@ -139,4 +165,37 @@ fn read(path: &Path) -> io::Result<String> {
         .take(MAX_BYTES)
         .read_to_string(&mut text)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_pairs_are_thinned_and_the_newest_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 1..=2_500 {
+            for ending in ["txt", "seal"] {
+                fs::write(
+                    dir.path().join(format!("{}.{ending}", name_of(number))),
+                    "x",
+                )
+                .unwrap();
+            }
+        }
+        fs::write(dir.path().join("notes"), "somebody's").unwrap();
+        thin(dir.path(), 2_500).unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| is_text(name))
+            .collect();
+        left.sort();
+        assert_eq!(left.len(), 1_001);
+        assert_eq!(left[0], "0000001000.txt");
+        assert_eq!(left[1], "0000001501.txt");
+        assert_eq!(left[1_000], "0000002500.txt");
+        assert!(dir.path().join("notes").exists());
+        thin(dir.path(), 2_500).unwrap();
+    }
 }
