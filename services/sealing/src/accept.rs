@@ -21,10 +21,11 @@ const LEAF_BYTES: u64 = 256;
 /// Seals one request, or lets it wait under a ticket.
 pub(crate) async fn accept(
     service: &Arc<Service>,
+    caller: &str,
     request: SealRequest,
 ) -> Result<SealResponse, Status> {
     let now_ms = service.node.clock.now().wall_ms;
-    let checked = request::check(request, now_ms)?;
+    let checked = request::check(&service.config, caller, request, now_ms)?;
     let (digest, until_witnessed) = (checked.digest, checked.until_witnessed);
     let made = match known(service, &checked)? {
         Some(made) => Ok(made),
@@ -97,6 +98,9 @@ fn require_digest(leaf: &Leaf, digest: &[u8; 32]) -> Result<(), Status> {
 }
 
 async fn make(service: &Service, checked: Checked) -> Result<Made, Failure> {
+    let boot_ms = service.node.clock.now().boot_ms;
+    let tenants = &service.tenants;
+    let _on_its_way = tenants.take(&service.config, &checked.tenant, 1, boot_ms)?;
     let stuck = service
         .stuck
         .borrow()

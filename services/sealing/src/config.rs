@@ -2,9 +2,11 @@
 
 use crate::anchoring::Anchors;
 use crate::queue::Limits;
+use crate::tenants::TenantLimits;
 use anyhow::ensure;
 use sealwarden_seal::bulk::MAX_CHUNK_DIGESTS;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Settings. Every field has a default.
@@ -25,6 +27,12 @@ pub struct Config {
     pub bulk_unanswered: usize,
     /// How long a chunk waits for room, milliseconds.
     pub bulk_wait_ms: u64,
+    /// Limits by tenant.
+    pub tenants: BTreeMap<String, TenantLimits>,
+    /// Limits of tenants that are not listed, each by itself.
+    pub tenant_defaults: TenantLimits,
+    /// Whether only tenants that are listed may seal.
+    pub only_listed_tenants: bool,
     /// How many tickets wait in the durable queue at most; the next request is told `RESOURCE_EXHAUSTED`.
     pub queue_tickets: usize,
     /// How many bytes they count for at most: 256 and its record a ticket.
@@ -61,6 +69,9 @@ impl Default for Config {
             bulk_queue: 131_072,
             bulk_unanswered: 32_768,
             bulk_wait_ms: 2_000,
+            tenants: BTreeMap::new(),
+            tenant_defaults: TenantLimits::default(),
+            only_listed_tenants: false,
             queue_tickets: 262_144,
             queue_bytes: 256 << 20,
             tickets_kept: 1_048_576,
@@ -100,6 +111,7 @@ impl Config {
             self.queue
         );
         self.validate_bulk()?;
+        self.validate_tenants()?;
         ensure!(
             (1..=16_777_216).contains(&self.queue_tickets),
             "queue_tickets {} is not from 1 to 16777216",
@@ -134,6 +146,26 @@ impl Config {
             "witness_timeout_ms 0 would never hear a witness"
         );
         self.anchors.validate()
+    }
+
+    /// What a tenant may ask for.
+    pub(crate) fn limits_of(&self, tenant: &str) -> &TenantLimits {
+        self.tenants.get(tenant).unwrap_or(&self.tenant_defaults)
+    }
+
+    fn validate_tenants(&self) -> anyhow::Result<()> {
+        for tenant in self.tenants.keys() {
+            let named = crate::request::name("tenant", tenant.clone());
+            ensure!(
+                !tenant.is_empty() && named.is_ok(),
+                "tenants: {tenant:?} is not a tenant's name: use 1 to 64 of a-z, 0-9, '.' and '-'"
+            );
+        }
+        ensure!(
+            !(self.only_listed_tenants && self.tenants.is_empty()),
+            "only_listed_tenants is set and no tenant is listed: nobody could seal"
+        );
+        Ok(())
     }
 
     fn validate_bulk(&self) -> anyhow::Result<()> {

@@ -39,7 +39,8 @@ pub(crate) struct Grpc(pub(crate) Arc<Service>);
 impl Sealing for Grpc {
     async fn seal(&self, request: Request<SealRequest>) -> Result<Response<SealResponse>, Status> {
         admit(&request, &[Sealer, Operator])?;
-        accept(&self.0, request.into_inner())
+        let caller = caller_of(&request)?;
+        accept(&self.0, caller.name.as_str(), request.into_inner())
             .await
             .map(Response::new)
     }
@@ -51,7 +52,8 @@ impl Sealing for Grpc {
         request: Request<Streaming<SealStreamRequest>>,
     ) -> Result<Response<Self::SealStreamStream>, Status> {
         admit(&request, &[Sealer, Operator])?;
-        let answers = bulk::open(&self.0, request.into_inner());
+        let caller = caller_of(&request)?.name.as_str().to_owned();
+        let answers = bulk::open(&self.0, caller, request.into_inner());
         Ok(Response::new(answers))
     }
 

@@ -6,6 +6,7 @@
 //! - `writer`: group commit without a fixed wait.
 //! - `bulk`: streams of digests; a chunk stays one thing from its message to its answer.
 //! - `queue`, `tickets`: requests that wait while they cannot be signed, durably, each under a ticket.
+//! - `tenants`: what each tenant may ask for.
 //! - `requests`: the same request gives the same seal.
 //! - `permits`: the right to use the key, asked for again and again, counted on `CLOCK_BOOTTIME`.
 //! - `directives`, `enforce`, `reseal`: containment orders, judged by this node's own plan.
@@ -41,6 +42,7 @@ mod signing;
 mod stages;
 mod status;
 mod stop;
+mod tenants;
 mod tickets;
 mod tiles;
 mod tree;
@@ -53,6 +55,7 @@ mod tests;
 
 pub use anchoring::{Anchors, Tsa};
 pub use config::Config;
+pub use tenants::TenantLimits;
 
 use crate::anchoring::Authorities;
 use crate::service::Service;

@@ -1,7 +1,9 @@
 //! From a request's fields to a leaf: every limit is checked here, and named when it is broken.
 
+use crate::config::Config;
 use crate::queue::Priority;
 use crate::requests::RequestKey;
+use crate::tenants;
 use ring::rand::{SecureRandom, SystemRandom};
 use sealwarden_seal::record::{DigestAlgorithm, MAX_CLAIMED_AT_MS, Nonce, Record};
 use sealwarden_seallog::Leaf;
@@ -37,6 +39,8 @@ pub(crate) struct Checked {
     pub(crate) leaf: Leaf,
     /// The client's own id of the request, if it gave one.
     pub(crate) key: Option<RequestKey>,
+    /// Whose it is.
+    pub(crate) tenant: String,
     /// The document's digest.
     pub(crate) digest: [u8; DIGEST_BYTES],
     /// Whether to wait for witnesses.
@@ -48,7 +52,12 @@ pub(crate) struct Checked {
 }
 
 /// Checks a request. A request without a claimed time claims `now_ms`.
-pub(crate) fn check(request: SealRequest, now_ms: i64) -> Result<Checked, Status> {
+pub(crate) fn check(
+    config: &Config,
+    caller: &str,
+    request: SealRequest,
+    now_ms: i64,
+) -> Result<Checked, Status> {
     let until_witnessed = until_witnessed(request.wait)?;
     let priority = priority(request.priority)?;
     require_algorithm(&request.digest_algorithm)?;
@@ -70,7 +79,9 @@ pub(crate) fn check(request: SealRequest, now_ms: i64) -> Result<Checked, Status
         original: None,
         request_id: request_id(request.request_id)?,
     };
+    tenants::check(config, caller, &record)?;
     let key = RequestKey::of(&record);
+    let tenant = record.tenant.clone();
     let record = record
         .encode()
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -78,6 +89,7 @@ pub(crate) fn check(request: SealRequest, now_ms: i64) -> Result<Checked, Status
     Ok(Checked {
         leaf: Leaf { nonce, record },
         key,
+        tenant,
         digest,
         until_witnessed,
         priority,
@@ -215,14 +227,20 @@ mod tests {
 
     #[test]
     fn a_request_with_defaults_becomes_a_leaf() {
-        let checked = check(request(), 5).unwrap();
+        let checked = check(&Config::default(), "ada", request(), 5).unwrap();
         let record = Record::decode(&checked.leaf.record).unwrap();
         assert_eq!(
             (record.tenant.as_str(), record.claimed_at_ms),
             ("default", 5)
         );
         assert!(!checked.until_witnessed);
-        assert_ne!(check(request(), 5).unwrap().leaf.nonce, checked.leaf.nonce);
+        assert_ne!(
+            check(&Config::default(), "ada", request(), 5)
+                .unwrap()
+                .leaf
+                .nonce,
+            checked.leaf.nonce
+        );
     }
 
     #[test]
@@ -297,7 +315,7 @@ mod tests {
             ),
         ];
         for (field, request) in cases {
-            let status = check(request, 0).unwrap_err();
+            let status = check(&Config::default(), "ada", request, 0).unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument);
             assert!(status.message().starts_with(field), "{}", status.message());
         }

@@ -7,6 +7,7 @@ use crate::permits::{Permit, Permits, decider};
 use crate::queue::{Priority, Queue};
 use crate::requests::Requests;
 use crate::stop::Failure;
+use crate::tenants::Tenants;
 use crate::tree::{Successors, Tree};
 use crate::trust::Witnesses;
 use crate::writer::{Chunk, Job};
@@ -62,6 +63,8 @@ pub(crate) struct Service {
     pub(crate) tickets: Queue,
     /// Requests that are sealed already.
     pub(crate) requests: Requests,
+    /// What tenants use of what they may.
+    pub(crate) tenants: Tenants,
     /// Why the batch in hand cannot be finished; while it cannot, no other is made.
     pub(crate) stuck: watch::Sender<Option<Failure>>,
     /// Bytes of requests that were accepted and are not published yet.
@@ -107,6 +110,7 @@ impl Service {
             bulk_room,
             tickets,
             requests,
+            tenants: Tenants::default(),
             stuck: watch::Sender::new(None),
             pending_bytes: AtomicU64::new(0),
             writer_ended: CancellationToken::new(),

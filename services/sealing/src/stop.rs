@@ -63,6 +63,30 @@ pub(crate) enum Failure {
         /// The limit.
         digests: usize,
     },
+    /// A tenant asks for more than it may have a second.
+    #[error("tenant {tenant:?} may seal {limit} digests a second (`max_per_second`)")]
+    TenantRate {
+        /// The tenant.
+        tenant: String,
+        /// Its limit.
+        limit: u32,
+        /// When to come again.
+        retry_ms: i64,
+    },
+    /// A tenant has too much on its way.
+    #[error("tenant {tenant:?} may have {limit} digests unanswered (`max_in_flight`)")]
+    TenantInFlight {
+        /// The tenant.
+        tenant: String,
+        /// Its limit.
+        limit: u64,
+    },
+    /// More tenants than can be counted ask at once.
+    #[error("{limit} tenants seal at once, which is as many as this node counts")]
+    ManyTenants {
+        /// The limit.
+        limit: usize,
+    },
     /// No room on the disk.
     #[error("{0}")]
     NoSpace(String),
@@ -83,9 +107,11 @@ impl Failure {
             Self::NotQueued(
                 QueueError::NotWritten(_) | QueueError::Broken(_) | QueueError::Closed,
             ) => (Code::Unavailable, Some(LATE_MS)),
-            Self::QueueFull { .. } | Self::BulkFull { .. } => {
+            Self::QueueFull { .. } | Self::BulkFull { .. } | Self::TenantInFlight { .. } => {
                 (Code::ResourceExhausted, Some(SOON_MS))
             }
+            Self::TenantRate { retry_ms, .. } => (Code::ResourceExhausted, Some(*retry_ms)),
+            Self::ManyTenants { .. } => (Code::ResourceExhausted, Some(LATE_MS)),
             Self::NoSpace(_) | Self::NotQueued(QueueError::Full { .. }) => {
                 (Code::ResourceExhausted, Some(LATE_MS))
             }
@@ -118,6 +144,9 @@ impl Failure {
             | Self::NotQueued(_)
             | Self::QueueFull { .. }
             | Self::BulkFull { .. }
+            | Self::TenantRate { .. }
+            | Self::TenantInFlight { .. }
+            | Self::ManyTenants { .. }
             | Self::NoSpace(_) => false,
         }
     }
@@ -142,6 +171,9 @@ impl Failure {
             | Self::NotQueued(_)
             | Self::QueueFull { .. }
             | Self::BulkFull { .. }
+            | Self::TenantRate { .. }
+            | Self::TenantInFlight { .. }
+            | Self::ManyTenants { .. }
             | Self::NoSpace(_) => "starting",
         }
     }

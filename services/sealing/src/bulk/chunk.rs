@@ -1,11 +1,13 @@
 //! From a stream's messages to leaves: every limit is checked here, and named when it is broken.
 
+use crate::config::Config;
 use crate::queue::Priority;
 use crate::request::{
     NoRandomness, claimed_at_ms, excerpt, invalid, line, name, priority, require_algorithm,
     subject, until_witnessed,
 };
 use crate::requests::RequestKey;
+use crate::tenants;
 use ring::rand::{SecureRandom, SystemRandom};
 use sealwarden_seal::bulk::{MAX_CHUNK_DIGESTS, chunk_request_id, for_each_record};
 use sealwarden_seal::record::{DigestAlgorithm, NONCE_BYTES, Record};
@@ -65,7 +67,13 @@ impl Header {
     }
 
     /// A chunk's leaves, with new nonces.
-    pub(super) fn prepare(&mut self, chunk: DigestChunk, now_ms: i64) -> Result<Prepared, Status> {
+    pub(super) fn prepare(
+        &mut self,
+        config: &Config,
+        caller: &str,
+        chunk: DigestChunk,
+        now_ms: i64,
+    ) -> Result<Prepared, Status> {
         let number = chunk.number;
         if self.last.is_some_and(|last| last >= number) {
             let limit = "must be greater than that of the chunk before it";
@@ -78,10 +86,17 @@ impl Header {
                 format!("chunk {number}: {}", status.message()),
             )
         };
-        self.prepare_next(chunk, now_ms).map_err(of_chunk)
+        self.prepare_next(config, caller, chunk, now_ms)
+            .map_err(of_chunk)
     }
 
-    fn prepare_next(&self, chunk: DigestChunk, now_ms: i64) -> Result<Prepared, Status> {
+    fn prepare_next(
+        &self,
+        config: &Config,
+        caller: &str,
+        chunk: DigestChunk,
+        now_ms: i64,
+    ) -> Result<Prepared, Status> {
         let (digests, rest) = chunk.digests.as_chunks::<DIGEST_BYTES>();
         let count = u32::try_from(digests.len()).unwrap_or(u32::MAX);
         if !rest.is_empty() || digests.is_empty() || digests.len() > MAX_CHUNK_DIGESTS {
@@ -106,6 +121,12 @@ impl Header {
                 .as_ref()
                 .map(|base| chunk_request_id(base, chunk.number)),
         };
+        let longest = chunk.subjects.iter().max_by_key(|subject| subject.len());
+        let longest = Record {
+            subject: longest.cloned(),
+            ..shared.clone()
+        };
+        tenants::check(config, caller, &longest)?;
         // One call for all: a call each would be a system call each.
         let mut nonces = vec![0; digests.len() * NONCE_BYTES];
         SystemRandom::new()

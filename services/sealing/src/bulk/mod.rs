@@ -12,6 +12,7 @@ use self::chunk::{Header, Prepared};
 use crate::accept::{no_room, room_for};
 use crate::service::Service;
 use crate::stop::Failure;
+use crate::tenants::InFlight;
 use crate::writer::{Chunk, Placed};
 use sealwarden_wire::seal::v1::seal_stream_request::Message;
 use sealwarden_wire::seal::v1::{SealStreamRequest, SealStreamResponse};
@@ -39,6 +40,8 @@ struct Sent {
     placed: Where,
     /// Its place among what its stream may have unanswered.
     _room: OwnedSemaphorePermit,
+    /// Its place among what its tenant may have unanswered.
+    _on_its_way: Option<InFlight>,
 }
 
 /// Where a chunk's leaves are, or will be.
@@ -50,12 +53,13 @@ enum Where {
 /// Serves one stream.
 pub(crate) fn open(
     service: &Arc<Service>,
+    caller: String,
     requests: impl Stream<Item = Result<SealStreamRequest, Status>> + Send + Unpin + 'static,
 ) -> ReceiverStream<Result<SealStreamResponse, Status>> {
     let (out, answers) = mpsc::channel(ANSWERS);
     let (pending, waiting) = mpsc::channel(UNANSWERED_CHUNKS);
     let own = Arc::clone(service);
-    tokio::spawn(async move { read(&own, requests, &pending).await });
+    tokio::spawn(async move { read(&own, &caller, requests, &pending).await });
     let own = Arc::clone(service);
     tokio::spawn(async move { Answers::new(&own, out).send_all(waiting).await });
     ReceiverStream::new(answers)
@@ -63,13 +67,14 @@ pub(crate) fn open(
 
 async fn read(
     service: &Service,
+    caller: &str,
     requests: impl Stream<Item = Result<SealStreamRequest, Status>> + Unpin,
     pending: &mpsc::Sender<Pending>,
 ) {
     let outcome = tokio::select! {
         () = pending.closed() => Ok(()),
         () = service.node.shutdown.cancelled() => Err(Failure::ShuttingDown.to_status(0)),
-        outcome = read_all(service, requests, pending) => outcome,
+        outcome = read_all(service, caller, requests, pending) => outcome,
     };
     if let Err(status) = outcome {
         // A client that went away does not need the reason.
@@ -79,6 +84,7 @@ async fn read(
 
 async fn read_all(
     service: &Service,
+    caller: &str,
     mut requests: impl Stream<Item = Result<SealStreamRequest, Status>> + Unpin,
     pending: &mpsc::Sender<Pending>,
 ) -> Result<(), Status> {
@@ -96,18 +102,19 @@ async fn read_all(
             ));
         };
         let now_ms = service.node.clock.now().wall_ms;
-        let prepared = header.prepare(chunk, now_ms)?;
+        let prepared = header.prepare(&service.config, caller, chunk, now_ms)?;
         let room = Arc::clone(&unanswered)
             .acquire_many_owned(prepared.count)
             .await
             .map_err(|_| Failure::ShuttingDown.to_status(now_ms))?;
-        let (prepared, placed) = hand_over(service, &header, prepared)
+        let (prepared, placed, on_its_way) = hand_over(service, &header, prepared)
             .await
             .map_err(|failure| failure.to_status(now_ms))?;
         let sent = Sent {
             prepared,
             placed,
             _room: room,
+            _on_its_way: on_its_way,
         };
         if pending.send(Pending::Sent(Box::new(sent))).await.is_err() {
             return Ok(());
@@ -133,14 +140,19 @@ async fn hand_over(
     service: &Service,
     header: &Header,
     mut prepared: Prepared,
-) -> Result<(Prepared, Where), Failure> {
+) -> Result<(Prepared, Where, Option<InFlight>), Failure> {
     let known = prepared.key.and_then(|key| service.requests.run_of(&key));
     if let Some(run) = known {
         let published = None;
         let placed = Placed { run, published };
-        return Ok((prepared, Where::Known(placed)));
+        return Ok((prepared, Where::Known(placed), None));
     }
     let tree = service.admits(header.priority)?;
+    let (tenant, count) = (&prepared.shared.tenant, u64::from(prepared.count));
+    let boot_ms = service.node.clock.now().boot_ms;
+    let on_its_way = service
+        .tenants
+        .take(&service.config, tenant, count, boot_ms)?;
     let full = || Failure::BulkFull {
         digests: service.config.bulk_queue,
     };
@@ -170,5 +182,5 @@ async fn hand_over(
         service.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
         return Err(Failure::ShuttingDown);
     }
-    Ok((prepared, Where::Waits(answered)))
+    Ok((prepared, Where::Waits(answered), on_its_way))
 }

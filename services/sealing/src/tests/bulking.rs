@@ -48,7 +48,11 @@ struct Talk {
 impl Talk {
     async fn open(rig: &Rig, header: SealStreamHeader) -> Self {
         let (to, requests) = mpsc::channel(8);
-        let from = crate::bulk::open(&rig.service, ReceiverStream::new(requests));
+        let from = crate::bulk::open(
+            &rig.service,
+            "ada".to_owned(),
+            ReceiverStream::new(requests),
+        );
         let talk = Self { to, from };
         talk.say(Message::Header(header)).await;
         talk
@@ -388,7 +392,11 @@ async fn messages_out_of_order_end_the_stream() {
             .contains("second header")
     );
     let (to, requests) = mpsc::channel(1);
-    let mut answers = crate::bulk::open(&rig.service, ReceiverStream::new(requests));
+    let mut answers = crate::bulk::open(
+        &rig.service,
+        "ada".to_owned(),
+        ReceiverStream::new(requests),
+    );
     to.send(Ok(SealStreamRequest { message: None }))
         .await
         .unwrap();
@@ -438,4 +446,68 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
     let answer = one(&rig, "next", chunk(0, 1)).await.unwrap();
     require_proven(&rig, "next", &chunk(0, 1), &answer);
     rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_limits_hold_in_bulk_and_alone_and_its_repeats_are_free() {
+    let world = World::new();
+    let limits = crate::TenantLimits {
+        max_per_second: 100,
+        max_metadata_bytes: 20,
+        policies: vec!["default".to_owned()],
+        ..crate::TenantLimits::default()
+    };
+    let foreign = crate::TenantLimits {
+        callers: vec!["grace".to_owned()],
+        ..crate::TenantLimits::default()
+    };
+    let config = crate::Config {
+        tenants: [("acme", limits), ("default", foreign)]
+            .map(|(name, limits)| (name.to_owned(), limits))
+            .into(),
+        only_listed_tenants: true,
+        ..Rig::config()
+    };
+    let rig = Rig::start_with(&world, config).await;
+    rig.ready().await;
+    one(&rig, "work", chunk(0, 100)).await.unwrap();
+    let status = one(&rig, "work", chunk(1, 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(
+        status.message().contains("\"acme\" may seal 100"),
+        "{status:?}"
+    );
+    let retry = status.metadata().get("retry-after-ms").unwrap();
+    assert_eq!(retry.to_str().unwrap(), "11");
+    one(&rig, "work", chunk(0, 100)).await.unwrap();
+    world.clock.advance_ms(11);
+    one(&rig, "work", chunk(1, 1)).await.unwrap();
+
+    let long = DigestChunk {
+        subjects: vec!["x".repeat(20)],
+        ..chunk(2, 1)
+    };
+    let status = one(&rig, "work", long).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(
+        status.message().contains("max_metadata_bytes"),
+        "{status:?}"
+    );
+    let of = |tenant: &str, policy: &str| SealStreamHeader {
+        tenant: tenant.to_owned(),
+        policy: policy.to_owned(),
+        ..header("")
+    };
+    for (header, code) in [
+        (of("acme", "gold"), Code::InvalidArgument),
+        (of("default", ""), Code::PermissionDenied),
+        (of("unknown", ""), Code::PermissionDenied),
+    ] {
+        let mut talk = Talk::open(&rig, header).await;
+        talk.chunk(chunk(0, 1)).await;
+        assert_eq!(talk.hear().await.unwrap_err().code(), code);
+    }
+    let alone = rig.seal(1).await.unwrap_err();
+    assert_eq!(alone.code(), Code::PermissionDenied, "ada is not grace");
+    assert!(alone.message().contains("ada"), "{alone:?}");
 }
