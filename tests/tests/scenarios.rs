@@ -18,6 +18,7 @@ mod scenarios {
     mod sealing;
     mod strangers;
     mod tampered;
+    mod tenants;
     mod theft;
     mod token;
     mod transit;

@@ -2,6 +2,7 @@
 //!
 //! Everything runs in this process, in a folder that is removed afterwards; nothing of an installation is touched.
 
+mod bulk;
 mod contain;
 mod figures;
 mod large;
@@ -49,6 +50,8 @@ pub(crate) struct Bench {
 pub(crate) enum What {
     /// Sealing over gRPC with mutual TLS, one document a call, 256 callers
     SealUnary,
+    /// Sealing over gRPC with mutual TLS in streams of chunks, every seal written out
+    SealBulk,
     /// Verdicts over seals of a tree of 16 million leaves, checkpoint cached
     Verify,
     /// Steps of runbooks, durable in the embedded event log
@@ -63,6 +66,7 @@ impl What {
     fn name(self) -> &'static str {
         match self {
             Self::SealUnary => "seal-unary",
+            Self::SealBulk => "seal-bulk",
             Self::Verify => "verify",
             Self::Steps => "steps",
             Self::Log => "log",
@@ -123,6 +127,7 @@ pub(crate) async fn run(cli: &Cli, args: &Bench) -> Answer {
 async fn measure(what: What, setting: Setting) -> Result<Measured, Failure> {
     let measured = match what {
         What::SealUnary => unary::measure(&setting).await?,
+        What::SealBulk => bulk::measure(&setting).await?,
         What::Steps => steps::measure(&setting).await?,
         What::Contain => contain::measure(&setting).await?,
         What::Verify => tokio::task::spawn_blocking(move || verify::measure(&setting))

@@ -43,7 +43,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const BASELINE_BATCH: f64 = 256.0;
 
 /// Both servers and who calls them.
-struct Bench {
+pub(super) struct Bench {
     started: Started,
     identity: Identity,
     empty_url: String,
@@ -60,7 +60,7 @@ pub(super) async fn measure(setting: &Setting) -> anyhow::Result<Measured> {
 }
 
 impl Bench {
-    async fn start(folder: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn start(folder: &Path) -> anyhow::Result<Self> {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let data = folder.join("data");
         let options = Options {
@@ -106,12 +106,19 @@ impl Bench {
         Ok(bench)
     }
 
-    async fn stop(mut self) -> anyhow::Result<()> {
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         self.shutdown.cancel();
         while let Some(ended) = self.empty.join_next().await {
             ended.context("the empty server panicked")??;
         }
         self.started.run_until(std::future::ready(())).await
+    }
+
+    /// Connections to the sealing service, which has its permit.
+    pub(super) async fn sealing(&self) -> anyhow::Result<Vec<Channel>> {
+        let channels = self.channels(&self.started.endpoint.grpc).await?;
+        ready(&channels, &AtomicU64::new(0)).await?;
+        Ok(channels)
     }
 
     async fn channels(&self, url: &str) -> anyhow::Result<Vec<Channel>> {
@@ -158,7 +165,6 @@ impl Bench {
             "services",
             "sealing and control authority, embedded event log, software key; wait stage sealed",
         );
-        measured.setting("not measured", "seal.bulk: there is no bulk API yet");
         Ok(measured)
     }
 }
