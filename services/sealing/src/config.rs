@@ -55,6 +55,14 @@ pub struct Config {
     pub post_quantum: bool,
     /// How long after it was issued a directive is still obeyed, milliseconds.
     pub directive_max_age_ms: i64,
+    /// After how many days a sealing key is replaced by a planned rotation; 0: never.
+    pub rotate_after_days: u32,
+    /// After how many checkpoints a sealing key is replaced by a planned rotation; 0: never.
+    pub rotate_after_uses: u64,
+    /// How long old and new key both sign in a planned rotation, hours: at least as long as trust bundles stay valid, or cached ones do not know the new key.
+    pub rotation_overlap_hours: u32,
+    /// A key call of at least this long is slow, milliseconds: after three of them, with no other provider to go to, only critical seals are made at once.
+    pub slow_key_ms: u64,
     /// How far in this node's future a directive may have been issued, milliseconds.
     pub directive_max_skew_ms: i64,
 }
@@ -83,6 +91,10 @@ impl Default for Config {
             audit_poll_ms: 25,
             post_quantum: false,
             directive_max_age_ms: 24 * 3_600_000,
+            rotate_after_days: 0,
+            rotate_after_uses: 0,
+            rotation_overlap_hours: 720,
+            slow_key_ms: 750,
             directive_max_skew_ms: 60_000,
         }
     }
@@ -136,6 +148,21 @@ impl Config {
             (1..=16_777_216).contains(&self.request_window),
             "request_window {} is not from 1 to 16777216",
             self.request_window
+        );
+        ensure!(
+            self.rotate_after_days <= 36_500,
+            "rotate_after_days {} is not from 0 (never) to 36500",
+            self.rotate_after_days
+        );
+        ensure!(
+            self.rotation_overlap_hours <= 87_600,
+            "rotation_overlap_hours {} is not from 0 to 87600",
+            self.rotation_overlap_hours
+        );
+        ensure!(
+            (1..=60_000).contains(&self.slow_key_ms),
+            "slow_key_ms {} is not from 1 to 60000",
+            self.slow_key_ms
         );
         ensure!(
             self.audit_poll_ms > 0,

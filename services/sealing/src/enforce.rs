@@ -178,7 +178,7 @@ async fn rotate<'a>(
         service.add_tree(begin(node, &service.config, number).await?);
     }
     let tree = service.tree(&origin).context("the new tree is gone")?;
-    let opened = opened(node, &tree, predecessor, directive.epoch);
+    let opened = opened(node, &tree, predecessor, directive.epoch).await?;
     let results = BTreeMap::from([
         ("origin".to_owned(), tree.origin.clone()),
         ("vkey".to_owned(), tree.vkey.to_string()),

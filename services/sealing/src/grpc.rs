@@ -3,6 +3,7 @@
 use crate::accept::accept;
 use crate::affected::coverage;
 use crate::bulk;
+use crate::rotation;
 use crate::seals::{
     blocking, log_status, read_seal, respond, response, successor, tree_of, unknown_origin,
 };
@@ -16,10 +17,10 @@ use sealwarden_pki::{CallerRole, caller_of, require};
 use sealwarden_seallog::{LogError, ProvenLeaf, View};
 use sealwarden_wire::seal::v1::sealing_server::Sealing;
 use sealwarden_wire::seal::v1::{
-    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetAnchorsRequest,
-    GetAnchorsResponse, GetSealRequest, GetTicketRequest, SealRequest, SealResponse,
-    SealStreamRequest, SealStreamResponse, StatusRequest, StatusResponse, TicketResponse,
-    WatchSealRequest, WatchTicketRequest,
+    ExportSealsRequest, FailBackRequest, FindAffectedRequest, FindAffectedResponse,
+    GetAnchorsRequest, GetAnchorsResponse, GetSealRequest, GetTicketRequest, KeyChangeResponse,
+    RotateKeyRequest, SealRequest, SealResponse, SealStreamRequest, SealStreamResponse,
+    StatusRequest, StatusResponse, TicketResponse, WatchSealRequest, WatchTicketRequest,
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -176,6 +177,30 @@ impl Sealing for Grpc {
         }))
     }
 
+    async fn fail_back(
+        &self,
+        request: Request<FailBackRequest>,
+    ) -> Result<Response<KeyChangeResponse>, Status> {
+        admit(&request, &[Operator])?;
+        let person = caller_of(&request)?.name.to_string();
+        let FailBackRequest { log, provider, why } = request.into_inner();
+        own_log(&self.0, &log)?;
+        let changed = rotation::fail_back(&self.0, &person, &provider, words(&why)?).await?;
+        Ok(Response::new(changed))
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<RotateKeyRequest>,
+    ) -> Result<Response<KeyChangeResponse>, Status> {
+        admit(&request, &[Operator])?;
+        let person = caller_of(&request)?.name.to_string();
+        let RotateKeyRequest { log, why } = request.into_inner();
+        own_log(&self.0, &log)?;
+        let changed = rotation::rotate(&self.0, &person, words(&why)?).await?;
+        Ok(Response::new(changed))
+    }
+
     async fn status(
         &self,
         request: Request<StatusRequest>,
@@ -183,6 +208,27 @@ impl Sealing for Grpc {
         admit(&request, &[Sealer, Operator, Node])?;
         status(&self.0).await.map(Response::new)
     }
+}
+
+fn own_log(service: &Service, log: &str) -> Result<(), Status> {
+    if log.is_empty() || log == service.config.log {
+        return Ok(());
+    }
+    let own = &service.config.log;
+    Err(Status::not_found(format!(
+        "this node writes log {own}, not {log:?}"
+    )))
+}
+
+/// A reason that is kept: one line of at most 256 bytes.
+fn words(why: &str) -> Result<&str, Status> {
+    if why.len() <= 256 && !why.contains(char::is_control) {
+        return Ok(why);
+    }
+    Err(Status::invalid_argument(format!(
+        "`why` has {} bytes or control characters; say it in one line of at most 256 bytes",
+        why.len()
+    )))
 }
 
 fn admit<T>(request: &Request<T>, roles: &[CallerRole]) -> Result<(), Status> {

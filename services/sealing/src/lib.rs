@@ -3,6 +3,8 @@
 //! - `batch`: one batch's way, in the order that makes a crash at any point harmless; recovery takes the same way.
 //! - `signing`: the signatures of all keys that sign now, and failing over to a standby key.
 //! - `quantum`: the key that outlives quantum computers.
+//! - `pace`: what is done while the keys are slow.
+//! - `signers`, `rotation`: a key in each provider of the failover set; planned rotation; failing back by a person's command.
 //! - `writer`: group commit without a fixed wait.
 //! - `bulk`: streams of digests; a chunk stays one thing from its message to its answer.
 //! - `queue`, `tickets`: requests that wait while they cannot be signed, durably, each under a ticket.
@@ -30,14 +32,17 @@ mod drain;
 mod enforce;
 mod grpc;
 mod listed;
+mod pace;
 mod permits;
 mod quantum;
 mod queue;
 mod request;
 mod requests;
 mod reseal;
+mod rotation;
 mod seals;
 mod service;
+mod signers;
 mod signing;
 mod stages;
 mod status;
@@ -143,6 +148,12 @@ fn spawn(service: &Arc<Service>, waiting: writer::Waiting) -> JoinSet<anyhow::Re
     let own = Arc::clone(service);
     tasks.spawn(async move { witnessing::run(&own).await });
     let own = Arc::clone(service);
+    tasks.spawn(async move { signers::keep(&own).await });
+    let own = Arc::clone(service);
+    tasks.spawn(async move { rotation::follow(&own).await });
+    let own = Arc::clone(service);
+    tasks.spawn(async move { pace::watch(&own).await });
+    let own = Arc::clone(service);
     tasks.spawn(async move { audit::run(&own).await });
     let own = Arc::clone(service);
     tasks.spawn(async move { anchoring::run(&own).await });
@@ -205,7 +216,7 @@ async fn open_first(
     let tree = tree::begin(node, config, 1)
         .await
         .context("beginning the log's first tree")?;
-    let command = Command::OpenOrigin(tree::opened(node, &tree, "", 0));
+    let command = Command::OpenOrigin(tree::opened(node, &tree, "", 0).await?);
     let at = node.clock.now();
     let executed = control
         .execute(node.meta(), permits::decider(&command, at))

@@ -3,6 +3,7 @@
 use crate::anchoring::Authorities;
 use crate::config::Config;
 use crate::listed::Listed;
+use crate::pace::Pace;
 use crate::permits::{Permit, Permits, decider};
 use crate::queue::{Priority, Queue};
 use crate::requests::Requests;
@@ -42,6 +43,8 @@ pub(crate) struct Service {
     trees: RwLock<BTreeMap<String, Arc<Tree>>>,
     pub(crate) successors: Successors,
     pub(crate) witnesses: Witnesses,
+    /// How fast sealing keys answer.
+    pub(crate) pace: Pace,
     /// The keys that verifiers know.
     pub(crate) listed: Listed,
     pub(crate) authorities: Authorities,
@@ -99,6 +102,7 @@ impl Service {
             trees: RwLock::new(trees.collect()),
             successors: Successors::default(),
             witnesses: Witnesses::default(),
+            pace: Pace::default(),
             listed: Listed::default(),
             authorities,
             batching: Mutex::new(()),
@@ -185,7 +189,15 @@ impl Service {
 
     /// The lower, the sooner a standby key is taken: its provider's place in the order of preference.
     pub(crate) fn preference(&self, signer: &Signer) -> usize {
-        usize::from(signer.provider != self.node.keys.name())
+        let providers = self.node.keys.sealing_providers();
+        let place = providers.iter().position(|it| *it == signer.provider);
+        place.unwrap_or(usize::MAX)
+    }
+
+    /// Whether calls go to the provider, by its breaker.
+    pub(crate) fn is_asked(&self, provider: &str) -> bool {
+        let health = self.node.keys.health(provider);
+        health.is_ok_and(|it| it.state.is_closed())
     }
 
     /// Whether a caller's request has a chance now: asked before it is accepted.
@@ -213,13 +225,18 @@ impl Service {
 
     /// What keeps requests that are not critical from being sealed, where others are.
     pub(crate) fn diverted(&self) -> Option<Failure> {
-        self.on_board(|log| {
+        let ordered = self.on_board(|log| {
             let ordered = log.ordered_mode(&self.node.name)?;
             (ordered.mode == Mode::QueueNoncritical).then(|| Failure::Diverted {
                 mode: ordered.mode.as_str(),
                 incident: ordered.incident.to_owned(),
             })
-        })?
+        });
+        let slow = || {
+            let slow = self.pace.slow()?;
+            Some(Failure::KeySlow(slow.reason))
+        };
+        ordered.flatten().or_else(slow)
     }
 
     /// The lowest priority of tickets that can be sealed now; none where nothing can.

@@ -19,7 +19,7 @@ use sealwarden_seallog::Staged;
 use sealwarden_wire::event::v1::{ActivationReason, SignersActivated};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A key that owes its signature.
 struct Missing {
@@ -142,9 +142,12 @@ async fn signature(
         .map_err(SigningError::from)
         .and_then(|checkpoint| log_message(&vkey, &checkpoint))
         .map_err(|error| missing(error.to_string(), false))?;
-    let signature = sign_within(keys, &key, Purpose::Sealing, &message, deadline)
-        .await
-        .map_err(|error| missing(error.to_string(), false))?;
+    let began = Instant::now();
+    let signed = sign_within(keys, &key, Purpose::Sealing, &message, deadline).await;
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took_ms = signed.is_ok().then_some(took_ms);
+    service.pace.note(&signer.provider, took_ms);
+    let signature = signed.map_err(|error| missing(error.to_string(), false))?;
     let line = log_line(&vkey, signature.as_bytes())
         .and_then(|line| {
             let note = UnsignedNote::new(text)?.attach(line.name(), line.key_id(), line.blob())?;
@@ -178,7 +181,12 @@ async fn fail_over(
             };
             let may =
                 |signer: &Signer| !failed.contains(&signer.key_id) && listed.contains(&signer.vkey);
-            let order = |signer: &Signer| service.preference(signer);
+            // What failed with one key of a provider likely fails with another.
+            let order = |signer: &Signer| {
+                let same = signer.provider == missing.signer.provider;
+                let out = !service.is_asked(&signer.provider);
+                (same, out, service.preference(signer))
+            };
             let Some(change) = without(origin, missing, may, order, &node.name) else {
                 is_left = false;
                 return Ok(Vec::new());

@@ -1,7 +1,7 @@
 //! Why a seal was not made, and how callers hear of it.
 
 use crate::queue::QueueError;
-use sealwarden_domain::log_control::StopReason;
+use sealwarden_domain::log_control::{Mode, StopReason};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
@@ -43,6 +43,9 @@ pub(crate) enum Failure {
         /// The incident.
         incident: String,
     },
+    /// The sealing key's provider is slow and there is no other: only critical requests are sealed at once.
+    #[error("{0}; only critical requests are sealed now")]
+    KeySlow(String),
     /// It waits under a ticket, and its caller does not want one.
     #[error(
         "this request waits in the durable queue already; ask for its ticket with `accept_queued`"
@@ -101,7 +104,7 @@ impl Failure {
             Self::NoPermit | Self::Away(_) | Self::Unknown(_) | Self::ShuttingDown => {
                 (Code::Unavailable, Some(SOON_MS))
             }
-            Self::Broken(_) | Self::Diverted { .. } | Self::Waits => {
+            Self::Broken(_) | Self::Diverted { .. } | Self::KeySlow(_) | Self::Waits => {
                 (Code::Unavailable, Some(LATE_MS))
             }
             Self::NotQueued(
@@ -137,7 +140,11 @@ impl Failure {
                 | StopReason::NotCurrent => true,
                 StopReason::ReadOnly { .. } | StopReason::NotWriter { .. } => false,
             },
-            Self::NoPermit | Self::Away(_) | Self::Unknown(_) | Self::Diverted { .. } => true,
+            Self::NoPermit
+            | Self::Away(_)
+            | Self::Unknown(_)
+            | Self::Diverted { .. }
+            | Self::KeySlow(_) => true,
             Self::Broken(_)
             | Self::ShuttingDown
             | Self::Waits
@@ -163,6 +170,7 @@ impl Failure {
             },
             Self::NoPermit => "no-permit",
             Self::Diverted { mode, .. } => mode,
+            Self::KeySlow(_) => Mode::QueueNoncritical.as_str(),
             Self::Away(_)
             | Self::Unknown(_)
             | Self::Broken(_)

@@ -2,9 +2,10 @@
 
 use crate::anchoring::AnchorStore;
 use crate::config::Config;
+use crate::signers;
 use anyhow::{Context as _, anyhow, bail};
 use sealwarden_engine::Node;
-use sealwarden_keys::{CreateKey, KeyError, KeyId, KeyInfo, KeyState, Purpose};
+use sealwarden_keys::{KeyId, KeyInfo};
 use sealwarden_seal::note::Vkey;
 use sealwarden_seal::record::{Original, Record};
 use sealwarden_seallog::{LogError, LogReader, SealLog};
@@ -166,49 +167,57 @@ pub(crate) fn open(
 }
 
 /// The event that makes a tree known.
-pub(crate) fn opened(node: &Node, tree: &Tree, predecessor: &str, epoch: u64) -> OriginOpened {
-    OriginOpened {
+pub(crate) async fn opened(
+    node: &Node,
+    tree: &Tree,
+    predecessor: &str,
+    epoch: u64,
+) -> anyhow::Result<OriginOpened> {
+    let info = node.keys.info(&tree.key).await?;
+    let can = node.keys.capabilities_of(&info.provider);
+    Ok(OriginOpened {
         origin: tree.origin.clone(),
         vkey: tree.vkey.to_string(),
         key_id: tree.key.to_string(),
-        provider: node.keys.name().to_owned(),
-        provider_can_disable: node.keys.capabilities().can_disable,
+        provider: info.provider,
+        provider_can_disable: can.is_ok_and(|can| can.can_disable),
         node: node.name.clone(),
         predecessor: predecessor.to_owned(),
         epoch,
-    }
+    })
 }
 
-/// Makes key and folder of a new tree, or finds what an interrupted try has made of them. Others know nothing of it until
-/// [`opened`] is recorded.
+/// Makes key and folder of a new tree, or finds what an interrupted try has made of them: in the first provider of the failover set that makes a key. Others know
+/// nothing of it until [`opened`] is recorded.
 pub(crate) async fn begin(node: &Arc<Node>, config: &Config, number: u64) -> anyhow::Result<Tree> {
     let origin = origin_name(node, config, number);
-    let key = KeyId::new(format!("{}-{number}", config.log))?;
-    let info = key_or_new(node, &key).await?;
-    if info.state != KeyState::Active || info.purpose != Purpose::Sealing {
-        bail!(
-            "key {key} is {} and for {}: it cannot open {origin}",
-            info.state,
-            info.purpose
-        );
-    }
+    let info = first_key(node, &format!("{}-{number}", config.log))
+        .await
+        .with_context(|| format!("making the first key of {origin}"))?;
     let vkey = Vkey::ed25519(&origin, info.ed25519()?)?;
     let (node, config) = (Arc::clone(node), config.clone());
     let tree = tokio::task::spawn_blocking(move || {
         let dir = folder(&node, &config, number);
         drop(SealLog::create(&dir, &vkey).with_context(|| format!("creating {origin}"))?);
-        open(&node, &config, &origin, key.as_str(), Access::Write)
+        open(&node, &config, &origin, info.id.as_str(), Access::Write)
     });
     tree.await.context("the log's thread ended")?
 }
 
-async fn key_or_new(node: &Node, key: &KeyId) -> Result<KeyInfo, KeyError> {
-    match node
-        .keys
-        .create(&CreateKey::ed25519(key, Purpose::Sealing))
-        .await
-    {
-        Err(KeyError::AlreadyExists { .. }) => node.keys.info(key).await,
-        answer => answer,
+async fn first_key(node: &Node, stem: &str) -> anyhow::Result<KeyInfo> {
+    let mut failed = None;
+    for provider in node.keys.sealing_providers() {
+        match signers::make(node.keys.as_ref(), stem, &provider, |_| false).await {
+            Ok(info) => return Ok(info),
+            Err(error) => {
+                tracing::warn!(
+                    provider,
+                    error = format!("{error:#}"),
+                    "a provider makes no key for a new origin"
+                );
+                failed.get_or_insert(error);
+            }
+        }
     }
+    Err(failed.unwrap_or_else(|| anyhow!("no provider makes sealing keys")))
 }

@@ -356,8 +356,27 @@ pub(crate) enum Trust {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
-    /// All keys of the sealing log with state and origin
+    /// All keys with state, age and uses: which of them sign now, which stand by, and when one is due for rotation
     List,
+    /// Let the preferred key provider sign again after a failover; probes it first and refuses while it does not answer
+    Failback {
+        /// Log line (default: the sealing node's)
+        log: Option<String>,
+        /// Provider to go to (default: the most preferred one)
+        #[arg(long, value_name = "PROVIDER")]
+        to: Option<String>,
+        /// Why, for the record
+        #[arg(long, default_value = "")]
+        why: String,
+    },
+    /// Begin a planned rotation: a new key of the same origin; both sign until cached trust bundles are renewed. (A stolen key is an incident, not a rotation.)
+    Rotate {
+        /// Log line (default: the sealing node's)
+        log: Option<String>,
+        /// Why, for the record
+        #[arg(long, default_value = "")]
+        why: String,
+    },
 }
 
 #[derive(Debug, Args)]

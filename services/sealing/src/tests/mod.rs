@@ -2,7 +2,9 @@
 
 mod bulking;
 mod containment;
+mod failover;
 mod outside;
+mod pair;
 mod queueing;
 mod rig;
 mod sealing;

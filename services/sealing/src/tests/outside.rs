@@ -6,6 +6,7 @@ use http::{Request, Response, StatusCode, header};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sealwarden_domain::fold::event;
 use sealwarden_seal::cosignature::{Cosignature, message};
+use sealwarden_seal::merkle::Hash;
 use sealwarden_seal::note::Vkey;
 use sealwarden_seal::seal::Seal;
 use sealwarden_seal::trust::{
@@ -121,7 +122,13 @@ async fn witness(pair: Arc<Ed25519KeyPair>, vkey: Vkey, log: Vkey) -> String {
     url
 }
 
-fn bundle(log: &Vkey, witness: &Vkey) -> Vec<u8> {
+/// A published bundle, signed by a root of its own.
+pub(super) fn bundle(
+    version: u64,
+    logs: Vec<LogEntry>,
+    witnesses: Vec<WitnessEntry>,
+    quorum: u32,
+) -> Vec<u8> {
     let pair = ssh_key::private::Ed25519Keypair::from_seed(&[77; 32]);
     let root = ssh_key::private::KeypairData::Ed25519(pair);
     let root = ssh_key::PrivateKey::new(root, "").unwrap();
@@ -130,19 +137,18 @@ fn bundle(log: &Vkey, witness: &Vkey) -> Vec<u8> {
         format: FORMAT.to_owned(),
         installation: "acme".to_owned(),
         environment: Environment::Drill,
-        version: 1,
+        version,
         issued,
         expires: "2036-01-01T00:00:00Z".parse().unwrap(),
-        previous: None,
+        previous: (version > 1).then(|| Hash::of(b"the payload before")),
         roots: Roots {
             threshold: 1,
             keys: vec![root.public_key().to_openssh().unwrap()],
         },
-        signing_key: Vkey::ed25519("acme.signing", witness.public_key().try_into().unwrap())
-            .unwrap(),
-        logs: vec![LogEntry::active(ORIGIN, vec![log.clone()])],
-        witnesses: vec![WitnessEntry::new("local", witness.clone(), "acme", true)],
-        quorum: Quorum::Count(1),
+        signing_key: Vkey::ed25519("acme.signing", [9; 32]).unwrap(),
+        logs,
+        witnesses,
+        quorum: Quorum::Count(quorum),
         clock_skew_s: 60,
         tsas: Vec::new(),
     };
@@ -176,7 +182,7 @@ impl Default for Nothing {
     }
 }
 
-async fn record(rig: &Rig, category: &str, id: &str, kind: Kind) {
+pub(super) async fn record(rig: &Rig, category: &str, id: &str, kind: Kind) {
     let mut stream = rig.node.stream::<Nothing>(category, id).await.unwrap();
     let recorded = stream
         .execute(rig.node.meta(), |_| Ok(vec![event(kind.clone())]))
@@ -228,7 +234,13 @@ async fn a_caller_that_waits_for_witnesses_gets_the_cosigned_checkpoint() {
     let published = TrustPublished {
         version: 1,
         digest: String::new(),
-        bundle: bundle(&log, &vkey).into(),
+        bundle: bundle(
+            1,
+            vec![LogEntry::active(ORIGIN, vec![log.clone()])],
+            vec![WitnessEntry::new("local", vkey.clone(), "acme", true)],
+            1,
+        )
+        .into(),
         reason: "first".to_owned(),
     };
     record(&rig, "trust", "acme", Kind::TrustPublished(published)).await;

@@ -1,12 +1,15 @@
 //! One sealing node with everything around it: event log, keys, plan with people who can sign, a grantor.
 
+use super::pair::Pair;
 use crate::config::Config;
 use crate::grpc::Grpc;
 use crate::service::Service;
 use sealwarden_domain::At;
 use sealwarden_domain::approval::{Decision, Environment, Inputs, Statement, sign};
 use sealwarden_domain::log_control::{Command, GrantClock, LogControl, Order, decide};
-use sealwarden_engine::{Board, Clock as _, ManualClock, Meta, Node, Role, Stream, StreamName};
+use sealwarden_engine::{
+    Board, Clock as _, ManualClock, Meta, Node, Role, Stream, StreamName, decode,
+};
 use sealwarden_eventlog::{EventLog, Memory};
 use sealwarden_keys::faults::{FaultSwitch, FaultyProvider};
 use sealwarden_keys::{
@@ -16,7 +19,7 @@ use sealwarden_pki::{Authority, Caller, CallerName, CallerRole};
 use sealwarden_runbook::PlanSet;
 use sealwarden_seal::note::Vkey;
 use sealwarden_seal::seal::Seal;
-use sealwarden_wire::event::v1::{DirectiveKind, SignedStatement};
+use sealwarden_wire::event::v1::{DirectiveKind, Event, SignedStatement};
 use sealwarden_wire::seal::v1::sealing_server::Sealing as _;
 use sealwarden_wire::seal::v1::{SealRequest, SealResponse};
 use ssh_key::private::{Ed25519Keypair, KeypairData};
@@ -94,6 +97,24 @@ impl World {
             })),
             plan: Arc::new(shipped.with_roster(roster).unwrap()),
             people,
+        }
+    }
+
+    /// Everything in a stream.
+    pub(super) async fn events(&self, category: &str, id: &str) -> Vec<Event> {
+        let stream = StreamName::new(category, id).unwrap();
+        let mut events = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = self.log.read(&stream, after, 512).await.unwrap();
+            let Some(last) = page.last() else {
+                return events;
+            };
+            after = last.position;
+            events.extend(
+                page.iter()
+                    .flat_map(|recorded| decode(recorded).unwrap().events),
+            );
         }
     }
 
@@ -196,10 +217,24 @@ impl Rig {
     }
 
     pub(super) async fn start_with(world: &World, config: Config) -> Self {
-        let (board, follower) = Board::follow(Arc::clone(&world.log));
         let keys = software(world.dir.path()).await;
         let (keys, fault) = FaultyProvider::new(Arc::new(keys));
-        let keys: Arc<dyn KeyProvider> = Arc::new(keys);
+        Self::start_on(world, config, Arc::new(keys), fault).await
+    }
+
+    /// Starts with two providers; `fault` is the preferred one's.
+    pub(super) async fn start_pair(world: &World, config: Config) -> Self {
+        let (keys, [fault, _]) = Pair::open(world.dir.path()).await;
+        Self::start_on(world, config, Arc::new(keys), fault).await
+    }
+
+    async fn start_on(
+        world: &World,
+        config: Config,
+        keys: Arc<dyn KeyProvider>,
+        fault: FaultSwitch,
+    ) -> Self {
+        let (board, follower) = Board::follow(Arc::clone(&world.log));
         let key = KeyId::new("node").unwrap();
         let info = match keys.create(&CreateKey::ed25519(&key, Purpose::Node)).await {
             Ok(info) => info,

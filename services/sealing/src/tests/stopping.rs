@@ -3,29 +3,11 @@
 use super::rig::{ORIGIN, Rig, World, soon};
 use crate::stop::RETRY_AFTER;
 use sealwarden_domain::log_control::Command;
-use sealwarden_engine::{Clock as _, decode};
-use sealwarden_eventlog::StreamName;
+use sealwarden_engine::Clock as _;
 use sealwarden_keys::faults::Fault;
-use sealwarden_wire::event::v1::{Event, HoldPlaced, event::Kind};
+use sealwarden_wire::event::v1::{HoldPlaced, event::Kind};
 use std::time::Duration;
 use tonic::Code;
-
-async fn events(world: &World, category: &str, id: &str) -> Vec<Event> {
-    let stream = StreamName::new(category, id).unwrap();
-    let mut events = Vec::new();
-    let mut after = 0;
-    loop {
-        let page = world.log.read(&stream, after, 512).await.unwrap();
-        let Some(last) = page.last() else {
-            return events;
-        };
-        after = last.position;
-        events.extend(
-            page.iter()
-                .flat_map(|recorded| decode(recorded).unwrap().events),
-        );
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_permit_nothing_is_signed_and_the_caller_is_told_when_to_come_again() {
@@ -84,7 +66,8 @@ async fn a_signature_that_comes_after_its_permit_is_recorded_and_never_released(
     let (answer, ()) = tokio::join!(rig.seal(2), late);
     let status = answer.unwrap_err();
     assert!(status.message().contains("too late"), "{status}");
-    let withheld = events(&world, "log", "main")
+    let withheld = world
+        .events("log", "main")
         .await
         .into_iter()
         .find_map(|event| match event.kind {
@@ -138,7 +121,8 @@ async fn every_use_of_a_sealing_key_is_in_the_event_log_even_another_process_s()
     let mut changes = rig.node.board.changes();
     let observed = soon(async {
         loop {
-            let uses: Vec<_> = events(&world, "keyuse", "sealing-1")
+            let uses: Vec<_> = world
+                .events("keyuse", "sealing-1")
                 .await
                 .into_iter()
                 .filter_map(|event| match event.kind {

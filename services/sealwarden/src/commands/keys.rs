@@ -1,17 +1,56 @@
-//! `keys list`: the sealing log's keys.
+//! `keys …`: the sealing log's keys, failing back to a provider, planned rotation.
 
-use sealwarden_wire::seal::v1::StatusRequest;
-use serde_json::json;
+use sealwarden_wire::seal::v1::{
+    FailBackRequest, KeyChangeResponse, KeyStatus, RotateKeyRequest, StatusRequest,
+};
+use serde_json::{Value, json};
 
 use super::{Answer, client};
 use crate::cli::{Cli, Keys};
 use crate::failure::Ending;
 use crate::output::{self, time};
 
+const DAY_MS: i64 = 24 * 3_600_000;
+
 pub(crate) async fn run(cli: &Cli, what: &Keys) -> Answer {
     match what {
         Keys::List => list(cli).await,
+        Keys::Failback { log, to, why } => {
+            let request = FailBackRequest {
+                log: log.clone().unwrap_or_default(),
+                provider: to.clone().unwrap_or_default(),
+                why: why.clone(),
+            };
+            let mut sealing = client(cli)?.sealing().await?;
+            changed(cli, &sealing.fail_back(request).await?.into_inner())
+        }
+        Keys::Rotate { log, why } => {
+            let request = RotateKeyRequest {
+                log: log.clone().unwrap_or_default(),
+                why: why.clone(),
+            };
+            let mut sealing = client(cli)?.sealing().await?;
+            changed(cli, &sealing.rotate_key(request).await?.into_inner())
+        }
     }
+}
+
+fn changed(cli: &Cli, answer: &KeyChangeResponse) -> Answer {
+    if cli.json {
+        output::json(&json!({
+            "origin": answer.origin, "active": answer.active, "overlapping": answer.overlapping, "text": answer.text,
+        }));
+        return Ok(Ending::Good);
+    }
+    output::line(&answer.text);
+    output::line(&format!(
+        "{} is signed by {}",
+        answer.origin,
+        [answer.active.as_slice(), answer.overlapping.as_slice()]
+            .concat()
+            .join(" and ")
+    ));
+    Ok(Ending::Good)
 }
 
 async fn list(cli: &Cli) -> Answer {
@@ -21,14 +60,9 @@ async fn list(cli: &Cli) -> Answer {
         .status(StatusRequest {})
         .await?
         .into_inner();
+    let now_ms = jiff::Timestamp::now().as_millisecond();
     if cli.json {
-        let keys: Vec<_> = status
-            .keys
-            .iter()
-            .map(|k| json!({
-                "key_id": k.key_id, "purpose": k.purpose, "state": k.state, "origin": k.origin, "provider": k.provider, "vkey": k.vkey, "created_at_ms": k.created_at_ms,
-            }))
-            .collect();
+        let keys: Vec<_> = status.keys.iter().map(|key| as_json(key, now_ms)).collect();
         output::json(&json!({ "keys": keys }));
         return Ok(Ending::Good);
     }
@@ -36,24 +70,82 @@ async fn list(cli: &Cli) -> Answer {
         [
             "KEY",
             "PURPOSE",
+            "DUTY",
             "STATE",
             "PROVIDER",
+            "ALGORITHM",
             "CREATED (UTC)",
+            "AGE",
+            "USES",
+            "ROTATION",
+            "ATTESTATION",
             "VERIFIER KEY",
         ]
         .map(str::to_owned)
         .to_vec(),
     ];
-    rows.extend(status.keys.iter().map(|k| {
-        vec![
-            k.key_id.clone(),
-            k.purpose.clone(),
-            k.state.clone(),
-            k.provider.clone(),
-            time(k.created_at_ms),
-            k.vkey.clone(),
-        ]
-    }));
+    rows.extend(status.keys.iter().map(|key| row(key, now_ms)));
     output::table(&rows);
     Ok(Ending::Good)
+}
+
+fn as_json(key: &KeyStatus, now_ms: i64) -> Value {
+    let rotation = json!({
+        "due_at_ms": Some(key.rotation_due_at_ms).filter(|at| *at > 0),
+        "uses_left": Some(key.rotation_uses_left).filter(|left| *left >= 0),
+    });
+    json!({
+        "key_id": key.key_id, "purpose": key.purpose, "state": key.state, "origin": key.origin, "provider": key.provider, "vkey": key.vkey,
+        "created_at_ms": key.created_at_ms, "age_ms": now_ms.saturating_sub(key.created_at_ms), "algorithm": key.algorithm, "duty": key.duty, "life": key.life,
+        "uses": key.uses, "attestation": key.attestation, "listed": key.listed, "rotation": rotation,
+    })
+}
+
+fn row(key: &KeyStatus, now_ms: i64) -> Vec<String> {
+    let days = now_ms.saturating_sub(key.created_at_ms).max(0) / DAY_MS;
+    let is_sealing = !key.origin.is_empty();
+    let state = if is_sealing && key.life != "usable" {
+        &key.life
+    } else {
+        &key.state
+    };
+    let or_dash = |text: &str| {
+        if text.is_empty() {
+            "-".to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
+    vec![
+        key.key_id.clone(),
+        key.purpose.clone(),
+        or_dash(&key.duty),
+        state.clone(),
+        key.provider.clone(),
+        key.algorithm.clone(),
+        time(key.created_at_ms),
+        format!("{days} d"),
+        if is_sealing {
+            key.uses.to_string()
+        } else {
+            "-".to_owned()
+        },
+        rotation(key),
+        key.attestation.clone(),
+        or_dash(&key.vkey),
+    ]
+}
+
+fn rotation(key: &KeyStatus) -> String {
+    let mut parts = Vec::new();
+    if key.rotation_due_at_ms > 0 {
+        parts.push(format!("by {}", time(key.rotation_due_at_ms)));
+    }
+    if key.rotation_uses_left >= 0 {
+        parts.push(format!("in {} uses", key.rotation_uses_left));
+    }
+    if parts.is_empty() {
+        return "-".to_owned();
+    }
+    parts.join(" or ")
 }

@@ -33,6 +33,9 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
             "trust_version": control.trust_version, "open_incidents": control.open_incidents, "open_runs": control.open_runs,
             "sealing": sealing.as_ref().map(|s| json!({
                 "node": s.node, "log": s.log, "origin": s.origin, "size": s.size, "mode": s.mode, "reason": s.reason, "permit": s.permit, "queued": s.queued, "tickets": s.tickets, "ticket_bytes": s.ticket_bytes,
+                "providers": s.providers.iter().map(|p| json!({
+                    "provider": p.provider, "breaker": p.breaker, "reason": p.reason, "since_ms": p.since_ms, "latency_ms": Some(p.latency_ms).filter(|ms| *ms >= 0), "last_failure": p.last_failure,
+                })).collect::<Vec<_>>(),
                 "anchors": s.anchors.iter().map(|a| json!({ "name": a.name, "url": a.url, "size": a.size, "time_ms": a.time_ms, "failing": a.failing, "failures": a.failures, "next_ms": a.next_ms })).collect::<Vec<_>>(),
                 "witnesses": s.witnesses.iter().map(|w| json!({ "name": w.name, "operator": w.operator, "local": w.local, "url": w.url, "size": w.size, "time_ms": w.time_ms, "failing": w.failing })).collect::<Vec<_>>(),
             })),
@@ -64,6 +67,7 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
                 "sealing {} into {} ({} seals), mode {}{reason}",
                 s.node, s.origin, s.size, s.mode
             ));
+            providers(s);
             if s.tickets > 0 {
                 output::line(&format!(
                     "{} requests wait in the durable queue; they are sealed in order when signing returns",
@@ -91,6 +95,40 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
     }));
     output::table(&rows);
     Ok(Ending::Good)
+}
+
+/// The failover set: only where there is one, or something is wrong with the only provider.
+fn providers(sealing: &seal::StatusResponse) {
+    let is_well = |it: &seal::ProviderStatus| it.breaker == "closed" && it.reason.is_empty();
+    if sealing.providers.len() < 2 && sealing.providers.iter().all(is_well) {
+        return;
+    }
+    for it in &sealing.providers {
+        let signs = |key: &&seal::KeyStatus| {
+            key.origin == sealing.origin
+                && key.provider == it.provider
+                && (key.duty == "active" || key.duty == "overlapping")
+        };
+        let key = sealing.keys.iter().find(signs);
+        let duty = key.map_or_else(
+            || "stands by".to_owned(),
+            |key| format!("signs with {}", key.key_id),
+        );
+        let latency = if it.latency_ms >= 0 {
+            format!(", last call {} ms", it.latency_ms)
+        } else {
+            String::new()
+        };
+        let reason = if it.reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", it.reason)
+        };
+        output::line(&format!(
+            "key provider {} {duty}, breaker {}{latency}{reason}",
+            it.provider, it.breaker
+        ));
+    }
 }
 
 /// The sealing node's own word; none if it is away.

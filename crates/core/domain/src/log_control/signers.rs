@@ -89,6 +89,8 @@ pub struct Signer {
     pub provider_can_disable: bool,
     /// The format of the provider's attestation, or `none`.
     pub attestation: String,
+    /// Who asked for it; empty for the node itself.
+    pub added_by: String,
     /// When it was added, Unix milliseconds.
     pub added_at_ms: i64,
     /// When it began to sign last, Unix milliseconds; none if it never did.
@@ -111,6 +113,7 @@ impl Signer {
             algorithm: "ed25519".to_owned(),
             provider_can_disable: e.provider_can_disable,
             attestation: NO_ATTESTATION.to_owned(),
+            added_by: String::new(),
             added_at_ms: at_ms,
             activated_at_ms: Some(at_ms),
             uses: 0,
@@ -188,6 +191,24 @@ impl Origin {
             .iter()
             .filter_map(|it| it.vkey.parse().ok())
             .collect()
+    }
+
+    /// The key that waits to take over from an active one in a planned rotation, and that one: a younger key of the same provider and algorithm that never signed.
+    pub fn planned(&self) -> Option<(&Signer, &Signer)> {
+        self.signers.iter().rev().find_map(|new| {
+            let waits = new.state == SignerState::Standby
+                && new.life == SignerLife::Usable
+                && new.activated_at_ms.is_none();
+            let takes_over = |old: &&Signer| {
+                old.state == SignerState::Active
+                    && old.provider == new.provider
+                    && old.algorithm == new.algorithm
+                    && old.added_at_ms <= new.added_at_ms
+            };
+            Some(new)
+                .filter(|_| waits)
+                .zip(self.signing().find(takes_over))
+        })
     }
 
     /// Counts a use of each key that signs.
@@ -304,6 +325,7 @@ impl LogControl {
             algorithm: e.algorithm.clone(),
             provider_can_disable: e.provider_can_disable,
             attestation: attestation(e).to_owned(),
+            added_by: e.by.clone(),
             added_at_ms: at_ms,
             activated_at_ms: None,
             uses: 0,
