@@ -17,10 +17,10 @@ use sealwarden_seal::note::{UnsignedNote, Vkey};
 use sealwarden_wire::event::v1::{Directive, DirectiveKind, OriginOpened};
 use sealwarden_wire::seal::v1::sealing_server::{Sealing, SealingServer};
 use sealwarden_wire::seal::v1::{
-    ExportSealsRequest, FindAffectedRequest, FindAffectedResponse, GetAnchorsRequest,
-    GetAnchorsResponse, GetSealRequest, GetTicketRequest, SealRequest, SealResponse,
-    SealStreamRequest, SealStreamResponse, StatusRequest, StatusResponse, TicketResponse,
-    WatchSealRequest, WatchTicketRequest,
+    ExportSealsRequest, FailBackRequest, FindAffectedRequest, FindAffectedResponse,
+    GetAnchorsRequest, GetAnchorsResponse, GetSealRequest, GetTicketRequest, KeyChangeResponse,
+    RotateKeyRequest, SealRequest, SealResponse, SealStreamRequest, SealStreamResponse,
+    StatusRequest, StatusResponse, TicketResponse, WatchSealRequest, WatchTicketRequest,
 };
 use sealwarden_wire::verify::v1::verification_server::{Verification, VerificationServer};
 use sealwarden_wire::verify::v1::{
@@ -249,6 +249,20 @@ impl Sealing for Peer {
         &self,
         _: Request<Streaming<SealStreamRequest>>,
     ) -> Result<Response<Self::SealStreamStream>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn fail_back(
+        &self,
+        _: Request<FailBackRequest>,
+    ) -> Result<Response<KeyChangeResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn rotate_key(
+        &self,
+        _: Request<RotateKeyRequest>,
+    ) -> Result<Response<KeyChangeResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

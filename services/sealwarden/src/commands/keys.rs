@@ -22,7 +22,8 @@ pub(crate) async fn run(cli: &Cli, what: &Keys) -> Answer {
                 why: why.clone(),
             };
             let mut sealing = client(cli)?.sealing().await?;
-            changed(cli, &sealing.fail_back(request).await?.into_inner())
+            tell(cli, &sealing.fail_back(request).await?.into_inner());
+            Ok(Ending::Good)
         }
         Keys::Rotate { log, why } => {
             let request = RotateKeyRequest {
@@ -30,17 +31,18 @@ pub(crate) async fn run(cli: &Cli, what: &Keys) -> Answer {
                 why: why.clone(),
             };
             let mut sealing = client(cli)?.sealing().await?;
-            changed(cli, &sealing.rotate_key(request).await?.into_inner())
+            tell(cli, &sealing.rotate_key(request).await?.into_inner());
+            Ok(Ending::Good)
         }
     }
 }
 
-fn changed(cli: &Cli, answer: &KeyChangeResponse) -> Answer {
+fn tell(cli: &Cli, answer: &KeyChangeResponse) {
     if cli.json {
         output::json(&json!({
             "origin": answer.origin, "active": answer.active, "overlapping": answer.overlapping, "text": answer.text,
         }));
-        return Ok(Ending::Good);
+        return;
     }
     output::line(&answer.text);
     output::line(&format!(
@@ -50,7 +52,6 @@ fn changed(cli: &Cli, answer: &KeyChangeResponse) -> Answer {
             .concat()
             .join(" and ")
     ));
-    Ok(Ending::Good)
 }
 
 async fn list(cli: &Cli) -> Answer {
