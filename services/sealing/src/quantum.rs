@@ -64,6 +64,8 @@ async fn join(service: &Service, tree: &Tree, origin: &Origin) -> anyhow::Result
         provider_can_disable: can.can_disable,
         attestation: info.attestation.format().to_owned(),
         node: node.name.clone(),
+        by: node.name.clone(),
+        why: "the setting sealing.post_quantum".to_owned(),
     };
     service.execute(&Command::AddSigner(added)).await?;
     let mut active = origin.signing_keys();
