@@ -181,6 +181,7 @@ mod tests {
     fn both_types_are_required_only_where_every_checkpoint_has_both() {
         let name = "x.example/main/1";
         let signer = |added_at_ms| Signer {
+            added_by: String::new(),
             vkey: Vkey::ml_dsa_44(name, [7; 1312]).unwrap().to_string(),
             key_id: "main-1-pq".to_owned(),
             provider: "software".to_owned(),
