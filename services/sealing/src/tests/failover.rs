@@ -17,7 +17,8 @@ use sealwarden_wire::event::v1::{
 };
 use sealwarden_wire::seal::v1::sealing_server::Sealing as _;
 use sealwarden_wire::seal::v1::{
-    FailBackRequest, KeyChangeResponse, RotateKeyRequest, StatusRequest,
+    FailBackRequest, KeyChangeResponse, Priority, RotateKeyRequest, SealRequest, Stage,
+    StatusRequest,
 };
 use std::time::Duration;
 use tonic::{Code, Status};
@@ -385,5 +386,60 @@ async fn the_key_list_says_who_signs_and_what_each_key_is() {
         .map(|it| it.provider.as_str())
         .collect();
     assert_eq!(providers, [HSM, SPARE]);
+    rig.stop().await;
+}
+
+/// Calls of the only provider take longer than the setting.
+fn impatient() -> Config {
+    Config {
+        slow_key_ms: 100,
+        ..Rig::config()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_key_without_stand_in_seals_what_is_critical_and_queues_the_rest_until_it_is_well() {
+    let world = World::new();
+    let rig = Rig::start_with(&world, impatient()).await;
+    rig.ready().await;
+    rig.fault.set(Fault::Delay(Duration::from_millis(200)));
+    for number in 0..3 {
+        rig.sealed(number).await;
+    }
+    let reason = rig
+        .until(|log| log.pressure.get("sealing-1").map(|it| it.reason.clone()))
+        .await;
+    assert!(reason.contains("key provider slow: software"), "{reason}");
+    let asked = called_by(CallerRole::Operator, StatusRequest {});
+    let status = rig.grpc.status(asked).await.unwrap().into_inner();
+    assert_eq!(status.mode, "queue-noncritical");
+    assert!(
+        status.reason.contains("key provider slow"),
+        "{}",
+        status.reason
+    );
+
+    let refused = rig.seal(9).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    let request = |number: u8, priority: Priority| SealRequest {
+        digest_algorithm: "sha-256".to_owned(),
+        digest: vec![number; 32].into(),
+        accept_queued: true,
+        priority: priority.into(),
+        ..SealRequest::default()
+    };
+    let send = |number, priority| {
+        let request = called_by(CallerRole::Sealer, request(number, priority));
+        async { soon(rig.grpc.seal(request)).await.unwrap().into_inner() }
+    };
+    assert_eq!(send(10, Priority::Normal).await.stage(), Stage::Queued);
+    assert_eq!(send(11, Priority::Critical).await.stage(), Stage::Sealed);
+    assert_eq!(rig.service.tickets.waiting().0, 1);
+
+    rig.fault.set(Fault::None);
+    rig.until(|log| log.pressure.is_empty().then_some(())).await;
+    rig.until(|log| (log.current()?.published_size == 5).then_some(()))
+        .await;
+    assert_eq!(rig.service.tickets.waiting().0, 0, "everything drained");
     rig.stop().await;
 }

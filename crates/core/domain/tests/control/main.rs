@@ -17,6 +17,8 @@ mod orders;
 #[cfg(test)]
 mod permits;
 #[cfg(test)]
+mod signers;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tree;
