@@ -234,3 +234,76 @@ fn the_flags_of_a_token_belong_together_and_to_sealing() {
     .concat();
     here.call(&serve).must_end_with(2);
 }
+
+/// A start with a failover set: the token first, software keys second.
+fn up_with_set(token: &Token, here: &Installation) -> Process {
+    let module = MODULES.iter().find(|path| Path::new(path).exists());
+    let module = module.expect("the SoftHSM2 module: install the package softhsm2");
+    let settings = format!(
+        "keys:\n  providers:\n    - {{name: hsm, kind: pkcs11, module: {module}, token: {TOKEN}, pin_file: {}, deadline_ms: 1500}}\n    - {{name: spare, kind: software}}\n",
+        token.pin_file.display()
+    );
+    std::fs::create_dir_all(here.data()).expect("the data folder");
+    std::fs::write(here.data().join("settings.yaml"), settings).expect("settings");
+    let command = ["up", "--base", "seal.example.com"];
+    Process::start(here.home(), "up", &here.arguments(&command))
+}
+
+/// The key with this duty, once verifiers know it.
+fn on_duty(here: &Installation, duty: &str, provider: &str) -> serde_json::Value {
+    eventually("a key with this duty", || {
+        let answer = here.call(&["keys", "list"]).good();
+        let keys = answer["keys"].as_array().cloned().unwrap_or_default();
+        keys.into_iter()
+            .find(|key| key["duty"] == duty && key["provider"] == provider && key["listed"] == true)
+    })
+}
+
+#[test]
+fn a_token_that_hangs_under_load_is_stood_in_for_and_failed_back_to_by_command() {
+    let here = Installation::new();
+    let token = Token::new(&here);
+    let _up = up_with_set(&token, &here);
+    on_duty(&here, "active", "hsm");
+    on_duty(&here, "standby", "spare");
+    let first = here.file("first", b"first");
+    here.seal_eventually(&first);
+    // What a verifier has from before the outage is enough after it.
+    let trust = here.trust("trust-before.json");
+
+    let stopped = Pid::from_raw(worker(&here)).expect("a process id");
+    kill_process(stopped, Signal::STOP).expect("a signal");
+    let mut files = vec![first];
+    for number in 0..8 {
+        let name = format!("document-{number}");
+        files.push(here.file(&name, name.as_bytes()));
+        here.seal(files.last().expect("a file"));
+    }
+    on_duty(&here, "active", "spare");
+    on_duty(&here, "standby", "hsm");
+    for file in &files {
+        let (file, trust) = (file.to_string_lossy(), trust.to_string_lossy());
+        let answer = here.call(&["verify", &file, "--trust", &trust]).good();
+        assert_eq!(answer["verdict"], "valid", "{answer}");
+        assert_eq!(answer["origin"], "seal.example.com/main/1");
+    }
+
+    // The worker was replaced, and nobody went back by himself.
+    let back = eventually("the token answers a probe", || {
+        let answer = here.call(&["keys", "failback", "--why", "the token answers again"]);
+        (answer.code == 0).then(|| answer.good())
+    });
+    let key = on_duty(&here, "active", "hsm");
+    assert_eq!(back["active"][0], key["key_id"], "{back}");
+    let last = here.file("last", b"last");
+    here.seal(&last);
+    let file = last.to_string_lossy();
+    let answer = here.call(&["verify", &file, "--trust", &trust.to_string_lossy()]);
+    assert_eq!(answer.good()["verdict"], "valid");
+    let incidents = here.call(&["incident", "list"]).good();
+    assert_eq!(
+        incidents["incidents"],
+        serde_json::json!([]),
+        "every use has its intent"
+    );
+}

@@ -89,7 +89,7 @@ fn of_log(name: &str, log: &LogControl, wall_ms: i64) -> Log {
         origin: current
             .map(|origin| origin.origin.clone())
             .unwrap_or_default(),
-        size: current.map_or(0, |origin| origin.published_size),
+        size: current.map_or(0, size),
         mode: current
             .map_or("starting", |origin| mode(log, origin, wall_ms))
             .to_owned(),
@@ -101,6 +101,12 @@ fn of_log(name: &str, log: &LogControl, wall_ms: i64) -> Log {
             .map(|origin| of_origin(log, origin))
             .collect(),
     }
+}
+
+/// What is known to be published. A writer records that late; but it intends the next size only when the one before is published.
+fn size(origin: &OriginState) -> u64 {
+    let before = origin.intents.keys().nth_back(1).copied().unwrap_or(0);
+    origin.published_size.max(before)
 }
 
 /// What the writer may do, by what it acknowledged; an order that it has not judged yet stops it too.
