@@ -36,6 +36,11 @@ service!(
     "sealwarden.verify.v1"
 );
 service!(
+    /// Archives over gRPC.
+    archive,
+    "sealwarden.archive.v1"
+);
+service!(
     /// Signals and incidents over gRPC.
     incident,
     "sealwarden.incident.v1"

@@ -11,6 +11,7 @@
 //!
 //! **Invariant:** however many findings a subject has, they make a bounded number of signals and one open incident.
 
+mod archive_words;
 mod config;
 mod detectors;
 mod follow;

@@ -30,6 +30,8 @@ pub(crate) struct Timelines {
     signals: BTreeMap<String, Vec<TimelineEntry>>,
     /// Which incident a run works on.
     runs: BTreeMap<String, String>,
+    /// The newest incident of an archive.
+    archives: BTreeMap<String, String>,
 }
 
 /// What an event is part of.
@@ -50,6 +52,11 @@ impl Timelines {
         let (_, id) = envelope.stream.split_once('/').unwrap_or_default();
         if let Kind::RunStarted(started) = kind {
             self.runs.insert(id.to_owned(), started.incident.clone());
+        }
+        if let Kind::IncidentOpened(opened) = kind
+            && let Some(archive) = opened.subject.strip_prefix("archive ")
+        {
+            self.archives.insert(archive.to_owned(), id.to_owned());
         }
         if let Kind::SignalJoined(joined) = kind {
             for entry in self.signals.remove(&joined.signal).unwrap_or_default() {
@@ -84,7 +91,11 @@ impl Timelines {
                     e.key_id, e.provider, e.node, e.line
                 )
             }
-            Some(_) | None => return,
+            Some(kind) => match crate::archive_words::sentence(kind) {
+                Some(text) => text,
+                None => return,
+            },
+            None => return,
         };
         self.signals
             .entry(signal.to_owned())
@@ -150,6 +161,7 @@ impl Timelines {
         {
             Some("incident") => Some(id.to_owned()),
             Some("run") => self.runs.get(id).cloned(),
+            Some("archive") => self.archives.get(id).cloned(),
             _ => {
                 let correlation = &envelope.correlation;
                 let known = self.incidents.contains_key(correlation);

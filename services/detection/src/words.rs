@@ -6,7 +6,7 @@ use sealwarden_domain::incident::{stage_name, time_text};
 use sealwarden_domain::log_control::{LogControl, acknowledgement_results, kind_name};
 use sealwarden_wire::event::v1::{
     ApprovalRecorded, DirectiveAcknowledged, Fenced, IncidentClassified, KeyLife, RunOutcome,
-    StepEnded, StepOutcome, event::Kind,
+    StepEnded, StepOutcome, SuspensionAdded, event::Kind,
 };
 
 /// The line for an event in the stream with this id; `None` for what is no part of a story.
@@ -66,13 +66,7 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         Kind::TrustPublished(e) => {
             format!("trust bundle version {} published: {}", e.version, e.reason)
         }
-        Kind::SuspensionAdded(e) => {
-            format!(
-                "{} is suspended in the trust bundle from {}",
-                e.origin,
-                time_text(e.from_ms)
-            )
-        }
+        Kind::SuspensionAdded(e) => suspended(e),
         Kind::SignatureWithheld(e) => {
             format!(
                 "{} threw a signature of {} at size {} away: {}",
@@ -93,7 +87,15 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::StepEnded(_)
         | Kind::StepUnknown(_)
         | Kind::RunEnded(_) => return of_run(kind),
-        Kind::PermitRequested(_)
+        Kind::RevalidationStarted(_)
+        | Kind::ArchiveDamageFound(_)
+        | Kind::RevalidationFinished(_)
+        | Kind::DocumentQuarantined(_)
+        | Kind::DocumentRestored(_)
+        | Kind::DocumentReleased(_)
+        | Kind::RestoreFailed(_) => return crate::archive_words::sentence(kind),
+        Kind::ArchiveExtended(_)
+        | Kind::PermitRequested(_)
         | Kind::PermitGranted(_)
         | Kind::PermitReleased(_)
         | Kind::IntentRecorded(_)
@@ -234,6 +236,11 @@ fn acknowledged(e: &DirectiveAcknowledged, log: Option<&LogControl>) -> String {
         format!(" ({})", results.join("; "))
     };
     format!("{} enforces directive {} {kind}{results}", e.node, e.epoch)
+}
+
+fn suspended(e: &SuspensionAdded) -> String {
+    let from = time_text(e.from_ms);
+    format!("{} is suspended in the trust bundle from {from}", e.origin)
 }
 
 fn fenced(e: &Fenced) -> String {

@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// The seal log and its audit
     #[command(subcommand)]
     Log(crate::commands::log::Log),
+    /// Stored documents: revalidation, quarantine, restore
+    #[command(subcommand)]
+    Archive(crate::commands::archive::Archive),
     /// Sealing keys
     #[command(subcommand)]
     Keys(Keys),
@@ -114,7 +117,7 @@ pub(crate) enum Command {
     Evidence(Evidence),
     /// Certificates of callers
     #[command(subcommand)]
-    Certificate(Certificate),
+    Certificate(crate::commands::certificate::Certificate),
     /// What runs, in which mode, and what is open
     Status,
     /// How fast it is, beside this machine's limits and a plain baseline
@@ -162,6 +165,7 @@ impl Command {
             Self::Anchor(_) => "anchor",
             Self::Trust(_) => "trust",
             Self::Log(_) => "log",
+            Self::Archive(_) => "archive",
             Self::Keys(_) => "keys",
             Self::Signal(_) => "signal",
             Self::Incident(_) => "incident",
@@ -313,6 +317,21 @@ pub(crate) struct Seal {
     /// Replace a seal that belongs to other content
     #[arg(long)]
     pub(crate) force: bool,
+    /// Store each file and its seal in this archive, too, once the seal is durable; asking again changes nothing
+    #[arg(long, value_name = "NAME")]
+    pub(crate) archive: Option<String>,
+    /// What the names in the archive begin with, e.g. 2026/; the file's own name follows
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        requires = "archive",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) archive_prefix: String,
+    /// Give a name in the archive to another document; the former one stays in the backup store
+    #[arg(long, requires = "archive")]
+    pub(crate) archive_replace: bool,
     /// Fetch the present seal of files that were sealed again after an incident, and replace FILE.seal
     #[arg(long, conflicts_with = "force")]
     pub(crate) renew: bool,
@@ -525,20 +544,5 @@ pub(crate) enum Evidence {
         /// Trust bundle that names the signing key (default: the bundle's own copy, which then proves only that nothing changed since)
         #[arg(long, value_name = "FILE")]
         trust: Option<PathBuf>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Certificate {
-    /// Issue a client certificate from the local authority
-    Issue {
-        /// Name of the caller; for people their id in the roster
-        name: String,
-        /// What the caller may do
-        #[arg(long, value_parser = ["operator", "sealer", "verifier", "detector"])]
-        role: String,
-        /// Days it is valid
-        #[arg(long, default_value_t = 90)]
-        days: u32,
     },
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sealwarden_engine::Role;
 use sealwarden_pki::{Identity, IdentityFiles};
 use sealwarden_telemetry::TraceContext;
+use sealwarden_wire::archive::v1::archives_client::ArchivesClient;
 use sealwarden_wire::control::v1::control_client::ControlClient;
 use sealwarden_wire::incident::v1::incidents_client::IncidentsClient;
 use sealwarden_wire::run::v1::runs_client::RunsClient;
@@ -23,6 +24,9 @@ pub(crate) type Traced = InterceptedService<Channel, TraceContext>;
 
 /// The longest a call may take: sealing waits for witnesses, everything else is quick.
 const CALL: Duration = Duration::from_mins(1);
+
+/// The longest that storing one document may take.
+const STORING: Duration = Duration::from_hours(6);
 
 /// The longest that connecting may take.
 const CONNECT: Duration = Duration::from_secs(8);
@@ -75,16 +79,17 @@ impl Client {
     }
 
     async fn channel(&self, role: Role) -> Result<Traced, Failure> {
-        let channel = self.plain_channel(role).await?;
+        let channel = self.channel_within(role, CALL).await?;
         Ok(InterceptedService::new(channel, TraceContext))
     }
 
     /// A connection to the sealing service for the client library, which keeps no trace.
     pub(crate) async fn sealing_channel(&self) -> Result<Channel, Failure> {
-        self.plain_channel(Role::Sealing).await
+        self.channel_within(Role::Sealing, CALL).await
     }
 
-    async fn plain_channel(&self, role: Role) -> Result<Channel, Failure> {
+    /// A connection whose calls may take so long until they are answered.
+    async fn channel_within(&self, role: Role, call: Duration) -> Result<Channel, Failure> {
         let url = match &self.server {
             Some(url) => url.clone(),
             None => Endpoints::read(&self.data)?
@@ -107,7 +112,7 @@ impl Client {
         };
         let endpoint = sealwarden_pki::endpoint(&url, &self.identity).map_err(|e| gone(&e))?;
         // A suspended process still has its connections accepted by the kernel; only the TLS handshake shows that nobody is there.
-        let endpoint = endpoint.timeout(CALL);
+        let endpoint = endpoint.timeout(call);
         let channel = tokio::time::timeout(CONNECT, endpoint.connect())
             .await
             .map_err(|_| {
@@ -132,6 +137,13 @@ impl Client {
             VerificationClient::new(self.channel(Role::Verification).await?)
                 .max_decoding_message_size(MAX_ANSWER),
         )
+    }
+
+    /// Archives, kept by verification.
+    pub(crate) async fn archives(&self) -> Result<ArchivesClient<Traced>, Failure> {
+        let channel = self.channel_within(Role::Verification, STORING).await?;
+        let channel = InterceptedService::new(channel, TraceContext);
+        Ok(ArchivesClient::new(channel).max_decoding_message_size(MAX_ANSWER))
     }
 
     /// Incidents.

@@ -2,7 +2,8 @@
 
 mod anchors;
 pub(crate) mod approve;
-mod certificate;
+pub(crate) mod archive;
+pub(crate) mod certificate;
 pub(crate) mod evidence;
 pub(crate) mod export;
 mod incident;
@@ -41,6 +42,7 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Anchor(args) => export::anchor(&cli, args).await,
         Command::Trust(what) => trust::run(&cli, what).await,
         Command::Log(what) => log::run(&cli, what).await,
+        Command::Archive(what) => archive::run(&cli, what).await,
         Command::Keys(what) => keys::run(&cli, what).await,
         Command::Signal(args) => signal::run(&cli, args).await,
         Command::Incident(what) => incident::run(&cli, what).await,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::{ArchiveConfig, check};
+
 /// Settings of the verification service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +20,8 @@ pub struct Config {
     pub directive_max_age_ms: i64,
     /// How far in the future a directive may have been issued, milliseconds, 0 to 3600000: clocks differ.
     pub clock_skew_ms: i64,
+    /// The archives that this node writes and looks at again; another node must not name the same ones.
+    pub archives: Vec<ArchiveConfig>,
 }
 
 impl Default for Config {
@@ -28,20 +32,32 @@ impl Default for Config {
             max_sightings_per_origin: 256,
             directive_max_age_ms: 24 * 3_600_000,
             clock_skew_ms: 60_000,
+            archives: Vec::new(),
         }
     }
 }
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("verification.{field} is {found}; use {bounds}")]
-pub struct ConfigError {
-    /// The setting.
-    pub field: &'static str,
-    /// Its value.
-    pub found: i128,
-    /// What it may be.
-    pub bounds: &'static str,
+pub enum ConfigError {
+    /// A number is out of bounds.
+    #[error("verification.{field} is {found}; use {bounds}")]
+    Bounds {
+        /// The setting.
+        field: &'static str,
+        /// Its value.
+        found: i128,
+        /// What it may be.
+        bounds: &'static str,
+    },
+    /// An archive cannot be worked with.
+    #[error("verification.archives[{at}]: {problem}")]
+    Archive {
+        /// Which one, counted from 0.
+        at: usize,
+        /// Why, and what to do.
+        problem: String,
+    },
 }
 
 impl Config {
@@ -82,14 +98,14 @@ impl Config {
         ];
         for (field, found, range, bounds) in checks {
             if !range.contains(&found) {
-                return Err(ConfigError {
+                return Err(ConfigError::Bounds {
                     field,
                     found,
                     bounds,
                 });
             }
         }
-        Ok(())
+        check(&self.archives).map_err(|(at, problem)| ConfigError::Archive { at, problem })
     }
 
     pub(crate) fn refresh(&self) -> Duration {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use sealwarden_engine::Node;
+use sealwarden_wire::archive::v1::archives_server::ArchivesServer;
 use sealwarden_wire::verify::v1::verification_server::VerificationServer;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
+use crate::archive::{ArchivesService, Slots};
 use crate::config::Config;
 use crate::directives::obey;
 use crate::grpc::VerificationService;
@@ -50,10 +52,14 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
         Arc::clone(&node),
         Arc::clone(&witness),
     ));
-    let verifying = Arc::new(Verifying::new(node, trust, intents, sightings));
+    let verifying = Arc::new(Verifying::new(Arc::clone(&node), trust, intents, sightings));
+    let slots = Slots::start(config.archives.clone(), &node, &verifying, &mut tasks);
+    let archives = ArchivesService::new(Arc::new(slots));
     let service = VerificationService::new(verifying, config.concurrency);
+    let mut grpc = Routes::new(VerificationServer::new(service));
+    grpc = grpc.add_service(ArchivesServer::new(archives));
     Ok(Mounts {
-        grpc: Routes::new(VerificationServer::new(service)),
+        grpc,
         http: routes(witness, config.concurrency),
         tasks,
     })

@@ -117,6 +117,28 @@ impl Verifying {
         Ok(response(verification))
     }
 
+    /// Why the log never intended a signed checkpoint, if that can be known; it is then kept as a sighting.
+    pub(crate) async fn foreign(&self, note: &[u8]) -> Option<String> {
+        let note = Note::parse(note).ok()?;
+        let checkpoint = Checkpoint::parse(note.text()).ok()?;
+        let vkeys = self
+            .node
+            .board
+            .read(|installation| vkeys_of(installation, &checkpoint.origin))?;
+        let note = log_signed(&note, &vkeys)?;
+        if self.intents.standing(&checkpoint).await != Ok(Standing::Foreign) {
+            return None;
+        }
+        let reason = format!(
+            "{} recorded no intent to sign this root for size {}",
+            checkpoint.origin, checkpoint.size
+        );
+        let now_ms = self.node.clock.now().wall_ms;
+        let sighting = Sighting::new("archive", checkpoint.origin, &note, reason.clone(), now_ms);
+        self.sightings.keep(sighting).await;
+        Some(reason)
+    }
+
     /// The seal's checkpoint with its log's signatures, if a log of this installation did sign it.
     fn signed_checkpoint(&self, seal: &[u8]) -> Option<(Checkpoint, Note)> {
         let seal = Seal::parse(seal).ok()?;

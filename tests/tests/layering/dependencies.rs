@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pki", &["keys"]),
     ("anchors", &["seal"]),
     ("client", &["wire", "seal", "pki"]),
+    ("archive", &["seal"]),
     ("seal", &[]),
     ("runbook", &[]),
     ("domain", &["wire", "seal", "runbook"]),
@@ -42,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// A service knows everything below it and no other service.
 const SERVICE: &[&str] = &[
     "anchors",
+    "archive",
     "wire",
     "seal",
     "runbook",
@@ -57,6 +59,7 @@ const SERVICE: &[&str] = &[
 const BINARY: &[&str] = &[
     "anchors",
     "client",
+    "archive",
     "wire",
     "seal",
     "runbook",

@@ -130,6 +130,19 @@ impl Fold for Installation {
             "sighting" => expect(envelope, event, |kind| {
                 matches!(kind, Kind::CheckpointSighted(_))
             }),
+            "archive" => expect(envelope, event, |kind| {
+                matches!(
+                    kind,
+                    Kind::ArchiveExtended(_)
+                        | Kind::RevalidationStarted(_)
+                        | Kind::ArchiveDamageFound(_)
+                        | Kind::RevalidationFinished(_)
+                        | Kind::DocumentQuarantined(_)
+                        | Kind::DocumentRestored(_)
+                        | Kind::DocumentReleased(_)
+                        | Kind::RestoreFailed(_)
+                )
+            }),
             _ => Ok(()), // a category that a newer version writes
         }
     }

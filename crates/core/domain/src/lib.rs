@@ -4,6 +4,7 @@
 //! command. The events are the generated messages of `sealwarden-wire`; the folds here are the only readers that give them meaning.
 
 pub mod approval;
+pub mod archive;
 pub mod fold;
 pub mod incident;
 pub mod installation;

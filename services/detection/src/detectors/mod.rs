@@ -2,9 +2,11 @@
 //!
 //! **Invariant:** a detector sees only what was recorded before the event that it judges, so a replay of the log decides the same.
 
+mod archive_damage;
 mod foreign_checkpoint;
 mod unexplained_key_use;
 
+pub(crate) use archive_damage::archive_damage;
 pub(crate) use foreign_checkpoint::{
     CheckpointFinding, Foreign, NAME as FOREIGN_CHECKPOINT, foreign_checkpoint,
     judge as judge_checkpoint,
@@ -16,7 +18,7 @@ use std::collections::BTreeMap;
 use sealwarden_domain::incident::time_text;
 use sealwarden_domain::log_control::{LogControl, Origin};
 
-/// The class of both detectors' signals.
+/// The class of signals about keys.
 pub(crate) const KEY_COMPROMISE: &str = "key-compromise";
 
 /// What detectors know of the logs.

@@ -6,10 +6,26 @@ use sealwarden_pki::{Authority, CallerName, CallerRole, IdentityFiles};
 use serde_json::json;
 
 use super::Answer;
-use crate::cli::{Certificate, Cli};
+use crate::cli::Cli;
 use crate::failure::{Ending, Failure};
 use crate::host::installation::Installation;
 use crate::output;
+
+/// The words behind `certificate`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Certificate {
+    /// Issue a client certificate from the local authority
+    Issue {
+        /// Name of the caller; for people their id in the roster
+        name: String,
+        /// What the caller may do
+        #[arg(long, value_parser = ["operator", "sealer", "verifier", "detector"])]
+        role: String,
+        /// Days it is valid
+        #[arg(long, default_value_t = 90)]
+        days: u32,
+    },
+}
 
 pub(crate) fn run(cli: &Cli, what: &Certificate) -> Answer {
     match what {

@@ -13,6 +13,7 @@ use sealwarden_wire::seal::v1::{
 };
 use serde_json::json;
 
+use super::archive::{self, Stored};
 use super::seal_many::{self, MANY};
 use super::ticket::{self, TicketFile};
 use super::verify::{beside, digest_of};
@@ -36,6 +37,8 @@ pub(super) struct Done {
     state: &'static str,
     /// While it is queued: the ticket, its file, and how many may be before it.
     ticket: Option<(String, PathBuf, Option<u64>)>,
+    /// Where it is archived.
+    archived: Option<Stored>,
 }
 
 impl Done {
@@ -54,6 +57,7 @@ impl Done {
             index: 0,
             state: "queued",
             ticket: Some((ticket, kept, before)),
+            archived: None,
         }
     }
 
@@ -72,6 +76,7 @@ impl Done {
             index,
             state,
             ticket: None,
+            archived: None,
         }
     }
 
@@ -89,11 +94,14 @@ impl Done {
                 format!("{}: queued under {ticket}{place}", kept.display())
             }
             None => format!(
-                "{}: {} as {} #{}",
+                "{}: {} as {} #{}{}",
                 self.seal.display(),
                 self.state,
                 self.origin,
-                self.index
+                self.index,
+                self.archived
+                    .as_ref()
+                    .map_or_else(String::new, Stored::words)
             ),
         }
     }
@@ -105,6 +113,7 @@ impl Done {
             }),
             None => json!({
                 "file": self.file, "seal": self.seal, "origin": self.origin, "index": self.index, "stage": self.state,
+                "archived": self.archived.as_ref().map(Stored::json),
             }),
         }
     }
@@ -119,6 +128,8 @@ pub(crate) async fn run(cli: &Cli, args: &Seal) -> Answer {
         return report.end();
     }
     let client = services.sealing().await?;
+    let archiving = archive::Archiving::new(&services, args).await?;
+    let archiving = &archiving;
     let mut results = stream::iter(files)
         .map(|file| {
             let client = client.clone();
@@ -134,6 +145,10 @@ pub(crate) async fn run(cli: &Cli, args: &Seal) -> Answer {
                     }
                     result => result,
                 };
+                let result = match result {
+                    Ok(done) if !done.is_queued() => archived(archiving, done).await,
+                    result => result,
+                };
                 (file, result)
             }
         })
@@ -142,6 +157,12 @@ pub(crate) async fn run(cli: &Cli, args: &Seal) -> Answer {
         report.add(&file, result);
     }
     report.end()
+}
+
+/// Puts what has a seal into the archive, if one was named.
+async fn archived(archiving: &archive::Archiving, mut done: Done) -> Result<Done, Failure> {
+    done.archived = archiving.store(&done.file, &done.seal).await?;
+    Ok(done)
 }
 
 /// Waits until a seal is anchored, and writes its anchors. A wait that was too short is no error: the state says what was reached.
@@ -171,6 +192,7 @@ fn in_bulk(args: &Seal, files: &[PathBuf]) -> bool {
         && !args.collect
         && !args.renew
         && args.wait != Some(WaitStage::Anchored)
+        && args.archive.is_none()
         && files.iter().all(|file| file.as_os_str() != "-")
 }
 
@@ -483,6 +505,7 @@ pub(super) fn write(
         index: answer.index,
         state,
         ticket: None,
+        archived: None,
     })
 }
 

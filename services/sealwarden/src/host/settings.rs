@@ -73,6 +73,9 @@ impl Settings {
                 resolve(folder, path);
             }
         }
+        for archive in &mut self.verification.archives {
+            archive.resolve_paths(folder);
+        }
         let executor = &mut self.runbook_executor;
         for path in [
             &mut executor.root_key,

@@ -99,7 +99,15 @@ impl Fold for LogControl {
             | Kind::NodeEnrolled(_)
             | Kind::ServiceAnnounced(_)
             | Kind::TrustPublished(_)
-            | Kind::SuspensionAdded(_) => Err(illegal(
+            | Kind::SuspensionAdded(_)
+            | Kind::ArchiveExtended(_)
+            | Kind::RevalidationStarted(_)
+            | Kind::ArchiveDamageFound(_)
+            | Kind::RevalidationFinished(_)
+            | Kind::DocumentQuarantined(_)
+            | Kind::DocumentRestored(_)
+            | Kind::DocumentReleased(_)
+            | Kind::RestoreFailed(_) => Err(illegal(
                 envelope,
                 "an event of another stream in a log's stream",
             )),
