@@ -240,7 +240,7 @@ fn up_with_set(token: &Token, here: &Installation) -> Process {
     let module = MODULES.iter().find(|path| Path::new(path).exists());
     let module = module.expect("the SoftHSM2 module: install the package softhsm2");
     let settings = format!(
-        "keys:\n  providers:\n    - {{name: hsm, kind: pkcs11, module: {module}, token: {TOKEN}, pin_file: {}, deadline_ms: 1500}}\n    - {{name: spare, kind: software}}\n",
+        "keys:\n  providers:\n    - {{name: hsm, kind: pkcs11, module: {module}, token: {TOKEN}, pin_file: {}, deadline_ms: 1500}}\n    - {{name: software, kind: software}}\n",
         token.pin_file.display()
     );
     std::fs::create_dir_all(here.data()).expect("the data folder");
@@ -265,7 +265,7 @@ fn a_token_that_hangs_under_load_is_stood_in_for_and_failed_back_to_by_command()
     let token = Token::new(&here);
     let _up = up_with_set(&token, &here);
     on_duty(&here, "active", "hsm");
-    on_duty(&here, "standby", "spare");
+    on_duty(&here, "standby", "software");
     let first = here.file("first", b"first");
     here.seal_eventually(&first);
     // What a verifier has from before the outage is enough after it.
@@ -279,7 +279,7 @@ fn a_token_that_hangs_under_load_is_stood_in_for_and_failed_back_to_by_command()
         files.push(here.file(&name, name.as_bytes()));
         here.seal(files.last().expect("a file"));
     }
-    on_duty(&here, "active", "spare");
+    on_duty(&here, "active", "software");
     on_duty(&here, "standby", "hsm");
     for file in &files {
         let (file, trust) = (file.to_string_lossy(), trust.to_string_lossy());
