@@ -260,7 +260,7 @@ fn on_duty(here: &Installation, duty: &str, provider: &str) -> serde_json::Value
 }
 
 #[test]
-fn a_token_that_hangs_under_load_is_stood_in_for_and_failed_back_to_by_command() {
+fn a_token_that_hangs_and_is_gone_is_stood_in_for_and_failed_back_to_by_command() {
     let here = Installation::new();
     let token = Token::new(&here);
     let _up = up_with_set(&token, &here);
@@ -271,6 +271,10 @@ fn a_token_that_hangs_under_load_is_stood_in_for_and_failed_back_to_by_command()
     // What a verifier has from before the outage is enough after it.
     let trust = here.trust("trust-before.json");
 
+    // The worker hangs, and the one that would replace it finds no token.
+    let away = here.home().join("away");
+    std::fs::rename(&token.folder, &away).expect("the token is removed");
+    std::fs::create_dir(&token.folder).expect("an empty reader");
     let stopped = Pid::from_raw(worker(&here)).expect("a process id");
     kill_process(stopped, Signal::STOP).expect("a signal");
     let mut files = vec![first];
@@ -288,7 +292,11 @@ fn a_token_that_hangs_under_load_is_stood_in_for_and_failed_back_to_by_command()
         assert_eq!(answer["origin"], "seal.example.com/main/1");
     }
 
-    // The worker was replaced, and nobody went back by himself.
+    let refused = here.call(&["keys", "failback"]);
+    assert_eq!(refused.code, 4, "the token is away: {refused}");
+    std::fs::remove_dir(&token.folder).expect("the empty reader");
+    std::fs::rename(&away, &token.folder).expect("the token is back");
+    on_duty(&here, "active", "software");
     let back = eventually("the token answers a probe", || {
         let answer = here.call(&["keys", "failback", "--why", "the token answers again"]);
         (answer.code == 0).then(|| answer.good())
