@@ -339,9 +339,13 @@ pub(crate) struct Seal {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The document; `-` for standard input (with --seal)
-    pub(crate) file: PathBuf,
-    /// Its seal (default: FILE.seal)
+    /// Documents; `-` for standard input (with --seal). Several: one line each, exit 1 if any verdict is negative
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Read further file names from FILE, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_list: Option<PathBuf>,
+    /// The seal of one document (default: FILE.seal)
     #[arg(long, value_name = "FILE")]
     pub(crate) seal: Option<PathBuf>,
     /// Verify offline with this trust bundle
@@ -350,6 +354,9 @@ pub(crate) struct Verify {
     /// File with the trust roots (public SSH keys, one a line) that must have signed the bundle; without it the first bundle seen fixes them
     #[arg(long, value_name = "FILE", requires = "trust")]
     pub(crate) roots: Option<PathBuf>,
+    /// The oldest that the trust bundle may be, such as 7d or 12h: an older one makes a good seal `suspect`, as an expired one does, because a later compromise may not be known
+    #[arg(long, value_name = "AGE", requires = "trust", value_parser = sealwarden_runbook::parse_duration)]
+    pub(crate) max_age: Option<std::time::Duration>,
     /// Anchors of the seal's checkpoint (FILE.seal.anchors), which may date it before a compromise
     #[arg(long, value_name = "FILE", requires = "trust", requires = "tsa_root")]
     pub(crate) anchors: Option<PathBuf>,

@@ -21,6 +21,7 @@ mod trust;
 pub(crate) mod tsa;
 mod up;
 pub(crate) mod verify;
+mod verify_many;
 
 use crate::cli::{Cli, Command};
 use crate::client::Client;

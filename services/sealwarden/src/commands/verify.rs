@@ -5,32 +5,62 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use sealwarden_seal::seal::MAX_SEAL_BYTES;
-use sealwarden_seal::trust::Roots;
-use sealwarden_seal::verdict;
-use sealwarden_wire::verify::v1::VerifyRequest;
+use sealwarden_seal::trust::{Roots, VerifiedBundle};
+use sealwarden_seal::verdict::{self, Verification};
+use sealwarden_wire::verify::v1::{VerifyRequest, VerifyResponse};
 use serde_json::{Value, json};
 
-use super::{Answer, client, export, trust};
+use super::{Answer, client, export, trust, verify_many};
 use crate::cli::{Cli, Verify};
 use crate::failure::{Ending, Failure};
 use crate::{output, trust_seen};
 
 pub(crate) async fn run(cli: &Cli, args: &Verify) -> Answer {
-    let digest = digest_of(&args.file)?;
-    let seal_path = seal_path(args)?;
-    let seal = read_seal(&seal_path)?;
+    let files = files(args)?;
+    let [file] = files.as_slice() else {
+        return verify_many::run(cli, args, &files).await;
+    };
+    if args.from_list.is_some() {
+        return verify_many::run(cli, args, &files).await;
+    }
+    let digest = digest_of(file)?;
+    let seal = read_seal(&seal_path(args, file)?)?;
     let document = match &args.trust {
-        Some(file) => offline(cli, args, file, &seal, digest)?,
+        Some(trust) => offline(cli, args, trust, &seal, digest)?,
         None => online(cli, seal, digest).await?,
     };
-    let verdict = document["verdict"].as_str().unwrap_or_default().to_owned();
-    let good = verdict == "valid" || verdict == "valid-before-compromise";
     if cli.json {
         output::json(&document);
     } else {
-        show(&args.file, &verdict, &document);
+        let verdict = document["verdict"].as_str().unwrap_or_default();
+        show(file, verdict, &document);
     }
-    Ok(if good { Ending::Good } else { Ending::Negative })
+    Ok(if is_good(&document) {
+        Ending::Good
+    } else {
+        Ending::Negative
+    })
+}
+
+/// Whether the document may be relied on.
+pub(super) fn is_good(document: &Value) -> bool {
+    let verdict = document["verdict"].as_str().unwrap_or_default();
+    verdict == "valid" || verdict == "valid-before-compromise"
+}
+
+fn files(args: &Verify) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = args.files.clone();
+    if let Some(list) = &args.from_list {
+        let text = std::fs::read_to_string(list)
+            .map_err(|e| Failure::usage(format!("cannot read the list {}: {e}", list.display())))?;
+        files.extend(text.lines().filter(|l| !l.is_empty()).map(PathBuf::from));
+    }
+    if files.is_empty() {
+        return Err(Failure::usage(
+            "name at least one file, or `-` for standard input",
+        ));
+    }
+    Ok(files)
 }
 
 fn show(file: &Path, verdict: &str, document: &Value) {
@@ -43,6 +73,15 @@ fn show(file: &Path, verdict: &str, document: &Value) {
     }
     if let Some(at) = document["sealed_at"].as_str() {
         output::line(&format!("  sealed at: {at} (earliest witness)"));
+    }
+    let signed: Vec<_> = document["signed"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if !signed.is_empty() {
+        output::line(&format!("  signed:    {} (log)", signed.join(", ")));
     }
     for w in document["witnesses"].as_array().into_iter().flatten() {
         let text = |name: &str| w[name].as_str().unwrap_or_default().to_owned();
@@ -72,16 +111,31 @@ fn offline(
     seal: &[u8],
     digest: [u8; 32],
 ) -> Result<Value, Failure> {
-    let bytes = trust::read_limited(file, trust::MAX_BUNDLE)?;
-    let anchors = args.roots.as_deref().map(read_roots).transpose()?;
-    let bundle = trust_seen::open(&bytes, &cli.data, anchors.as_ref())?;
+    let bundle = bundle(cli, args, file)?;
     let now_ms = jiff::Timestamp::now().as_millisecond();
     let dated = export::verified(args.anchors.as_deref(), args.tsa_root.as_deref())?;
     let answer = verdict::verify_anchored(seal, Some(digest), &bundle, &dated, now_ms);
-    Ok(json!({
+    Ok(from_answer(&answer))
+}
+
+/// The trust bundle that the command names, with the verifier's limit on its age.
+pub(super) fn bundle(cli: &Cli, args: &Verify, file: &Path) -> Result<VerifiedBundle, Failure> {
+    let bytes = trust::read_limited(file, trust::MAX_BUNDLE)?;
+    let anchors = args.roots.as_deref().map(read_roots).transpose()?;
+    let bundle = trust_seen::open(&bytes, &cli.data, anchors.as_ref())?;
+    Ok(match args.max_age {
+        Some(age) => bundle.with_max_age_s(age.as_secs()),
+        None => bundle,
+    })
+}
+
+/// What the command tells of an offline verdict.
+pub(super) fn from_answer(answer: &Verification) -> Value {
+    json!({
         "verdict": answer.verdict.as_str(), "reason": answer.reason, "origin": answer.origin, "index": answer.index,
-        "sealed_at": answer.sealed_at, "witnesses": answer.witnesses, "trust_version": answer.bundle_version, "trust_issued": answer.bundle_issued,
-    }))
+        "sealed_at": answer.sealed_at, "signed": answer.signed, "witnesses": answer.witnesses,
+        "trust_version": answer.bundle_version, "trust_issued": answer.bundle_issued,
+    })
 }
 
 async fn online(cli: &Cli, seal: Vec<u8>, digest: [u8; 32]) -> Result<Value, Failure> {
@@ -95,6 +149,11 @@ async fn online(cli: &Cli, seal: Vec<u8>, digest: [u8; 32]) -> Result<Value, Fai
         .verify(request)
         .await?
         .into_inner();
+    Ok(from_response(answer))
+}
+
+/// What the command tells of the server's verdict.
+pub(super) fn from_response(answer: VerifyResponse) -> Value {
     let or_none = |text: String| {
         if text.is_empty() {
             Value::Null
@@ -103,13 +162,13 @@ async fn online(cli: &Cli, seal: Vec<u8>, digest: [u8; 32]) -> Result<Value, Fai
         }
     };
     let has_place = !answer.origin.is_empty();
-    Ok(json!({
+    json!({
         "verdict": answer.verdict, "reason": answer.reason, "origin": or_none(answer.origin),
         "index": if has_place { json!(answer.index) } else { Value::Null },
-        "sealed_at": or_none(answer.sealed_at),
+        "sealed_at": or_none(answer.sealed_at), "signed": answer.signed,
         "witnesses": answer.witnesses.iter().map(|w| json!({ "name": w.name, "operator": w.operator, "time": w.time, "local": w.local })).collect::<Vec<_>>(),
         "trust_version": answer.trust_version, "trust_issued": answer.trust_issued,
-    }))
+    })
 }
 
 fn read_roots(path: &Path) -> Result<Roots, Failure> {
@@ -136,13 +195,13 @@ fn read_roots(path: &Path) -> Result<Roots, Failure> {
     Ok(roots)
 }
 
-fn seal_path(args: &Verify) -> Result<PathBuf, Failure> {
+fn seal_path(args: &Verify, file: &Path) -> Result<PathBuf, Failure> {
     match &args.seal {
         Some(path) => Ok(path.clone()),
-        None if args.file.as_os_str() == "-" => Err(Failure::usage(
+        None if file.as_os_str() == "-" => Err(Failure::usage(
             "standard input has no seal beside it; name one with --seal",
         )),
-        None => Ok(beside(&args.file)),
+        None => Ok(beside(file)),
     }
 }
 
@@ -154,7 +213,7 @@ pub(crate) fn beside(file: &Path) -> PathBuf {
 }
 
 /// Reads a seal, and one byte more than a seal may have, so that the verdict can say that it is too large.
-fn read_seal(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read_seal(path: &Path) -> Result<Vec<u8>, Failure> {
     let usage = |e: io::Error| {
         Failure::usage(format!(
             "cannot read the seal {}: {e}; name it with --seal, or seal the file with `sealwarden seal`",
