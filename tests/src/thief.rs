@@ -6,7 +6,7 @@ use sealwarden_keys::{Guard, KeyId, KeyProvider as _, Purpose, SoftwareConfig, S
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::merkle::Hash;
 use sealwarden_seal::note::{Note, Vkey};
-use sealwarden_seal::record::{DigestAlgorithm, Record, entry_leaf_hash};
+use sealwarden_seal::record::{DigestAlgorithm, Original, Record, entry_leaf_hash};
 use sealwarden_seal::seal::format_seal;
 use sealwarden_seal::witness::AddCheckpoint;
 use tempfile::TempDir;
@@ -55,16 +55,13 @@ impl Thief {
 
     /// Makes a whole seal for a document: a tree of one leaf, its proof, the log's signature. Only the log never meant it.
     pub async fn forges_a_seal(&self, origin: &str, document: &[u8]) -> Vec<u8> {
-        let record = Record {
-            tenant: "default".to_owned(),
-            policy: "default".to_owned(),
-            digest_algorithm: DigestAlgorithm::Sha256,
-            digest: Hash::of(document).0,
-            claimed_at_ms: jiff::Timestamp::now().as_millisecond(),
-            subject: None,
-            original: None,
-            request_id: None,
-        };
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        self.forges_a_seal_of(origin, &record(document, now_ms, None))
+            .await
+    }
+
+    /// The same for a record of the thief's choice.
+    pub async fn forges_a_seal_of(&self, origin: &str, record: &Record) -> Vec<u8> {
         let record = record.encode().expect("a record");
         let nonce = [7; 16];
         let checkpoint = Checkpoint {
@@ -74,6 +71,20 @@ impl Thief {
         };
         let note = sign(&self.provider, KEY, &checkpoint).await;
         format_seal(&nonce, &record, 0, &[], &note.to_string()).into_bytes()
+    }
+}
+
+/// A record as the sealing service makes them, but for the time and the original that somebody claims.
+pub fn record(document: &[u8], claimed_at_ms: i64, original: Option<Original>) -> Record {
+    Record {
+        tenant: "default".to_owned(),
+        policy: "default".to_owned(),
+        digest_algorithm: DigestAlgorithm::Sha256,
+        digest: Hash::of(document).0,
+        claimed_at_ms,
+        subject: None,
+        original,
+        request_id: None,
     }
 }
 

@@ -22,4 +22,5 @@ mod scenarios {
     mod theft;
     mod token;
     mod transit;
+    mod verdicts;
 }

@@ -72,7 +72,8 @@ pub(crate) async fn run(cli: &Cli, args: &Verify, files: &[PathBuf]) -> Answer {
     }
     match (count.negative, count.first_failure) {
         (0, None) => Ok(Ending::Good),
-        (0, Some(failure)) => Err(failure.told(count.failed, files.len())),
+        // Each one was told in its line.
+        (0, Some(failure)) => Err(failure.seen()),
         (_, _) => Ok(Ending::Negative),
     }
 }
