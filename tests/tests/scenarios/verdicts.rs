@@ -63,18 +63,14 @@ fn with_post_quantum_keys_both_types_sign_and_a_stripped_one_is_bad() {
     let answer = offline(&seal).good();
     assert_eq!(answer["signed"], online["signed"], "{answer}");
     let text = std::fs::read_to_string(&seal).expect("the seal");
-    for (name, is_stripped) in [
-        (
-            "ml-dsa-44",
-            (|line: &str| line.len() > 2_000) as fn(&str) -> bool,
-        ),
-        ("ed25519", |line| line.len() < 2_000),
-    ] {
+    // An ML-DSA-44 line is fifty times as long as an Ed25519 one.
+    for (name, is_long) in [("ml-dsa-44", true), ("ed25519", false)] {
         let mut own = false;
         let kept: String = text
             .split_inclusive('\n')
             .filter(|line| {
-                let strip = line.starts_with("— seal.example.com/") && is_stripped(line);
+                let strip =
+                    line.starts_with("— seal.example.com/") && (line.len() > 2_000) == is_long;
                 own |= strip;
                 !strip
             })
@@ -102,10 +98,8 @@ fn many_files_are_verified_in_order_here_and_offline_and_one_bad_one_is_told() {
         here.seal(file);
     }
     std::fs::write(&files[3], b"changed").expect("a changed file");
-    let list: String = files
-        .iter()
-        .map(|file| format!("{}\n", path(file)))
-        .collect();
+    let names: Vec<_> = files.iter().map(|file| path(file)).collect();
+    let list = names.join("\n") + "\n";
     let list = here.file("list", list.as_bytes());
     let trust = here.trust("trust.json");
     let expected = ["valid", "valid", "valid", "document-mismatch", "valid"];

@@ -203,3 +203,33 @@ fn an_ml_dsa_cosignature_counts_and_one_without_a_time_dates_nothing() {
     );
     assert_eq!(answer(&cosigned(0), &payload).verdict, Verdict::Suspect);
 }
+
+/// Made with `dilithium-py` 1.5.1 (pure Python, FIPS 204) from this module's description of the format, and checked with
+/// `cryptography` 48: a checkpoint with a log's signature and a witness's cosignature.
+const FOREIGN_NOTE: &str = include_str!("vectors/ml-dsa-44.note");
+const FOREIGN_KEYS: &str = include_str!("vectors/ml-dsa-44.vkeys");
+
+#[test]
+fn signatures_of_another_implementation_verify_and_no_bit_of_them_may_change() {
+    let keys: Vec<Vkey> = FOREIGN_KEYS.lines().map(|it| it.parse().unwrap()).collect();
+    let printed: Vec<_> = keys.iter().map(ToString::to_string).collect();
+    assert_eq!(printed.join("\n") + "\n", FOREIGN_KEYS);
+    let note = Note::parse(FOREIGN_NOTE.as_bytes()).unwrap();
+    let times: Vec<_> = note
+        .verify(&keys)
+        .unwrap()
+        .iter()
+        .map(|it| it.time_s)
+        .collect();
+    assert_eq!(times, [None, Some(1_777_636_800)]);
+    // One bit in each fiftieth byte: a verification takes a while.
+    for (place, line) in note.signatures().iter().enumerate() {
+        for byte in (0..line.blob().len()).step_by(50) {
+            let mut blob = line.blob().to_vec();
+            blob[byte] ^= 1;
+            let bad = crate::note::UnsignedNote::new(note.text()).unwrap();
+            let bad = bad.attach(line.name(), line.key_id(), &blob).unwrap();
+            assert!(bad.verify(&keys[place..=place]).is_err(), "byte {byte}");
+        }
+    }
+}
