@@ -265,10 +265,10 @@ impl KeyProvider for Pkcs11Provider {
             .desk
             .ask(id, Work::Make(record.object().clone()), None)
             .await?;
-        let Done::Made { public_key } = done else {
+        let Done::Made { public_key, claims } = done else {
             return Err(self.unexpected(&done));
         };
-        let record = record.made(public_key);
+        let record = record.made(public_key, &claims)?;
         let info = record.info(NAME)?;
         self.with_folder(move |folder| {
             let _lock = folder.lock()?;

@@ -89,6 +89,26 @@ pub(super) struct TokenFacts {
     pub(super) hardware: bool,
 }
 
+/// What a token says of a private key and of itself: the module's word, which nobody else vouches for. `None`: it does not say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyClaims {
+    /// `CKA_LOCAL`: made on the token.
+    pub(super) local: Option<bool>,
+    /// `CKA_ALWAYS_SENSITIVE`: its value was never readable.
+    pub(super) always_sensitive: Option<bool>,
+    /// `CKA_NEVER_EXTRACTABLE`: it could never be wrapped and taken out.
+    pub(super) never_extractable: Option<bool>,
+    /// `CKA_EXTRACTABLE`: it can be taken out now.
+    pub(super) extractable: Option<bool>,
+    /// The token's serial number.
+    pub(super) token_serial: String,
+    /// The token's model.
+    pub(super) token_model: String,
+    /// The token's manufacturer.
+    pub(super) token_manufacturer: String,
+}
+
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -105,6 +125,8 @@ pub(super) enum Done {
         /// The raw Ed25519 public key.
         #[serde(with = "hex::serde")]
         public_key: [u8; 32],
+        /// What the token says of the private key.
+        claims: Box<KeyClaims>,
     },
     /// Signed.
     Signed {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
-use super::protocol::{KeyObject, TokenFacts};
+use super::protocol::{KeyClaims, KeyObject, TokenFacts};
 use crate::{
     algorithm::{Algorithm, PublicKey},
     attestation::StoredAttestation,
@@ -22,6 +22,9 @@ use crate::{
 const RECORD: &str = ".key.json";
 /// A record is well below this.
 const MAX_BYTES: u64 = 16 * 1024;
+
+/// The format of the attestation: the claims of the module as JSON, signed by nobody.
+const CLAIMS: &str = "pkcs11-module-claims-v1";
 
 /// Where a key's making stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,13 +152,20 @@ impl Record {
         self.state == Life::Creating
     }
 
-    /// The same key, made.
-    pub(super) fn made(self, public_key: [u8; 32]) -> Self {
-        Self {
+    /// The same key, made, with what the token says of it.
+    pub(super) fn made(self, public_key: [u8; 32], claims: &KeyClaims) -> Result<Self, KeyError> {
+        let bytes = serde_json::to_vec(claims).map_err(|error| KeyError::Unavailable {
+            reason: format!("what the token says of the key could not be kept: {error}"),
+        })?;
+        Ok(Self {
             state: Life::Made(KeyState::Active),
             public_key,
+            attestation: StoredAttestation::Document {
+                format: CLAIMS.to_owned(),
+                bytes,
+            },
             ..self
-        }
+        })
     }
 
     /// The same key further down its life.

@@ -18,7 +18,7 @@ use cryptoki::{
 use super::{
     codes::{code, failed, is_lost, is_unsupported, login_problem, names_the_curve_otherwise},
     problem::TokenProblem,
-    protocol::{Done, KeyObject, TokenFacts, Work},
+    protocol::{Done, KeyClaims, KeyObject, TokenFacts, Work},
 };
 
 /// `CKA_EC_PARAMS` for Ed25519: the curve's name as a DER `PrintableString` (PKCS#11 3.0, Edwards EC keys), which SoftHSM2 wants, and its
@@ -138,7 +138,27 @@ impl Token {
         let public = public.ok_or_else(|| self.unfit(key, "its public part is missing"))?;
         self.check_confined(key, private)?;
         let public_key = self.public_point(key, public)?;
-        Ok(Done::Made { public_key })
+        let claims = Box::new(self.claims(private)?);
+        Ok(Done::Made { public_key, claims })
+    }
+
+    /// What the token says of the key. An attribute that it does not know is left open.
+    fn claims(&self, private: ObjectHandle) -> Result<KeyClaims, Trouble> {
+        let (_, info) = find(&self.module, &self.label)?;
+        let says = |attribute| match self.flag(private, attribute) {
+            Ok(said) => Ok(said),
+            Err(Trouble::Problem(_)) => Ok(None),
+            Err(lost @ Trouble::Lost) => Err(lost),
+        };
+        Ok(KeyClaims {
+            local: says(AttributeType::Local)?,
+            always_sensitive: says(AttributeType::AlwaysSensitive)?,
+            never_extractable: says(AttributeType::NeverExtractable)?,
+            extractable: says(AttributeType::Extractable)?,
+            token_serial: info.serial_number().to_owned(),
+            token_model: info.model().to_owned(),
+            token_manufacturer: info.manufacturer_id().to_owned(),
+        })
     }
 
     fn generate(&mut self, key: &KeyObject) -> Result<ObjectHandle, Trouble> {
@@ -280,6 +300,9 @@ impl Token {
             .map_err(|error| self.trouble(&error))?;
         Ok(attributes.iter().find_map(|attribute| {
             if let Attribute::Sensitive(value)
+            | Attribute::Local(value)
+            | Attribute::AlwaysSensitive(value)
+            | Attribute::NeverExtractable(value)
             | Attribute::Extractable(value)
             | Attribute::Sign(value) = attribute
             {

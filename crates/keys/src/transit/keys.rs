@@ -258,7 +258,11 @@ impl TransitProvider {
         let path = self.key_path(purpose, id, "");
         let action = format!("GET {path}");
         match self.done(Method::GET, path, None).await {
-            Ok(answer) => answer.data(&action).map(Some),
+            Ok(answer) => {
+                let mut described: Described = answer.data(&action)?;
+                described.as_given = answer.data::<Value>(&action)?;
+                Ok(Some(described))
+            }
             // An empty 404 means no such key; "unsupported path" that it could not even be named so.
             Err(TransitError::Answer {
                 status: 404,
@@ -339,6 +343,8 @@ fn judge(
             ));
         }
         info.state = lower(record.state, info.state);
+        // What the server said first counts: what it says later is for the judgement below.
+        info.attestation = record.attestation.clone().into();
     }
     Ok(Found {
         info,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     algorithm::{PublicKey, hex_key},
-    attestation::Attestation,
+    attestation::StoredAttestation,
     error::KeyError,
     id::KeyId,
     private_files::{self, PRIVATE_FILE},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Records are shorter than this, in bytes.
-const MAX_BYTES: u64 = 4096;
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// One key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,13 @@ pub(super) struct Record {
     pub(super) public_key: PublicKey,
     pub(super) created_at_ms: i64,
     pub(super) state: KeyState,
+    /// The server's own description of the key when it was first seen here.
+    #[serde(default = "no_attestation")]
+    pub(super) attestation: StoredAttestation,
+}
+
+fn no_attestation() -> StoredAttestation {
+    StoredAttestation::None
 }
 
 impl Record {
@@ -39,6 +46,7 @@ impl Record {
             public_key: info.public_key.clone(),
             created_at_ms: info.created_at_ms,
             state: info.state,
+            attestation: info.attestation.clone().into(),
         }
     }
 
@@ -50,7 +58,7 @@ impl Record {
             state: self.state,
             created_at_ms: self.created_at_ms,
             provider: provider.to_owned(),
-            attestation: Attestation::None,
+            attestation: self.attestation.clone().into(),
         }
     }
 }

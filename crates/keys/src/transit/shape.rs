@@ -20,6 +20,9 @@ use crate::{
 /// The only version of a key that is ever used: a rotated key is another key, which no log lists.
 pub(super) const VERSION: u64 = 1;
 
+/// The format of the attestation: the server's description of the key as JSON, signed by nobody.
+const METADATA: &str = "transit-key-metadata-v1";
+
 /// Every purpose.
 pub(super) const PURPOSES: [Purpose; 4] = [
     Purpose::Sealing,
@@ -57,6 +60,9 @@ pub(super) struct Described {
     derived: bool,
     #[serde(default)]
     soft_deleted: bool,
+    /// The whole of it, as the server gave it.
+    #[serde(skip)]
+    pub(super) as_given: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -106,7 +112,10 @@ impl Described {
             },
             created_at_ms: version.creation_time.as_millisecond(),
             provider: provider.to_owned(),
-            attestation: Attestation::None,
+            attestation: Attestation::Document {
+                format: METADATA.to_owned(),
+                bytes: self.as_given.to_string().into_bytes(),
+            },
         })
     }
 

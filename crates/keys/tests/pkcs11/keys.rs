@@ -1,8 +1,8 @@
 //! Keys in the token: made, used, disabled, destroyed.
 
 use sealwarden_keys::{
-    Algorithm, CreateKey, DisableOutcome, KeyError, KeyProvider as _, KeyState, Purpose,
-    TokenProblem,
+    Algorithm, Attestation, CreateKey, DisableOutcome, KeyError, KeyProvider as _, KeyState,
+    Purpose, TokenProblem,
 };
 
 use crate::support::{SoftHsm, TOKEN, id, sign, uses};
@@ -45,7 +45,20 @@ async fn a_key_made_in_the_token_signs_and_signs_again_after_a_restart() {
         "SoftHSM2 is no hardware and attests nothing"
     );
     let record = std::fs::read_to_string(hsm.path("keys/main-1.key.json")).unwrap();
-    assert!(record.contains(r#""attestation": "none""#), "{record}");
+    let Attestation::Document { format, bytes } = &key.attestation else {
+        panic!("what the token says of the key is not kept: {key:?}")
+    };
+    assert_eq!(format, "pkcs11-module-claims-v1");
+    let claims: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    for (claim, said) in [
+        ("local", true),
+        ("always_sensitive", true),
+        ("never_extractable", true),
+        ("extractable", false),
+    ] {
+        assert_eq!(claims[claim], said, "{claims}");
+    }
+    assert_eq!(claims["token_model"], "SoftHSM v2");
     assert!(record.contains("sealwarden sealing main-1"), "{record}");
 }
 

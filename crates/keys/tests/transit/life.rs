@@ -1,7 +1,7 @@
 //! From creation to destruction.
 
 use sealwarden_keys::{
-    Algorithm, CreateKey, DisableOutcome, KeyError, KeyProvider, KeyState, Purpose,
+    Algorithm, Attestation, CreateKey, DisableOutcome, KeyError, KeyProvider, KeyState, Purpose,
     TransitProvider, transit::TransitConfig,
 };
 use serde_json::{Value, json};
@@ -27,6 +27,15 @@ async fn a_key_is_made_described_and_used_for_its_purpose_only() {
         (KeyState::Active, Purpose::Sealing)
     );
     assert_eq!(provider.info(&key).await.unwrap(), made);
+    let Attestation::Document { format, bytes } = &made.attestation else {
+        panic!("the server's description is not kept: {made:?}")
+    };
+    assert_eq!(format, "transit-key-metadata-v1");
+    let said: Value = serde_json::from_slice(bytes).unwrap();
+    for field in ["exportable", "allow_plaintext_backup", "imported_key"] {
+        assert_eq!(said[field], false, "{said}");
+    }
+    assert!(said["keys"]["1"]["public_key"].is_string(), "{said}");
     assert_eq!(world.elsewhere("other").info(&key).await.unwrap(), made);
     for purpose in [Purpose::Sealing, Purpose::Node] {
         let again = provider.create(&CreateKey::ed25519(&key, purpose)).await;
