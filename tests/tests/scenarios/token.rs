@@ -315,3 +315,48 @@ fn a_token_that_hangs_and_is_gone_is_stood_in_for_and_failed_back_to_by_command(
         "every use has its intent"
     );
 }
+
+#[test]
+fn a_list_of_providers_starts_without_its_token_and_takes_it_in_when_it_is_back() {
+    let here = Installation::new();
+    let token = Token::new(&here);
+    let module = MODULES.iter().find(|path| Path::new(path).exists());
+    let module = module.expect("the SoftHSM2 module: install the package softhsm2");
+    let spare = here.home().join("spare");
+    let settings = format!(
+        "keys:\n  providers:\n    - {{name: hsm, kind: pkcs11, module: {module}, token: {TOKEN}, pin_file: {}, breaker: {{pause_ms: 100, longest_pause_ms: 200}}}}\n    - {{name: spare, kind: software, dir: {}}}\n",
+        token.pin_file.display(),
+        spare.display(),
+    );
+    let settings = here.file("settings.yaml", settings.as_bytes());
+    let away = here.home().join("tokens.away");
+    std::fs::rename(&token.folder, &away).expect("the token is taken away");
+    std::fs::create_dir(&token.folder).expect("an empty slot");
+
+    let settings = settings.to_str().expect("a path");
+    let command = ["up", "--base", "seal.example.com", "--settings", settings];
+    let flags = ["--pkcs11-module", module, "--pkcs11-token", TOKEN];
+    let pin_file = token.pin_file.to_str().expect("a path");
+    let both = [&command[..], &flags, &["--pkcs11-pin-file", pin_file]].concat();
+    let refused = Process::try_start(here.home(), "both", &here.arguments(&both));
+    let log = refused.expect_err("flags beside a list are refused");
+    assert!(log.contains("leave the flags out"), "{log}");
+
+    let up = Process::start(here.home(), "up", &here.arguments(&command));
+    let answer = here.call(&["keys", "list"]).good();
+    let keys = answer["keys"].as_array().cloned().unwrap_or_default();
+    let begun = keys.iter().find(|key| key["purpose"] == "sealing");
+    let begun = begun.unwrap_or_else(|| panic!("no sealing key: {answer}"));
+    assert_eq!(
+        begun["provider"], "spare",
+        "sealing begins with what is there: {answer}"
+    );
+    let file = here.file("document", b"document");
+    here.seal(&file);
+    std::fs::remove_dir(&token.folder).expect("the empty slot");
+    std::fs::rename(&away, &token.folder).expect("the token is back");
+    eventually("the token is taken in", || {
+        up.log().contains("usable=true").then_some(())
+    });
+    assert!(up.terminate().success());
+}

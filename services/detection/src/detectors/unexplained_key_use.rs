@@ -61,8 +61,14 @@ fn unexplained(
     message: &[u8; 32],
     found: Option<Found<'_>>,
 ) -> SignalReported {
+    // A server that keys its digests tells ours from a stranger's message, and nobody else what that message was.
+    let digest = if used.line.contains("hmac-sha256:") {
+        "the keyed digest (HMAC-SHA-256)"
+    } else {
+        "SHA-256"
+    };
     let seen = format!(
-        "The audit of the {} provider at {} says that key {} signed a message with SHA-256 {} at {}.",
+        "The audit of the {} provider at {} says that key {} signed a message with {digest} {} at {}.",
         used.provider,
         used.node,
         used.key_id,

@@ -171,7 +171,8 @@ async fn key_or_new(
     purpose: Purpose,
 ) -> Result<KeyInfo, KeyError> {
     match keys.info(id).await {
-        Err(KeyError::NotFound { .. }) => {}
+        // A provider of sealing keys that is out cannot say that it lacks the key; making it asks only those that matter.
+        Err(KeyError::NotFound { .. } | KeyError::Out { .. }) => {}
         answer => return answer,
     }
     match keys.create(&CreateKey::ed25519(id, purpose)).await {
