@@ -6,6 +6,7 @@
 
 mod scenarios {
     mod approvals;
+    mod archive;
     mod audit;
     mod bulk;
     mod crash;

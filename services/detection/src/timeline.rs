@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use sealwarden_domain::log_control::LogControl;
-use sealwarden_wire::event::v1::{Actor, Envelope, Event, actor, event::Kind};
+use sealwarden_wire::event::v1::{Actor, Envelope, Event, IncidentStage, actor, event::Kind};
 use sealwarden_wire::incident::v1::TimelineEntry;
 
 use crate::words::words;
@@ -30,7 +30,7 @@ pub(crate) struct Timelines {
     signals: BTreeMap<String, Vec<TimelineEntry>>,
     /// Which incident a run works on.
     runs: BTreeMap<String, String>,
-    /// The newest incident of an archive.
+    /// The open incident of an archive.
     archives: BTreeMap<String, String>,
 }
 
@@ -58,6 +58,11 @@ impl Timelines {
         {
             self.archives.insert(archive.to_owned(), id.to_owned());
         }
+        if let Kind::IncidentStageReached(reached) = kind
+            && reached.stage() == IncidentStage::Closed
+        {
+            self.archives.retain(|_, incident| incident != id);
+        }
         if let Kind::SignalJoined(joined) = kind {
             for entry in self.signals.remove(&joined.signal).unwrap_or_default() {
                 self.add(id, entry);
@@ -76,8 +81,12 @@ impl Timelines {
         }
     }
 
-    /// Keeps an event that a detector's finding rests on.
+    /// Keeps an event that a detector's finding rests on, unless it stands in an open incident's story already.
     pub(crate) fn found(&mut self, signal: &str, envelope: &Envelope, event: &Event) {
+        let archive = envelope.stream.strip_prefix("archive/");
+        if archive.is_some_and(|archive| self.archives.contains_key(archive)) {
+            return;
+        }
         let text = match &event.kind {
             Some(Kind::CheckpointSighted(e)) => {
                 format!(
