@@ -1,5 +1,7 @@
 //! The certificate authorities that a verifier trusts, and certificate paths to them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use std::time::Duration;
@@ -41,6 +43,29 @@ pub enum RootsError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// The same certificates in RFC 7468's one spelling, as trust bundles hold them: no text between them, lines of 64 characters.
+pub fn strict_pem(pem: &[u8]) -> Result<String, RootsError> {
+    let mut text = String::new();
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let der = certificate.map_err(|error| RootsError::Pem(error.to_string()))?;
+        let packed = STANDARD.encode(&der);
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        for (place, letter) in packed.chars().enumerate() {
+            if place != 0 && place % 64 == 0 {
+                text.push('\n');
+            }
+            text.push(letter);
+        }
+        text.push_str("\n-----END CERTIFICATE-----\n");
+        count += 1;
+    }
+    if count == 0 || count > MAX_ROOTS {
+        return Err(RootsError::Count(count));
+    }
+    Ok(text)
 }
 
 /// Certificate authorities that are trusted to name time-stamping authorities or the holders of seal certificates.

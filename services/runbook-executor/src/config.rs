@@ -1,5 +1,6 @@
 //! The settings of the role.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -20,6 +21,12 @@ pub struct Config {
     pub trust_valid_days: u32,
     /// How far the clocks of witnesses and verifiers may differ, seconds; goes into the trust bundle.
     pub clock_skew_s: u64,
+    /// Other operators' witnesses and the quorum over them: a file in C2SP's tlog-policy format. Its `log` lines are not used.
+    pub witness_policy: Option<PathBuf>,
+    /// Who runs the witnesses of the policy, by the names that they have there; a witness that is not listed is its own operator.
+    pub witness_operators: BTreeMap<String, String>,
+    /// The time-stamping authorities whose time counts; `sealing.anchors.tsas` if empty.
+    pub tsas: Vec<TsaRoots>,
     /// Folder of evidence bundles; `evidence` in the role's own folder if absent.
     pub evidence_dir: Option<PathBuf>,
     /// Folder of the evidence log; `evidence-log` in the role's own folder if absent. The event log's heads are kept in `heads` below it.
@@ -28,6 +35,16 @@ pub struct Config {
     pub heads_interval_ms: u64,
     /// How many steps of all runs may execute at once.
     pub max_running_steps: usize,
+}
+
+/// A time-stamping authority that the trust bundle names.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TsaRoots {
+    /// What people call it.
+    pub name: String,
+    /// PEM file with the authorities above its certificate.
+    pub roots: PathBuf,
 }
 
 impl Default for Config {
@@ -39,6 +56,9 @@ impl Default for Config {
             root_key: None,
             trust_valid_days: 30,
             clock_skew_s: 300,
+            witness_policy: None,
+            witness_operators: BTreeMap::new(),
+            tsas: Vec::new(),
             evidence_dir: None,
             evidence_log_dir: None,
             heads_interval_ms: 60_000,

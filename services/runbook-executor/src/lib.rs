@@ -21,6 +21,7 @@ mod signer;
 mod start;
 mod trust;
 
+pub use config::TsaRoots;
 pub use config::{Config, ConfigError};
 pub use signer::signing_key_name;
 pub use start::{Mounts, start};

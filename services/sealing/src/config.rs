@@ -47,6 +47,8 @@ pub struct Config {
     pub witness_wait_ms: u64,
     /// How long a witness may take for one answer, milliseconds.
     pub witness_timeout_ms: u64,
+    /// How often an outside witness's time is recorded in the log line's stream at most, seconds: where a log ends after a compromise is decided that finely.
+    pub cosignatures_recorded_s: u64,
     /// Which time-stamping authorities date the log's checkpoints.
     pub anchors: Anchors,
     /// How often the key provider's audit is read, milliseconds.
@@ -87,6 +89,7 @@ impl Default for Config {
             request_window: 262_144,
             witness_wait_ms: 5_000,
             witness_timeout_ms: 5_000,
+            cosignatures_recorded_s: 60,
             anchors: Anchors::default(),
             audit_poll_ms: 25,
             post_quantum: false,
@@ -172,6 +175,11 @@ impl Config {
             self.witness_timeout_ms > 0,
             "witness_timeout_ms 0 would never hear a witness"
         );
+        ensure!(
+            (1..=86_400).contains(&self.cosignatures_recorded_s),
+            "cosignatures_recorded_s {} is not from 1 to 86400",
+            self.cosignatures_recorded_s
+        );
         self.anchors.validate()
     }
 
@@ -236,6 +244,10 @@ impl Config {
 
     pub(crate) fn witness_wait(&self) -> Duration {
         Duration::from_millis(self.witness_wait_ms)
+    }
+
+    pub(crate) fn cosignatures_recorded(&self) -> Duration {
+        Duration::from_secs(self.cosignatures_recorded_s)
     }
 
     pub(crate) fn witness_timeout(&self) -> Duration {

@@ -11,6 +11,7 @@ use crate::stop::Failure;
 use crate::tenants::Tenants;
 use crate::tree::{Successors, Tree};
 use crate::trust::Witnesses;
+use crate::witnessing::Answers;
 use crate::writer::{Chunk, Job};
 use sealwarden_domain::log_control::{Command, LogControl, Mode, Signer};
 use sealwarden_engine::{ExecuteError, Executed, Node, Stream};
@@ -48,6 +49,8 @@ pub(crate) struct Service {
     /// The keys that verifiers know.
     pub(crate) listed: Listed,
     pub(crate) authorities: Authorities,
+    /// What each witness said last.
+    pub(crate) answers: Answers,
     /// Held while a batch is made, from staging to publication.
     pub(crate) batching: Mutex<()>,
     /// Held from the last check of a finished signature until its batch is published, and while a stop is acknowledged: so
@@ -105,6 +108,7 @@ impl Service {
             pace: Pace::default(),
             listed: Listed::default(),
             authorities,
+            answers: Answers::default(),
             batching: Mutex::new(()),
             release: Mutex::new(()),
             broken: watch::Sender::new(None),

@@ -35,6 +35,7 @@ pub(crate) async fn status(service: &Service) -> Result<StatusResponse, Status> 
     });
     let (tickets, ticket_bytes) = service.tickets.waiting();
     let waiting = service.queue.max_capacity() - service.queue.capacity();
+    let required = service.witnesses.required(&service.node.board);
     let anchors = service.authorities.status(current.as_deref());
     Ok(StatusResponse {
         node: service.node.name.clone(),
@@ -49,7 +50,7 @@ pub(crate) async fn status(service: &Service) -> Result<StatusResponse, Status> 
         tickets: u64::try_from(tickets).unwrap_or(u64::MAX),
         ticket_bytes,
         anchors,
-        witnesses: Vec::new(),
+        witnesses: service.answers.status(required.as_deref()),
         providers: providers(service),
     })
 }

@@ -1,7 +1,7 @@
 //! The witnesses that the current trust bundle asks for.
 
 use sealwarden_engine::Board;
-use sealwarden_seal::note::{Note, Vkey};
+use sealwarden_seal::note::Note;
 use sealwarden_seal::trust::{TrustBundle, Witnessing};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,8 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Required {
     /// The bundle's version.
     pub(crate) version: u64,
-    /// The witnesses' keys.
-    pub(crate) vkeys: Vec<Vkey>,
     /// The witnesses, and which of them must have cosigned.
     pub(crate) witnessing: Witnessing,
 }
@@ -44,7 +42,6 @@ impl Witnesses {
                 let witnessing = bundle.payload().witnessing();
                 let required = Arc::new(Required {
                     version,
-                    vkeys: witnessing.keys(),
                     witnessing,
                 });
                 known.replace(Arc::clone(&required));

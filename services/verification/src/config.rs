@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
+use std::collections::BTreeMap;
+
+use sealwarden_seal::note::{VerifierKey, Vkey};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{ArchiveConfig, check};
+
+/// No witness serves more keys of other installations.
+const MAX_GUESTS: usize = 1024;
 
 /// Settings of the verification service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +24,8 @@ pub struct Config {
     pub max_sightings_per_origin: usize,
     /// How long ago a directive may have been issued, milliseconds, 60000 to 604800000: a witness that was away still freezes.
     pub directive_max_age_ms: i64,
+    /// Logs of other installations that this witness cosigns for: their verifier keys (C2SP vkeys, named like their origins). Of these it checks consistency only.
+    pub witness_for: Vec<String>,
     /// How far in the future a directive may have been issued, milliseconds, 0 to 3600000: clocks differ.
     pub clock_skew_ms: i64,
     /// The archives that this node writes and looks at again; another node must not name the same ones.
@@ -31,6 +39,7 @@ impl Default for Config {
             refresh_ms: 2_000,
             max_sightings_per_origin: 256,
             directive_max_age_ms: 24 * 3_600_000,
+            witness_for: Vec::new(),
             clock_skew_ms: 60_000,
             archives: Vec::new(),
         }
@@ -46,7 +55,7 @@ pub enum ConfigError {
         /// The setting.
         field: &'static str,
         /// Its value.
-        found: i128,
+        found: String,
         /// What it may be.
         bounds: &'static str,
     },
@@ -100,12 +109,38 @@ impl Config {
             if !range.contains(&found) {
                 return Err(ConfigError::Bounds {
                     field,
-                    found,
+                    found: found.to_string(),
                     bounds,
                 });
             }
         }
+        self.guests()?;
         check(&self.archives).map_err(|(at, problem)| ConfigError::Archive { at, problem })
+    }
+
+    /// The keys of other installations' logs, by origin.
+    pub(crate) fn guests(&self) -> Result<BTreeMap<String, Vec<Vkey>>, ConfigError> {
+        let mut guests: BTreeMap<String, Vec<Vkey>> = BTreeMap::new();
+        for text in &self.witness_for {
+            let wrong = || ConfigError::Bounds {
+                field: "witness_for",
+                found: format!("{text:?}"),
+                bounds: "verifier keys of logs (name+hash+key, type 01 or 06)",
+            };
+            let vkey: Vkey = text.parse().map_err(|_| wrong())?;
+            if matches!(vkey.key(), VerifierKey::CosignatureV1(_)) {
+                return Err(wrong());
+            }
+            guests.entry(vkey.name().to_owned()).or_default().push(vkey);
+        }
+        if self.witness_for.len() > MAX_GUESTS {
+            return Err(ConfigError::Bounds {
+                field: "witness_for",
+                found: format!("{} keys", self.witness_for.len()),
+                bounds: "at most 1024",
+            });
+        }
+        Ok(guests)
     }
 
     pub(crate) fn refresh(&self) -> Duration {

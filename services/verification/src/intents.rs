@@ -15,6 +15,8 @@ pub(crate) enum Standing {
     Intended,
     /// It did not.
     Foreign,
+    /// Another installation's log that this witness serves; what it intended is not known here.
+    Guest,
     /// No log of this installation has the origin.
     UnknownOrigin,
 }

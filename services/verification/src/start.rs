@@ -40,6 +40,7 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
         Arc::clone(&node),
         Arc::clone(&intents),
         Arc::clone(&sightings),
+        config.guests()?,
     )
     .await?;
     let witness = Arc::new(witness);

@@ -43,7 +43,7 @@ pub(crate) fn with_intents(
     standing: &Result<Standing, Unavailable>,
 ) -> Verification {
     match standing {
-        Ok(Standing::Intended | Standing::UnknownOrigin) => {}
+        Ok(Standing::Intended | Standing::UnknownOrigin | Standing::Guest) => {}
         Ok(Standing::Foreign) => {
             let foreign = format!(
                 "The log's key signed this checkpoint of {} with size {}, but the log never intended its root: the key was used by somebody else",

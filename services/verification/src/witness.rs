@@ -63,7 +63,9 @@ pub(crate) fn conclude(
     standing: &Result<Standing, Unavailable>,
 ) -> Conclusion {
     match (decision, standing) {
-        (Ok(accept), Ok(Standing::Intended)) => Conclusion::Cosign(Box::new(accept)),
+        (Ok(accept), Ok(Standing::Intended | Standing::Guest)) => {
+            Conclusion::Cosign(Box::new(accept))
+        }
         (Ok(accept), Ok(Standing::Foreign | Standing::UnknownOrigin)) => {
             let reason = format!(
                 "{} recorded no intent to sign this root for size {}: it is not the log's, although the log's key signed it",
@@ -101,8 +103,9 @@ pub(crate) fn conclude(
             let keep = match standing {
                 Ok(Standing::Foreign) => true,
                 Ok(Standing::Intended | Standing::UnknownOrigin) => false,
-                // Kept now, judged later: the detector compares it with the intents again.
-                Err(_) => refusal.is_evidence(),
+                // Of a guest what does not extend what was cosigned is all that can be proven; else it is kept now and judged later: the detector compares
+                // it with the intents again.
+                Ok(Standing::Guest) | Err(_) => refusal.is_evidence(),
             };
             let reason = refusal.reason;
             let signed = refusal.signed.filter(|_| keep);
@@ -110,6 +113,15 @@ pub(crate) fn conclude(
             Conclusion::Refuse { answer, evidence }
         }
     }
+}
+
+/// Whose log it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    /// This installation's: what it intended is known.
+    Own,
+    /// Another one's, which asked to be witnessed: only its consistency is.
+    Guest,
 }
 
 /// The witness.
@@ -120,6 +132,8 @@ pub(crate) struct Witness {
     store: Mutex<WitnessStore>,
     intents: Arc<Intents>,
     sightings: Arc<Sightings>,
+    /// The keys of other installations' logs, by origin.
+    guests: BTreeMap<String, Vec<Vkey>>,
     /// Set once the disk has failed: nothing is cosigned any more, and the process ends.
     failed: tokio::sync::watch::Sender<Option<String>>,
 }
@@ -130,6 +144,7 @@ impl Witness {
         node: Arc<Node>,
         intents: Arc<Intents>,
         sightings: Arc<Sightings>,
+        guests: BTreeMap<String, Vec<Vkey>>,
     ) -> anyhow::Result<Self> {
         let key =
             KeyId::new(format!("{}.witness", node.name)).context("naming the witness's key")?;
@@ -163,6 +178,7 @@ impl Witness {
             store: Mutex::new(store),
             intents,
             sightings,
+            guests,
             failed,
         })
     }
@@ -214,26 +230,30 @@ impl Witness {
         let Some((checkpoint, note)) = read(body) else {
             return Ok(Standing::UnknownOrigin);
         };
-        let known = self
-            .node
-            .board
-            .read(|installation| vkeys_of(installation, &checkpoint.origin));
-        match known {
-            Some(vkeys) if log_signed(&note, &vkeys).is_none() => Ok(Standing::UnknownOrigin),
-            Some(_) | None => self.intents.standing(&checkpoint).await,
+        match self.vkeys_of(&checkpoint.origin) {
+            Some((_, vkeys)) if log_signed(&note, &vkeys).is_none() => Ok(Standing::UnknownOrigin),
+            Some((Log::Guest, _)) => Ok(Standing::Guest),
+            Some((Log::Own, _)) | None => self.intents.standing(&checkpoint).await,
         }
     }
 
     /// The keys of the request's origin.
     fn trusted(&self, body: &[u8]) -> BTreeMap<String, Vec<Vkey>> {
         let key = read(body).and_then(|(checkpoint, _)| {
-            let vkeys = self
-                .node
-                .board
-                .read(|installation| vkeys_of(installation, &checkpoint.origin))?;
+            let (_, vkeys) = self.vkeys_of(&checkpoint.origin)?;
             Some((checkpoint.origin, vkeys))
         });
         key.into_iter().collect()
+    }
+
+    /// Whose an origin is, and its keys. An origin of this installation is never a guest's.
+    fn vkeys_of(&self, origin: &str) -> Option<(Log, Vec<Vkey>)> {
+        let own = self
+            .node
+            .board
+            .read(|installation| vkeys_of(installation, origin));
+        let guest = || Some((Log::Guest, self.guests.get(origin)?.clone()));
+        own.map(|vkeys| (Log::Own, vkeys)).or_else(guest)
     }
 
     async fn cosign(&self, store: &mut WitnessStore, accept: &Accept) -> Answer {
@@ -314,11 +334,8 @@ impl Witness {
     }
 
     async fn keep(&self, (checkpoint, note, reason): (Checkpoint, Note, String)) {
-        let vkeys = self
-            .node
-            .board
-            .read(|installation| vkeys_of(installation, &checkpoint.origin));
-        let Some(note) = vkeys.and_then(|vkeys| log_signed(&note, &vkeys)) else {
+        let vkeys = self.vkeys_of(&checkpoint.origin);
+        let Some(note) = vkeys.and_then(|(_, vkeys)| log_signed(&note, &vkeys)) else {
             return;
         };
         tracing::error!(origin = %checkpoint.origin, size = checkpoint.size, %reason, "a checkpoint with the log's signature is refused");

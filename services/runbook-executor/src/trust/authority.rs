@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sealwarden_anchors::outside::{OutsideError, plain_client};
+use sealwarden_anchors::outside::plain_client;
 use sealwarden_domain::fold::event;
 use sealwarden_domain::installation::Installation;
 use sealwarden_domain::{Rejection, RejectionCode};
@@ -14,7 +14,9 @@ use sealwarden_seal::trust::{Payload, Suspension, TrustBundle, TrustError};
 use sealwarden_wire::event::v1::{Event, SuspensionAdded, TrustPublished, event::Kind};
 use tokio::sync::Mutex;
 
+use super::cut;
 use super::facts::TrustFacts;
+use super::outside::Outside;
 use super::payload::{self, Terms};
 use super::root_key::{RootKey, RootKeyError};
 use super::witnesses;
@@ -63,6 +65,7 @@ pub(crate) struct Authority {
     signer: Arc<Signer>,
     root: Option<RootKey>,
     http: reqwest::Client,
+    outside: Outside,
     valid: SignedDuration,
     clock_skew_s: u64,
     /// One version at a time.
@@ -76,8 +79,9 @@ impl Authority {
         config: &Config,
         signer: Arc<Signer>,
         root: Option<RootKey>,
-    ) -> Result<Self, OutsideError> {
+    ) -> anyhow::Result<Self> {
         Ok(Self {
+            outside: Outside::read(config)?,
             node,
             signer,
             root,
@@ -128,6 +132,8 @@ impl Authority {
         if witnesses.is_empty() {
             return Err(PublishError::NoWitness);
         }
+        let witnesses = self.outside.witnesses(witnesses);
+        let cuts = cut::of_all(&self.node, &self.outside, &witnesses, self.clock_skew_s).await;
         let issued = Timestamp::from_millisecond(self.node.clock.now().wall_ms)?;
         let roots = root.roots()?;
         let meta = self.node.meta().correlated(correlation);
@@ -145,7 +151,10 @@ impl Authority {
                     expires: issued.saturating_add(self.valid).unwrap_or(Timestamp::MAX),
                     roots: roots.clone(),
                     signing_key: self.signer.vkey().clone(),
+                    quorum: self.outside.quorum(&witnesses),
                     witnesses: witnesses.clone(),
+                    tsas: self.outside.tsas.clone(),
+                    cuts: cuts.clone(),
                     clock_skew_s: self.clock_skew_s,
                 };
                 let built = self
@@ -278,9 +287,12 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
     loop {
         let now = Timestamp::from_millisecond(node.clock.now().wall_ms)?;
         let valid = executor.trust.valid;
-        let (seen, due) = node
-            .board
-            .read(|installation| (circumstances(installation), due(installation, now, valid)));
+        let (seen, due) = node.board.read(|installation| {
+            (
+                circumstances(installation),
+                due(installation, now, valid, &executor.trust.outside),
+            )
+        });
         let mut pause = REVIEW;
         if let Some(reason) = due {
             let publishing = executor.trust.publish(&reason, "");
@@ -369,7 +381,12 @@ fn unlisted_keys(installation: &Installation, payload: &Payload) -> Option<Strin
 }
 
 /// Why a bundle is due without anybody asking, if one is. The same situation gives the same words, so it is served once.
-fn due(installation: &Installation, now: Timestamp, valid: SignedDuration) -> Option<String> {
+fn due(
+    installation: &Installation,
+    now: Timestamp,
+    valid: SignedDuration,
+    outside: &Outside,
+) -> Option<String> {
     let firsts: Vec<&str> = installation
         .logs
         .values()
@@ -391,6 +408,12 @@ fn due(installation: &Installation, now: Timestamp, valid: SignedDuration) -> Op
     }
     if let Some(reason) = unlisted_keys(installation, &payload) {
         return Some(reason);
+    }
+    if !outside.is_in(&payload) {
+        return Some(format!(
+            "names outside witnesses and time-stamping authorities as the settings do, in place of version {}",
+            payload.version
+        ));
     }
     let left = payload.expires.duration_since(now);
     (left < valid / 3).then(|| format!("renews version {} before it expires", payload.version))

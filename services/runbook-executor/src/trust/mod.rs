@@ -1,7 +1,9 @@
 //! The trust authority: bundles signed by the local root, suspensions signed by the signing key, both in `trust/<installation>`.
 
 mod authority;
+mod cut;
 mod facts;
+mod outside;
 mod payload;
 mod root_key;
 mod witnesses;

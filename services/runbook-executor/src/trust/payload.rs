@@ -6,9 +6,12 @@ use sealwarden_domain::log_control::{LogControl, Origin, Signer};
 use sealwarden_seal::merkle::{Hash, empty_root};
 use sealwarden_seal::note::{Vkey, VkeyError};
 use sealwarden_seal::trust::{
-    Environment, FORMAT, FrozenAt, LogEntry, LogState, Payload, Quorum, Roots, SignatureType,
+    Environment, FORMAT, FrozenAt, LogEntry, LogState, Payload, Quorum, Roots, SignatureType, Tsa,
     WitnessEntry,
 };
+use std::collections::BTreeMap;
+
+use super::cut::Cut;
 
 /// What the event log does not know.
 pub(super) struct Terms<'a> {
@@ -28,6 +31,12 @@ pub(super) struct Terms<'a> {
     pub(super) signing_key: Vkey,
     /// Witnesses.
     pub(super) witnesses: Vec<WitnessEntry>,
+    /// Which of the witnesses must have cosigned.
+    pub(super) quorum: Quorum,
+    /// The time-stamping authorities whose time counts.
+    pub(super) tsas: Vec<Tsa>,
+    /// Where compromised logs end by the word of somebody outside; the event log's time decides for the others.
+    pub(super) cuts: BTreeMap<String, Cut>,
     /// Allowed difference of clocks, seconds.
     pub(super) clock_skew_s: u64,
 }
@@ -37,14 +46,13 @@ pub(super) fn next(installation: &Installation, terms: Terms<'_>) -> Result<Payl
     let mut logs = Vec::new();
     for log in installation.logs.values() {
         for origin in &log.origins {
-            logs.push(entry(log, origin)?);
+            let mut entry = entry(log, origin)?;
+            if let (Some(end), Some(cut)) = (&mut entry.frozen_at, terms.cuts.get(&origin.origin)) {
+                *end = cut.end;
+            }
+            logs.push(entry);
         }
     }
-    let local = terms
-        .witnesses
-        .iter()
-        .filter(|witness| witness.local)
-        .count();
     Ok(Payload {
         format: FORMAT.to_owned(),
         installation: terms.installation.to_owned(),
@@ -56,10 +64,10 @@ pub(super) fn next(installation: &Installation, terms: Terms<'_>) -> Result<Payl
         roots: terms.roots,
         signing_key: terms.signing_key,
         logs,
-        quorum: Quorum::Count(u32::try_from(local).unwrap_or(u32::MAX)),
+        quorum: terms.quorum,
         witnesses: terms.witnesses,
         clock_skew_s: terms.clock_skew_s,
-        tsas: Vec::new(),
+        tsas: terms.tsas,
     }
     .in_lowest_format())
 }

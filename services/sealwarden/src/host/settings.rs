@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use sealwarden_runbook_executor::TsaRoots;
 use serde::Deserialize;
 
 use super::key_providers::KeySettings;
@@ -77,8 +78,22 @@ impl Settings {
             archive.resolve_paths(folder);
         }
         let executor = &mut self.runbook_executor;
+        for tsa in &mut executor.tsas {
+            tsa.roots = folder.join(&tsa.roots);
+        }
+        if executor.tsas.is_empty() {
+            // Who is asked for the time is believed, unless somebody says otherwise.
+            let named = self.sealing.anchors.tsas.iter();
+            executor.tsas = named
+                .map(|tsa| TsaRoots {
+                    name: tsa.name.clone(),
+                    roots: tsa.roots.clone(),
+                })
+                .collect();
+        }
         for path in [
             &mut executor.root_key,
+            &mut executor.witness_policy,
             &mut executor.evidence_dir,
             &mut executor.evidence_log_dir,
         ] {
