@@ -14,6 +14,7 @@ mod scenarios {
     mod deployed;
     mod drill;
     mod mirror;
+    mod outside;
     mod partition;
     mod queue;
     mod sealing;

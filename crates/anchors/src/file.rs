@@ -236,6 +236,20 @@ impl Anchors {
     }
 }
 
+/// The anchors that verify under any of these roots: each with its earliest time.
+pub fn verified_by_any(anchors: &Anchors, roots: &[Roots]) -> Vec<VerifiedAnchor> {
+    let of = |anchor: &Anchor| {
+        let verified = roots.iter().filter_map(|roots| anchor.verify(roots).ok());
+        let timestamp = verified.min_by_key(Timestamp::latest_ms)?;
+        Some(VerifiedAnchor {
+            time_ms: timestamp.latest_ms(),
+            tsa: timestamp.tsa,
+            checkpoint: anchor.note.to_string(),
+        })
+    };
+    anchors.anchors.iter().filter_map(of).collect()
+}
+
 /// An anchor was not added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddError {

@@ -357,11 +357,11 @@ pub(crate) struct Verify {
     /// The oldest that the trust bundle may be, such as 7d or 12h: an older one makes a good seal `suspect`, as an expired one does, because a later compromise may not be known
     #[arg(long, value_name = "AGE", requires = "trust", value_parser = sealwarden_runbook::parse_duration)]
     pub(crate) max_age: Option<std::time::Duration>,
-    /// Anchors of the seal's checkpoint (FILE.seal.anchors), which may date it before a compromise
-    #[arg(long, value_name = "FILE", requires = "trust", requires = "tsa_root")]
+    /// Anchors of the seal's checkpoint, which may date it before a compromise (default: FILE.seal.anchors if it is there)
+    #[arg(long, value_name = "FILE")]
     pub(crate) anchors: Option<PathBuf>,
-    /// Certificates of the authorities above the time-stamping authorities that you trust (PEM)
-    #[arg(long, value_name = "FILE", requires = "anchors")]
+    /// Certificates of the authorities above the time-stamping authorities that you trust (PEM), instead of those that the trust bundle names
+    #[arg(long, value_name = "FILE", requires = "trust")]
     pub(crate) tsa_root: Option<PathBuf>,
 }
 

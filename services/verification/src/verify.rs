@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use sealwarden_anchors::file::{Anchors, verified_by_any};
+use sealwarden_anchors::roots::Roots;
 use sealwarden_engine::Node;
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::note::Note;
 use sealwarden_seal::seal::Seal;
-use sealwarden_seal::verdict::{self, Verdict, Verification};
-use sealwarden_wire::verify::v1::{VerifyRequest, VerifyResponse, Witness};
+use sealwarden_seal::trust::VerifiedBundle;
+use sealwarden_seal::verdict::{self, Verdict, Verification, VerifiedAnchor};
+use sealwarden_wire::verify::v1::{Anchor, VerifyRequest, VerifyResponse, Witness};
 
 use crate::intents::{Intents, Standing, Unavailable, log_signed, vkeys_of};
 use crate::sightings::{Sighting, Sightings};
@@ -94,7 +97,9 @@ impl Verifying {
         };
         let trust = self.trust.current().await.ok_or(Refused::NoTrust)?;
         let now_ms = self.node.clock.now().wall_ms;
-        let mut verification = verdict::verify(&request.seal, digest, &trust.bundle, now_ms);
+        let dated = dated(&request.anchors, &trust.bundle);
+        let mut verification =
+            verdict::verify_anchored(&request.seal, digest, &trust.bundle, &dated, now_ms);
         if let Some((checkpoint, note)) = self.signed_checkpoint(&request.seal) {
             let standing = self.intents.standing(&checkpoint).await;
             verification = with_intents(verification, &checkpoint, &standing);
@@ -114,7 +119,9 @@ impl Verifying {
                     .await;
             }
         }
-        Ok(response(verification))
+        let mut answer = response(verification);
+        answer.anchors = told(&request.seal, &dated);
+        Ok(answer)
     }
 
     /// Why the log never intended a signed checkpoint, if that can be known; it is then kept as a sighting.
@@ -152,6 +159,36 @@ impl Verifying {
     }
 }
 
+/// Those that are of the seal's own checkpoint, for the answer.
+fn told(seal: &[u8], dated: &[VerifiedAnchor]) -> Vec<Anchor> {
+    let Ok(seal) = Seal::parse(seal) else {
+        return Vec::new();
+    };
+    let same = |it: &&VerifiedAnchor| {
+        Note::parse(it.checkpoint.as_bytes()).is_ok_and(|note| note.text() == seal.note.text())
+    };
+    let anchor = |it: &VerifiedAnchor| Anchor {
+        tsa: it.tsa.clone(),
+        time: jiff::Timestamp::from_millisecond(it.time_ms)
+            .map(|time| time.to_string())
+            .unwrap_or_default(),
+    };
+    dated.iter().filter(same).map(anchor).collect()
+}
+
+/// The anchors of a request that an authority of the bundle vouches for. The others prove nothing, and make nothing worse.
+fn dated(anchors: &[u8], bundle: &VerifiedBundle) -> Vec<VerifiedAnchor> {
+    if anchors.is_empty() {
+        return Vec::new();
+    }
+    let Ok(anchors) = Anchors::parse(anchors) else {
+        return Vec::new();
+    };
+    let roots = bundle.payload().tsas.iter();
+    let roots = roots.filter_map(|tsa| Roots::from_pem(tsa.roots.as_bytes()).ok());
+    verified_by_any(&anchors, &roots.collect::<Vec<_>>())
+}
+
 fn response(verification: Verification) -> VerifyResponse {
     let witnesses = verification.witnesses.into_iter().map(|witness| Witness {
         name: witness.name,
@@ -168,6 +205,7 @@ fn response(verification: Verification) -> VerifyResponse {
         witnesses: witnesses.collect(),
         trust_version: verification.bundle_version,
         trust_issued: verification.bundle_issued,
+        anchors: Vec::new(),
         signed: verification
             .signed
             .iter()

@@ -291,6 +291,7 @@ async fn nothing_is_lost(here: &Installation, acknowledged: &[Acknowledged]) {
         let request = VerifyRequest {
             seal: renewed.seal,
             digest: seal.digest.to_vec().into(),
+            anchors: Vec::new().into(),
         };
         let answer = verification
             .verify(request)

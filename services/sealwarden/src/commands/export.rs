@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use sealwarden_anchors::client::{self, Client};
-use sealwarden_anchors::file::{Anchor, Anchors, MAX_FILE_BYTES};
+use sealwarden_anchors::file::{Anchor, Anchors, MAX_FILE_BYTES, verified_by_any};
 use sealwarden_anchors::roots::Roots;
 use sealwarden_anchors::signer::Signer;
 use sealwarden_anchors::{cades, receipt};
 use sealwarden_seal::seal::{MAX_SEAL_BYTES, Seal};
+use sealwarden_seal::trust::VerifiedBundle;
 use sealwarden_seal::verdict::VerifiedAnchor;
 use serde_json::json;
 
@@ -273,25 +274,58 @@ fn signer(args: &Export) -> Result<Signer, Failure> {
     Signer::from_pem(&chain, &key).map_err(|e| Failure::usage(e.to_string()))
 }
 
-/// The anchors of `verify --anchors`: those that verify count, the others are told and passed over.
-pub(crate) fn verified(
-    anchors: Option<&Path>,
-    tsa_root: Option<&Path>,
-) -> Result<Vec<VerifiedAnchor>, Failure> {
-    let Some(path) = anchors else {
-        return Ok(Vec::new());
+/// The anchors for `verify`: the named file, or the one beside the seal if it is there.
+pub(crate) fn for_seal(named: Option<&Path>, seal: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    let place = beside(seal);
+    let path = match named {
+        Some(path) => path,
+        None if place.exists() => &place,
+        None => return Ok(None),
     };
-    let roots = read_roots(tsa_root)?;
-    let anchors = read_anchors(path)?;
-    let verified = anchors.verified(&roots);
+    let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
+    trust::read_limited(path, limit).map(Some)
+}
+
+/// Those of a seal's anchors that verify under the named roots, or under those of the bundle; the others are told and passed over.
+pub(crate) fn verified(
+    anchors: &[u8],
+    tsa_root: Option<&Path>,
+    bundle: &VerifiedBundle,
+) -> Result<Vec<VerifiedAnchor>, Failure> {
+    let roots = if tsa_root.is_some() {
+        vec![read_roots(tsa_root)?]
+    } else {
+        bundle_roots(bundle)?
+    };
+    let anchors = Anchors::parse(anchors).map_err(|e| {
+        Failure::usage(format!(
+            "the seal's anchors cannot be read: {e}; name others with --anchors"
+        ))
+    })?;
+    let verified = verified_by_any(&anchors, &roots);
     if verified.len() < anchors.all().len() {
+        let why = roots.first().map_or_else(
+            || "the trust bundle names no time-stamping authority; name one's roots with --tsa-root".to_owned(),
+            |roots| problems(&anchors, roots),
+        );
         output::complain(&format!(
-            "warning: {} of {} anchors in {} are passed over: {}",
+            "warning: {} of {} anchors are passed over: {why}",
             anchors.all().len() - verified.len(),
             anchors.all().len(),
-            path.display(),
-            problems(&anchors, &roots)
         ));
     }
     Ok(verified)
+}
+
+/// The roots of the authorities whose time the bundle counts.
+fn bundle_roots(bundle: &VerifiedBundle) -> Result<Vec<Roots>, Failure> {
+    let roots = bundle.payload().tsas.iter().map(|tsa| {
+        Roots::from_pem(tsa.roots.as_bytes()).map_err(|e| {
+            Failure::refused(format!(
+                "the roots of {} in the trust bundle: {e}",
+                tsa.name
+            ))
+        })
+    });
+    roots.collect()
 }

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use sealwarden_seal::seal::MAX_SEAL_BYTES;
+use sealwarden_seal::note::Note;
+use sealwarden_seal::seal::{MAX_SEAL_BYTES, Seal as SealFile};
 use sealwarden_seal::trust::{Roots, VerifiedBundle};
-use sealwarden_seal::verdict::{self, Verification};
+use sealwarden_seal::verdict::{self, Verification, VerifiedAnchor};
 use sealwarden_wire::verify::v1::{VerifyRequest, VerifyResponse};
 use serde_json::{Value, json};
 
@@ -24,10 +25,12 @@ pub(crate) async fn run(cli: &Cli, args: &Verify) -> Answer {
         return verify_many::run(cli, args, &files).await;
     }
     let digest = digest_of(file)?;
-    let seal = read_seal(&seal_path(args, file)?)?;
+    let seal_path = seal_path(args, file)?;
+    let seal = read_seal(&seal_path)?;
+    let anchors = export::for_seal(args.anchors.as_deref(), &seal_path)?;
     let document = match &args.trust {
-        Some(trust) => offline(cli, args, trust, &seal, digest)?,
-        None => online(cli, seal, digest).await?,
+        Some(trust) => offline(cli, args, trust, (&seal, anchors.as_deref()), digest)?,
+        None => online(cli, (seal, anchors), digest).await?,
     };
     if cli.json {
         output::json(&document);
@@ -97,6 +100,13 @@ fn show(file: &Path, verdict: &str, document: &Value) {
             text("time")
         ));
     }
+    for it in document["anchors"].as_array().into_iter().flatten() {
+        output::line(&format!(
+            "  anchored:  by {}, {}",
+            it["tsa"].as_str().unwrap_or_default(),
+            it["time"].as_str().unwrap_or_default()
+        ));
+    }
     output::line(&format!(
         "  trust:     bundle version {} of {}",
         document["trust_version"],
@@ -108,14 +118,34 @@ fn offline(
     cli: &Cli,
     args: &Verify,
     file: &Path,
-    seal: &[u8],
+    (seal, held): (&[u8], Option<&[u8]>),
     digest: [u8; 32],
 ) -> Result<Value, Failure> {
     let bundle = bundle(cli, args, file)?;
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    let dated = export::verified(args.anchors.as_deref(), args.tsa_root.as_deref())?;
+    let dated = match held {
+        Some(held) => export::verified(held, args.tsa_root.as_deref(), &bundle)?,
+        None => Vec::new(),
+    };
     let answer = verdict::verify_anchored(seal, Some(digest), &bundle, &dated, now_ms);
-    Ok(from_answer(&answer))
+    let mut document = from_answer(&answer);
+    document["anchors"] = Value::Array(own_anchors(seal, &dated));
+    Ok(document)
+}
+
+/// Those that are of the seal's own checkpoint.
+fn own_anchors(seal: &[u8], dated: &[VerifiedAnchor]) -> Vec<Value> {
+    let Ok(seal) = SealFile::parse(seal) else {
+        return Vec::new();
+    };
+    let same = |it: &&VerifiedAnchor| {
+        Note::parse(it.checkpoint.as_bytes()).is_ok_and(|note| note.text() == seal.note.text())
+    };
+    let told = |it: &VerifiedAnchor| {
+        let time = jiff::Timestamp::from_millisecond(it.time_ms);
+        json!({ "tsa": it.tsa, "time": time.map(|time| time.to_string()).ok() })
+    };
+    dated.iter().filter(same).map(told).collect()
 }
 
 /// The trust bundle that the command names, with the verifier's limit on its age.
@@ -138,10 +168,15 @@ pub(super) fn from_answer(answer: &Verification) -> Value {
     })
 }
 
-async fn online(cli: &Cli, seal: Vec<u8>, digest: [u8; 32]) -> Result<Value, Failure> {
+async fn online(
+    cli: &Cli,
+    (seal, anchors): (Vec<u8>, Option<Vec<u8>>),
+    digest: [u8; 32],
+) -> Result<Value, Failure> {
     let request = VerifyRequest {
         seal: seal.into(),
         digest: digest.to_vec().into(),
+        anchors: anchors.unwrap_or_default().into(),
     };
     let answer = client(cli)?
         .verification()
@@ -168,6 +203,7 @@ pub(super) fn from_response(answer: VerifyResponse) -> Value {
         "sealed_at": or_none(answer.sealed_at), "signed": answer.signed,
         "witnesses": answer.witnesses.iter().map(|w| json!({ "name": w.name, "operator": w.operator, "time": w.time, "local": w.local })).collect::<Vec<_>>(),
         "trust_version": answer.trust_version, "trust_issued": answer.trust_issued,
+        "anchors": answer.anchors.iter().map(|it| json!({ "tsa": it.tsa, "time": it.time })).collect::<Vec<_>>(),
     })
 }
 

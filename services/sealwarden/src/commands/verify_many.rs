@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use sealwarden_seal::verdict::Verifier;
+use sealwarden_seal::verdict::{Verifier, verify_anchored};
 use sealwarden_wire::verify::v1::VerifyRequest;
 use serde_json::{Value, json};
 
+use super::export;
 use super::verify::{beside, bundle, digest_of, from_answer, from_response, is_good, read_seal};
 use super::{Answer, client};
 use crate::cli::{Cli, Verify};
@@ -25,6 +26,8 @@ const REMEMBERED: usize = 256;
 struct Pair {
     digest: [u8; 32],
     seal: Vec<u8>,
+    /// `FILE.seal.anchors`, if it is there.
+    anchors: Option<Vec<u8>>,
 }
 
 /// What came of all files.
@@ -51,8 +54,14 @@ pub(crate) async fn run(cli: &Cli, args: &Verify, files: &[PathBuf]) -> Answer {
             for chunk in files.chunks(CHUNK) {
                 for (file, pair) in read(chunk).await {
                     let now_ms = jiff::Timestamp::now().as_millisecond();
-                    let document = pair.map(|pair| {
-                        from_answer(&verifier.verify(&pair.seal, Some(pair.digest), now_ms))
+                    let document = pair.and_then(|pair| {
+                        let digest = Some(pair.digest);
+                        let Some(held) = &pair.anchors else {
+                            return Ok(from_answer(&verifier.verify(&pair.seal, digest, now_ms)));
+                        };
+                        let dated = export::verified(held, args.tsa_root.as_deref(), &bundle)?;
+                        let answer = verify_anchored(&pair.seal, digest, &bundle, &dated, now_ms);
+                        Ok(from_answer(&answer))
                     });
                     tell(cli, &bar, &mut count, &file, document);
                 }
@@ -93,6 +102,7 @@ async fn online(
             .map(|pair| VerifyRequest {
                 seal: pair.seal.clone().into(),
                 digest: pair.digest.to_vec().into(),
+                anchors: pair.anchors.clone().unwrap_or_default().into(),
             })
             .collect();
         let answers = service.verify_stream(stream::iter(requests)).await?;
@@ -122,6 +132,7 @@ async fn read(files: &[PathBuf]) -> Vec<(PathBuf, Result<Pair, Failure>)> {
                 Ok(Pair {
                     digest: digest_of(&path)?,
                     seal: read_seal(&beside(&path))?,
+                    anchors: export::for_seal(None, &beside(&path))?,
                 })
             });
             let pair = match reading.await {

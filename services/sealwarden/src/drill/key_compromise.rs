@@ -176,6 +176,7 @@ async fn judge_forgery(sandbox: &Sandbox, forged: &thief::Forgery) -> Result<Str
     let request = VerifyRequest {
         seal: forged.seal.clone().into(),
         digest: digest.to_vec().into(),
+        anchors: Vec::new().into(),
     };
     let mut verification = sandbox.client("operator")?.verification().await?;
     let answer = verification.verify(request).await?.into_inner();

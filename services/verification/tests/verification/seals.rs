@@ -29,6 +29,7 @@ async fn verify(service: &mut Service, seal: Vec<u8>, digest: &[u8]) -> VerifyRe
     let request = VerifyRequest {
         seal: seal.into(),
         digest: digest.to_vec().into(),
+        anchors: Vec::new().into(),
     };
     soon(service.client.verify(by(request)))
         .await
@@ -123,6 +124,7 @@ async fn bad_requests_and_strangers_are_refused() {
     let request = VerifyRequest {
         seal: world.seal(1, &note).into(),
         digest: vec![1; 20].into(),
+        anchors: Vec::new().into(),
     };
     let short = soon(service.client.verify(by(request.clone())))
         .await
@@ -167,6 +169,7 @@ async fn a_stream_is_answered_in_order() {
         .map(|n| VerifyRequest {
             seal: world.seal(n % 3, &note).into(),
             digest: vec![1; 32].into(),
+            anchors: Vec::new().into(),
         })
         .collect();
     let answers = soon(
