@@ -106,6 +106,7 @@ async fn check(archive: &Archive, header: StoreHeader) -> Result<Wanted, Status>
     let request = VerifyRequest {
         seal: header.seal.clone(),
         digest: header.sha256.clone(),
+        anchors: Vec::new().into(),
     };
     let answer = archive
         .verifying
