@@ -289,6 +289,8 @@ mod tests {
 
     #[test]
     fn an_endpoint_in_the_clear_needs_a_word_unless_it_is_this_machine() {
+        // Another test may have been first.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let open = |endpoint: &str, allow_http| {
             let s3 = S3Settings {
                 endpoint: endpoint.to_owned(),
