@@ -3,6 +3,7 @@
 use crate::reseal::reseal;
 use crate::service::Service;
 use crate::tree::{begin, opened};
+use crate::writer::record_size;
 use anyhow::Context as _;
 use sealwarden_domain::log_control::{Origin, directive_input};
 use sealwarden_keys::{DisableOutcome, KeyId};
@@ -91,8 +92,12 @@ async fn isolate<'a>(
         keys = changed;
     }
     if let Some(tree) = service.tree(origin) {
-        let size = tokio::task::spawn_blocking(move || tree.reader.view().map(|view| view.size()));
-        results.insert("size".to_owned(), size.await??.to_string());
+        let view = tokio::task::spawn_blocking(move || tree.reader.view()).await??;
+        if let Some(published) = view.published().filter(|_| known.node == service.node.name) {
+            let end = &published.checkpoint;
+            record_size(service, origin, end.size, end.root).await;
+        }
+        results.insert("size".to_owned(), view.size().to_string());
     }
     Ok(Enforced {
         results,

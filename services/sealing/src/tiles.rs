@@ -61,7 +61,16 @@ async fn tile(
     let (Some(tree), Ok(tile)) = (tree_of(&service, &epoch), tile) else {
         return absent();
     };
-    match tokio::fs::read(tree.reader.dir().join(tile.to_string())).await {
+    let reader = tree.reader.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        // Before a checkpoint vouches for it, a tile's bytes may still change, and this answer is kept for ever.
+        let size = reader.view().map_err(io::Error::other)?.size();
+        if tile.smallest_tree().is_none_or(|needed| needed > size) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        std::fs::read(reader.dir().join(tile.to_string()))
+    });
+    match read.await.map_err(io::Error::other).flatten() {
         Ok(bytes) => answer(BYTES, FOR_EVER, bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => absent(),
         Err(error) => failed(&tree.origin, &error.into()),

@@ -14,8 +14,11 @@ use crate::service::Service;
 use crate::stop::Failure;
 use crate::tree::{Tree, with_writer};
 use anyhow::bail;
+use sealwarden_domain::log_control::Command;
+use sealwarden_seal::merkle::Hash;
 use sealwarden_seal::record::Record;
 use sealwarden_seallog::{Leaf, Leaves, MAX_BATCH_LEAVES, Published};
+use sealwarden_wire::event::v1::CheckpointPublished;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -532,8 +535,6 @@ pub(crate) fn note_successors(service: &Service, tree: &Tree, published: &Publis
 
 /// Records published checkpoints in the event stream, off the path of callers and never more often than they are read.
 pub(crate) async fn record_published(service: &Service) -> anyhow::Result<()> {
-    use sealwarden_domain::log_control::Command;
-    use sealwarden_wire::event::v1::CheckpointPublished;
     let mut published = service.published.subscribe();
     loop {
         published.mark_unchanged();
@@ -542,21 +543,7 @@ pub(crate) async fn record_published(service: &Service) -> anyhow::Result<()> {
             let Ok(Ok((size, root))) = known else {
                 continue;
             };
-            let origin = tree.origin.clone();
-            let recorded = service.on_board(|log| log.origin(&origin).map(|it| it.published_size));
-            if size == 0 || recorded.flatten().is_some_and(|recorded| recorded >= size) {
-                continue;
-            }
-            let root = root.0.to_vec().into();
-            let event = CheckpointPublished {
-                origin,
-                size,
-                root,
-                node: service.node.name.clone(),
-            };
-            if let Err(error) = service.execute(&Command::PublishCheckpoint(event)).await {
-                tracing::warn!(%error, "a published checkpoint is not recorded yet");
-            }
+            record_size(service, &tree.origin, size, root).await;
         }
         tokio::select! {
             () = service.writer_ended.cancelled() => return Ok(()),
@@ -566,5 +553,23 @@ pub(crate) async fn record_published(service: &Service) -> anyhow::Result<()> {
             () = service.writer_ended.cancelled() => {}
             () = tokio::time::sleep(AGAIN) => {}
         }
+    }
+}
+
+/// Records that a tree has been published up to `size`, unless that stands there. A stop records it before it is acknowledged: what a bundle says of a frozen log
+/// rests on it.
+pub(crate) async fn record_size(service: &Service, origin: &str, size: u64, root: Hash) {
+    let recorded = service.on_board(|log| log.origin(origin).map(|it| it.published_size));
+    if size == 0 || recorded.flatten().is_some_and(|recorded| recorded >= size) {
+        return;
+    }
+    let event = CheckpointPublished {
+        origin: origin.to_owned(),
+        size,
+        root: root.0.to_vec().into(),
+        node: service.node.name.clone(),
+    };
+    if let Err(error) = service.execute(&Command::PublishCheckpoint(event)).await {
+        tracing::warn!(%error, "a published checkpoint is not recorded yet");
     }
 }

@@ -45,7 +45,11 @@ async fn seal_through_crashes(here: &Installation, work: &Work) -> BTreeMap<[u8;
         let mut seals = BTreeMap::new();
         let done = client
             .seal_bulk(&own, chunks(), |chunk, sealed, stage| {
-                assert_eq!(stage, Stage::Sealed);
+                // A chunk that is answered again after a crash may have its witness by then.
+                assert!(
+                    matches!(stage, Stage::Sealed | Stage::Witnessed),
+                    "{stage:?}"
+                );
                 let mut digests = chunk.digests.iter();
                 sealed.for_each_seal(|_, text| {
                     let digest = digests.next().expect("a digest for each seal");

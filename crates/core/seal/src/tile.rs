@@ -63,6 +63,19 @@ pub enum TileError {
 }
 
 impl TileId {
+    /// The size of the smallest tree that has the tile: only a checkpoint of at least this size vouches for its bytes. None where no tree has it.
+    pub fn smallest_tree(&self) -> Option<u64> {
+        let places = self.index.checked_mul(TILE_WIDTH)?;
+        let places = places.checked_add(u64::from(self.width))?;
+        match self.kind {
+            TileKind::Entries => Some(places),
+            TileKind::Hashes { level } => {
+                let bits = u32::from(level) * TILE_HEIGHT;
+                places.checked_mul(1_u64.checked_shl(bits)?)
+            }
+        }
+    }
+
     /// Is the tile full, and so never to change?
     pub fn is_full(&self) -> bool {
         self.width == FULL_WIDTH

@@ -78,6 +78,12 @@ async fn read_only_mode_refuses_callers_with_the_incident_until_it_is_lifted() {
     assert_eq!(rig.sealed(3).await.index, 1);
 }
 
+/// How far the event log says that the origin is published, now.
+async fn recorded_size(rig: &Rig) -> u64 {
+    rig.until(|log| Some(log.origin(ORIGIN)?.published_size))
+        .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_compromise_what_was_covered_is_sealed_again_in_a_new_origin() {
     let world = World::new();
@@ -107,6 +113,8 @@ async fn after_a_compromise_what_was_covered_is_sealed_again_in_a_new_origin() {
         "{results:?}"
     );
     assert_eq!(results["size"], "4");
+    // Recorded before it was acknowledged: the trust bundle that freezes the log rests on it.
+    assert_eq!(recorded_size(&rig).await, 4);
     let info = rig
         .node
         .keys

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{Path as UrlPath, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use sealwarden_seal::tile::{TILE_HEIGHT, TILE_WIDTH, TileId, TileKind};
+use sealwarden_seal::tile::TileId;
 use sealwarden_seallog::LogReader;
 use sealwarden_seallog::mirror::is_public;
 use serde_json::json;
@@ -94,7 +94,7 @@ async fn file(State(reader): State<Arc<LogReader>>, UrlPath(path): UrlPath<Strin
 fn read(reader: &LogReader, path: &str, tile: Option<TileId>) -> io::Result<Vec<u8>> {
     if let Some(tile) = tile {
         let view = reader.view().map_err(io::Error::other)?;
-        if last_leaf(tile).is_none_or(|end| end > view.size()) {
+        if tile.smallest_tree().is_none_or(|size| size > view.size()) {
             return Err(io::ErrorKind::NotFound.into());
         }
     }
@@ -103,19 +103,6 @@ fn read(reader: &LogReader, path: &str, tile: Option<TileId>) -> io::Result<Vec<
         return text.ok_or(io::ErrorKind::NotFound.into());
     }
     std::fs::read(Path::new(reader.dir()).join(path))
-}
-
-/// The size of the smallest tree that has the tile.
-fn last_leaf(tile: TileId) -> Option<u64> {
-    let places = tile.index.checked_mul(TILE_WIDTH)?;
-    let places = places.checked_add(u64::from(tile.width))?;
-    match tile.kind {
-        TileKind::Entries => Some(places),
-        TileKind::Hashes { level } => {
-            let bits = u32::from(level) * TILE_HEIGHT;
-            places.checked_mul(1_u64.checked_shl(bits)?)
-        }
-    }
 }
 
 fn status(code: u16, text: &'static str) -> Response {
