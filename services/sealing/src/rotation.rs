@@ -191,7 +191,7 @@ fn overlap(origin: &Origin, new: &Signer, old: &Signer, node: &str) -> SignersAc
     };
     by.clone_into(&mut change.by);
     change.why = format!(
-        "planned rotation: key {} replaces key {}, which signs beside it for now",
+        "planned rotation: key {} replaces key {}, which signs beside it until it is retired",
         new.key_id, old.key_id
     );
     change

@@ -292,7 +292,7 @@ impl Merge {
                     lines.extend(new);
                 }
                 Err(error) => {
-                    tracing::warn!(provider = name, %error, "an audit is left out for now");
+                    tracing::warn!(provider = name, %error, "an audit cannot be read; its lines follow when it can");
                     trouble = Some(error);
                 }
             }

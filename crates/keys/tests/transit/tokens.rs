@@ -1,6 +1,7 @@
 //! Tokens that end, are replaced, renewed, or not enough.
 
 use std::{
+    collections::BTreeSet,
     os::unix::fs::PermissionsExt,
     time::{Duration, Instant},
 };
@@ -16,21 +17,43 @@ use crate::{
     support::{PATIENT, World, id, sealing_key, sign},
 };
 
-/// Waits until the server no longer takes the token.
-async fn ended(world: &World, token: &str) {
-    let lookup = "auth/token/lookup-self";
+const LOOKUP: &str = "auth/token/lookup-self";
+/// Life of a renewable token before its first renewal, seconds.
+const LEASE_S: i64 = 3;
+
+/// Waits until the server says so.
+async fn soon(what: &str, said: impl AsyncFn() -> bool) {
     let start = Instant::now();
-    while world
-        .bao
-        .request(token, "", "GET", lookup, Value::Null)
-        .await
-        .0
-        == 200
-    {
-        assert!(start.elapsed() < PATIENT, "the token does not end");
-        // bounded poll: the server announces no token's end.
+    while !said().await {
+        assert!(start.elapsed() < PATIENT, "not so: {what}");
+        // bounded poll: the server announces neither a token's end nor its renewal.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits until the server no longer takes the token.
+async fn ended(world: &World, token: &str) {
+    soon("the token ends", async || {
+        let (status, _) = world
+            .bao
+            .request(token, "", "GET", LOOKUP, Value::Null)
+            .await;
+        status != 200
+    })
+    .await;
+}
+
+/// The accessors of all tokens that the server knows.
+async fn accessors(world: &World) -> BTreeSet<String> {
+    let answer = world
+        .bao
+        .admin("LIST", "auth/token/accessors", Value::Null)
+        .await;
+    let keys = answer["data"]["keys"].as_array().unwrap();
+    let names = keys
+        .iter()
+        .filter_map(|key| key.as_str().map(str::to_owned));
+    names.collect()
 }
 
 #[tokio::test]
@@ -65,14 +88,24 @@ async fn an_expired_token_is_told_and_a_fresh_one_in_its_file_is_taken() {
 #[tokio::test]
 async fn a_renewable_token_outlives_its_lease_while_nobody_asks() {
     let world = World::new().await;
-    let lease = Duration::from_secs(3);
-    let create = json!({"policies": ["seals"], "ttl": "3s", "renewable": true});
+    let create = json!({"policies": ["seals"], "ttl": LEASE_S, "renewable": true});
     let token = world.bao.token(create).await;
     write_secret(&world.token_path(), &token);
     let provider = world.provider();
     let key = sealing_key(&provider).await;
-    // bounded poll: one look, after the lease that has to pass.
-    tokio::time::sleep(lease * 2).await;
+    // Renewed when its first lease would be over: without the provider's own renewals it would have ended before.
+    soon("the token is renewed past its lease", async || {
+        let (_, answer) = world
+            .bao
+            .request(&token, "", "GET", LOOKUP, Value::Null)
+            .await;
+        let seconds = |name: &str| answer["data"][name].as_i64();
+        let (created, renewed) = (seconds("creation_time"), seconds("last_renewal_time"));
+        created
+            .zip(renewed)
+            .is_some_and(|(created, renewed)| renewed >= created + LEASE_S)
+    })
+    .await;
     sign(&provider, &key, b"x").await.unwrap();
     let (status, _) = world
         .bao
@@ -141,10 +174,21 @@ async fn an_approle_logs_in_and_again_when_its_token_ends() {
         },
         ..world.config.clone()
     };
+    let before = accessors(&world).await;
     let provider = TransitProvider::open(&config).unwrap();
     let key = sealing_key(&provider).await;
-    // bounded poll: one look, after the token's whole life.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let logged_in = accessors(&world).await;
+    assert!(
+        logged_in.difference(&before).count() > 0,
+        "no token was made"
+    );
+    soon("the tokens of the first login end", async || {
+        let left = accessors(&world).await;
+        logged_in
+            .difference(&before)
+            .all(|first| !left.contains(first))
+    })
+    .await;
     sign(&provider, &key, b"x").await.unwrap();
     let accessor = secret["data"]["secret_id_accessor"].as_str().unwrap();
     bao.admin(
