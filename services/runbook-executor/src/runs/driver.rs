@@ -15,6 +15,8 @@ use sealwarden_domain::run::{AttemptId, Command, Effect, End, RunState, decide, 
 use sealwarden_engine::{ExecuteError, Stream};
 use sealwarden_eventlog::Subscription;
 use sealwarden_telemetry::with_parent;
+use sealwarden_wire::event::v1::StepStarted;
+use sealwarden_wire::event::v1::event::Kind;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
@@ -170,27 +172,7 @@ impl Driver {
     async fn begin(&mut self, step: String) -> Result<bool, ExecuteError> {
         let command = Command::BeginStep { step: step.clone() };
         match self.decide(command).await {
-            Ok(()) => {
-                let state = self.stream.state();
-                if let Some((known, attempt)) = state
-                    .step(&step)
-                    .and_then(|s| Some((s, s.phase.attempt()?)))
-                {
-                    let id = AttemptId {
-                        step,
-                        iteration: known.iteration,
-                        attempt: attempt.number,
-                    };
-                    tracing::info!(
-                        run = self.run,
-                        step = id.step,
-                        attempt = id.attempt,
-                        "a step starts"
-                    );
-                    self.own.insert(id);
-                }
-                Ok(true)
-            }
+            Ok(()) => Ok(true),
             Err(ExecuteError::Rejected(rejection)) => {
                 if self
                     .refused
@@ -322,12 +304,14 @@ impl Driver {
                 "an attempt was not done"
             ),
         }
+        let begin_next = !self.executor.node.shutdown.is_cancelled();
         let end = |result| {
             Command::EndStep(End {
                 step: id.step.clone(),
                 attempt: id.attempt,
                 result,
                 observed,
+                begin_next,
             })
         };
         let was_done = result.is_ok();
@@ -367,6 +351,7 @@ impl Driver {
         self.record(command).await.map(drop)
     }
 
+    /// Decides and appends; what this starts belongs to this life.
     async fn decide(&mut self, command: Command) -> Result<(), ExecuteError> {
         let executor = &self.executor;
         let incident = self
@@ -378,15 +363,36 @@ impl Driver {
             .node
             .meta()
             .correlated(incident.unwrap_or_default());
-        self.stream
+        let executed = self
+            .stream
             .execute(meta, |state| {
                 Ok(decide(state, command.clone(), executor.node.clock.now())?
                     .into_iter()
                     .map(event)
                     .collect())
             })
-            .await
-            .map(drop)
+            .await?;
+        for event in executed.events {
+            if let Some(Kind::StepStarted(started)) = event.kind {
+                self.owns(started);
+            }
+        }
+        Ok(())
+    }
+
+    /// This life recorded the attempt's start, so it performs it.
+    fn owns(&mut self, started: StepStarted) {
+        tracing::info!(
+            run = self.run,
+            step = started.step,
+            attempt = started.attempt,
+            "a step starts"
+        );
+        self.own.insert(AttemptId {
+            step: started.step,
+            iteration: started.iteration,
+            attempt: started.attempt,
+        });
     }
 
     /// Records until it is stored or refused; gives the refusal. While the event log is away nothing else is done: what happened must be on record first.

@@ -128,8 +128,10 @@ pub(crate) fn after(
         attempt: step.attempts.saturating_add(1),
         result: Ok(outputs),
         observed: false,
+        // Whoever takes in confirmations performs no steps.
+        begin_next: false,
     };
     let mut events = vec![started_event(pinned, id, step, at)];
-    events.extend(end_events(state, pinned, step.iteration, end)?);
+    events.extend(end_events(state, pinned, step.iteration, end, at)?);
     Ok(events)
 }

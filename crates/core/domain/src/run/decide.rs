@@ -10,7 +10,7 @@ use sealwarden_wire::event::v1::{
 };
 
 use super::confirm;
-use super::gate::may_begin;
+use super::gate::{may_begin, waits_for_nobody};
 use super::pinned::Pinned;
 use super::state::{Attempt, Phase, RunState, StepState, cut, idempotency_key};
 use super::submit;
@@ -80,6 +80,8 @@ pub struct End {
     pub result: Result<BTreeMap<String, String>, String>,
     /// Whether this was observed after the fact instead of reported by the attempt.
     pub observed: bool,
+    /// Whether the steps that become ready and wait for nobody start in the same commit. Only for a process that performs them at once: what it begins, it owns.
+    pub begin_next: bool,
 }
 
 /// Decides a command. The events are one commit. No events: the command was obeyed before, and nothing is left to record.
@@ -97,7 +99,7 @@ pub fn decide(state: &RunState, command: Command, at: At) -> Result<Vec<Kind>, R
             text,
             missing,
         } => progress(state, step, &text, &missing),
-        Command::EndStep(end) => finish(state, end),
+        Command::EndStep(end) => finish(state, end, at),
         Command::LoseStep {
             step,
             attempt,
@@ -254,7 +256,7 @@ fn progress(
     })])
 }
 
-fn finish(state: &RunState, mut end: End) -> Result<Vec<Kind>, Rejection> {
+fn finish(state: &RunState, mut end: End, at: At) -> Result<Vec<Kind>, Rejection> {
     let pinned = state.started()?;
     let step = state.named(pinned, &end.step)?;
     if let Err(error) = &mut end.result {
@@ -267,7 +269,7 @@ fn finish(state: &RunState, mut end: End) -> Result<Vec<Kind>, Rejection> {
     if let Ok(outputs) = &end.result {
         check_outputs(pinned, &end.step, outputs)?;
     }
-    end_events(state, pinned, step.iteration, end)
+    end_events(state, pinned, step.iteration, end, at)
 }
 
 /// The same end was recorded before: the same command twice.
@@ -280,14 +282,15 @@ fn ended_so_before(step: &StepState, end: &End) -> bool {
     }
 }
 
-/// `StepEnded`, the inputs of every step that is ready now, and the run's end if nothing is left.
+/// `StepEnded`, the inputs of every step that is ready now, the start of those that wait for nobody, and the run's end if nothing is left.
 pub(crate) fn end_events(
     state: &RunState,
     pinned: &Pinned,
     iteration: u32,
     end: End,
+    at: At,
 ) -> Result<Vec<Kind>, Rejection> {
-    let mut events = Vec::new();
+    let (mut events, mut starts) = (Vec::new(), Vec::new());
     let ended = |outcome: StepOutcome, outputs: BTreeMap<String, String>, error: String| {
         Kind::StepEnded(StepEnded {
             step: end.step.clone(),
@@ -318,8 +321,15 @@ pub(crate) fn end_events(
             .is_some_and(|step| step.phase == Phase::Blocked);
         if blocked && state.needs_done(pinned, id, Some(&end.step)) {
             events.push(resolved(pinned, id, &output)?);
+            if end.begin_next
+                && let Some(step) = state.step(id)
+                && waits_for_nobody(state, pinned, id, &end.step)
+            {
+                starts.push(started_event(pinned, id, step, at));
+            }
         }
     }
+    events.append(&mut starts);
     let all_done = state
         .steps()
         .iter()

@@ -50,6 +50,17 @@ pub(crate) fn may_begin(
     Ok(())
 }
 
+/// Whether a step that becomes ready by the end of `ended` may begin in the same commit. Nobody can have approved it before its inputs were known, so only a step that
+/// no person approves or performs.
+pub(crate) fn waits_for_nobody(state: &RunState, pinned: &Pinned, id: &str, ended: &str) -> bool {
+    let Some(spec) = pinned.action(id).map(Action::spec) else {
+        return false;
+    };
+    let snapshot =
+        || has_snapshot(state, pinned) || pinned.action(ended) == Some(Action::SnapshotEvidence);
+    !spec.manual && pinned.quorum(id).is_none() && (!spec.needs_snapshot || snapshot())
+}
+
 /// Whether nobody denies and enough people stand for the step at this moment.
 pub(crate) fn quorum_met(
     pinned: &Pinned,

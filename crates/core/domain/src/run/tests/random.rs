@@ -8,12 +8,14 @@ use sealwarden_wire::event::v1::event::Kind;
 use super::world::{ORDER, World};
 use crate::approval::Decision;
 use crate::approval::fixture::PEOPLE;
-use crate::run::{Effect, Phase, RunState, prepare};
+use crate::run::{Command, Effect, Phase, RunState, prepare};
 
 #[derive(Clone, Debug)]
 enum Move {
     Begin(usize),
     Done(usize),
+    /// It ends, and what waits for nobody starts with it.
+    DoneAndNext(usize),
     NotDone(usize),
     Lose(usize, bool),
     Decide {
@@ -34,6 +36,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
         2 => step.clone().prop_map(Move::Begin),
         2 => step.clone().prop_map(Move::Done),
+        2 => step.clone().prop_map(Move::DoneAndNext),
         1 => step.clone().prop_map(Move::NotDone),
         1 => (step.clone(), any::<bool>()).prop_map(|(step, person)| Move::Lose(step, person)),
         6 => (0..PEOPLE.len(), step, decision)
@@ -63,6 +66,11 @@ fn play(world: &mut World, next: &Move) -> Vec<Kind> {
     match next {
         Move::Begin(step) => world.begin(ORDER[*step]).unwrap_or_default(),
         Move::Done(step) => world.end(ORDER[*step], Ok(())).unwrap_or_default(),
+        Move::DoneAndNext(step) => {
+            let mut end = world.end_of(ORDER[*step], Ok(()));
+            end.begin_next = true;
+            world.run(Command::EndStep(end)).unwrap_or_default()
+        }
         Move::NotDone(step) => world.end(ORDER[*step], Err("no")).unwrap_or_default(),
         Move::Lose(step, person) => world.lose(ORDER[*step], *person).unwrap_or_default(),
         Move::Decide {
@@ -137,7 +145,13 @@ proptest! {
             for (at_ms, commit) in world.log.iter().skip(first) {
                 let whole = state.clone();
                 for kind in commit {
-                    if let Kind::StepStarted(event) = kind {
+                    // What starts with the end of another step is judged on the state after that end.
+                    if let Kind::StepStarted(event) = kind
+                        && matches!(commit.first(), Some(Kind::StepEnded(_)))
+                    {
+                        prop_assert!(startable(&state, &event.step, now_ms, false), "{event:?}");
+                        prop_assert!(started.insert((event.step.clone(), event.attempt)), "twice: {event:?}");
+                    } else if let Kind::StepStarted(event) = kind {
                         let confirming = matches!(commit.first(), Some(Kind::ApprovalRecorded(_)));
                         prop_assert!(startable(&whole, &event.step, now_ms, confirming), "{event:?}");
                         prop_assert!(started.insert((event.step.clone(), event.attempt)), "twice: {event:?}");

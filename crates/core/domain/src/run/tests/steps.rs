@@ -56,6 +56,47 @@ fn one_commit_ends_a_step_and_makes_the_next_ready() {
 }
 
 #[test]
+fn one_commit_ends_a_step_and_starts_the_next_ones_that_wait_for_nobody() {
+    let mut world = World::after(&["snapshot"]);
+    world.approve("isolate", &["ada", "grace"]);
+    world.begin("isolate").unwrap();
+    let mut end = world.end_of("isolate", Ok(()));
+    end.begin_next = true;
+    let events = world.run(Command::EndStep(end)).unwrap();
+    let [
+        Kind::StepEnded(_),
+        Kind::InputsResolved(_),
+        Kind::InputsResolved(_),
+        Kind::StepStarted(started),
+    ] = events.as_slice()
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!((started.step.as_str(), started.attempt), ("find", 1));
+    let [Effect::Execute { id, .. }] = &world.pending()[..] else {
+        panic!("the process that ended the one performs the other")
+    };
+    assert_eq!(id.step, "find");
+    // Another process finds its start on record, so it looks before it acts.
+    world.own.clear();
+    assert!(matches!(&world.pending()[..], [Effect::Observe { .. }]));
+    assert_eq!(folded(&world, usize::MAX), world.state);
+}
+
+#[test]
+fn an_attempt_that_was_not_done_starts_nothing_in_its_commit() {
+    let mut world = World::started();
+    world.begin("snapshot").unwrap();
+    let mut end = world.end_of("snapshot", Err("no room"));
+    end.begin_next = true;
+    let events = world.run(Command::EndStep(end)).unwrap();
+    assert!(
+        matches!(events.as_slice(), [Kind::StepEnded(_)]),
+        "{events:?}"
+    );
+}
+
+#[test]
 fn inputs_come_from_the_incident_and_from_earlier_steps() {
     let world = World::after(&ORDER[..6]);
     let inputs = |step: &str| {

@@ -171,6 +171,7 @@ impl World {
                 .map(|()| outputs(self.action(step)))
                 .map_err(str::to_owned),
             observed: false,
+            begin_next: false,
         }
     }
 
