@@ -36,8 +36,8 @@ pub use health::{Health, HealthCounts, HealthState};
 pub use id::{InvalidKeyId, KeyId};
 pub use pkcs11::{Pkcs11Config, Pkcs11Opener, Pkcs11Provider, TokenProblem};
 pub use provider::{
-    AuditEntry, AuditGap, AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider,
-    KeyState, Purpose, sign_within,
+    AuditEntry, AuditGap, AuditGapKind, AuditLine, AuditUse, Capabilities, CreateKey,
+    DisableOutcome, KeyInfo, KeyProvider, KeyState, Purpose, sign_within,
 };
 pub use set::{FailoverSet, MemberConfig, Opener, SetConfig, breaker::BreakerConfig};
 pub use software::{Guard, SoftwareConfig, SoftwareProvider};

@@ -193,60 +193,64 @@ pub struct AuditLine {
     pub entry: Result<AuditEntry, String>,
 }
 
-/// What a provider's audit should show of this process's uses by now, and does not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuditGap {
-    /// The audit has grown since this use, and does not show it: lines are missing.
-    UseNotShown {
-        /// The provider whose audit it is.
-        provider: String,
-        /// The key used.
-        key: KeyId,
-        /// What for.
-        purpose: Purpose,
-        /// SHA-256 of the message signed.
-        message_sha256: [u8; 32],
-        /// When the signature came back, in Unix milliseconds.
-        at_ms: i64,
-    },
-    /// The audit has not grown at all since these uses: it is switched off, or another file than the one read here.
-    Silent {
-        /// The provider whose audit it is.
-        provider: String,
-        /// When the first of them came back, in Unix milliseconds.
-        since_ms: i64,
-        /// How many they are.
-        uses: usize,
-    },
+/// A use of a key as this process knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditUse {
+    /// The key used.
+    pub key: KeyId,
+    /// What for.
+    pub purpose: Purpose,
+    /// SHA-256 of the message signed, as in [`AuditEntry::message_sha256`].
+    #[serde(with = "hex::serde")]
+    pub message_sha256: [u8; 32],
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// What is wrong with an audit that somebody else keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuditGapKind {
+    /// The audit has grown since a use, and does not show it: lines are missing.
+    UseNotShown,
+    /// The audit has not grown since the provider was used: it is switched off, or another file than the one read here.
+    Silent,
+    /// The server says that it has no such audit.
+    Off,
+    /// The file was cut shorter in place, as logrotate's `copytruncate` does: what was written between copying and cutting is lost.
+    Truncated,
+    /// The file is as long as before or longer, and is not what was read before.
+    Rewritten,
+    /// Another file has the audit's name, and it holds older lines: it was not rotated.
+    Replaced,
+    /// The file that was read is nowhere to be found, so nobody can say whether all of it was read.
+    Lost,
+}
+
+/// What a provider's audit should show by now and does not, or what was done to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditGap {
+    /// The provider whose audit it is.
+    pub provider: String,
+    /// What is wrong.
+    pub kind: AuditGapKind,
+    /// When it began or was noticed, in Unix milliseconds. With provider, kind and first use it tells one gap from another, so it stays the same
+    /// as long as the gap does, also after a restart.
+    pub since_ms: i64,
+    /// Uses that the audit does not show: of many the first 64.
+    pub uses: Vec<AuditUse>,
+    /// How many they are in all; 0 where only the audit's own silence or damage was seen.
+    pub count: usize,
+    /// Which file it is, and its lines that matter, for a person to look at.
+    pub evidence: String,
 }
 
 impl AuditGap {
     /// The same gap, with its provider under another name.
     pub(crate) fn in_provider(self, name: &str) -> Self {
-        let provider = name.to_owned();
-        match self {
-            Self::UseNotShown {
-                provider: _,
-                key,
-                purpose,
-                message_sha256,
-                at_ms,
-            } => Self::UseNotShown {
-                provider,
-                key,
-                purpose,
-                message_sha256,
-                at_ms,
-            },
-            Self::Silent {
-                provider: _,
-                since_ms,
-                uses,
-            } => Self::Silent {
-                provider,
-                since_ms,
-                uses,
-            },
+        Self {
+            provider: name.to_owned(),
+            ..self
         }
     }
 }
@@ -292,8 +296,8 @@ pub trait KeyProvider: Send + Sync + 'static {
     /// the audit no longer reaches is [`KeyError::Corrupt`]: somebody has shortened it.
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError>;
 
-    /// The uses of this process, older than the patience given, that an audit kept by somebody else should show and does not. A
-    /// provider that writes its audit itself has none.
+    /// What an audit kept by somebody else should show of uses older than the patience given, and does not; and what was done to that audit. A gap
+    /// is told again until it is over or newer ones take its place. A provider that writes its audit itself has none.
     async fn audit_gaps(&self, _patience: Duration) -> Result<Vec<AuditGap>, KeyError> {
         Ok(Vec::new())
     }

@@ -13,7 +13,7 @@ use sealwarden_wire::event::v1::{
     Commit, Envelope, Event, IncidentStage, SignalReported, event::Kind,
 };
 
-use crate::detectors::{Logs, archive_damage, foreign_checkpoint, unexplained_key_use};
+use crate::detectors::{Logs, archive_damage, audit_gap, foreign_checkpoint, unexplained_key_use};
 use crate::ids::{incident_id, incident_number};
 use crate::timeline::Timelines;
 
@@ -200,6 +200,7 @@ impl State {
             ("keyuse", Some(Kind::KeyUseObserved(used))) => {
                 unexplained_key_use(logs, envelope, used)
             }
+            ("keyuse", Some(Kind::AuditGapObserved(gap))) => audit_gap(logs, envelope, gap),
             ("archive", Some(kind)) => archive_damage(envelope, kind),
             _ => None,
         };

@@ -100,6 +100,11 @@ impl Timelines {
                     e.key_id, e.provider, e.node, e.line
                 )
             }
+            Some(Kind::AuditGapObserved(e)) => format!(
+                "{} notices that {}",
+                e.node,
+                crate::detectors::audit_gap_words(e)
+            ),
             Some(kind) => match crate::archive_words::sentence(kind) {
                 Some(text) => text,
                 None => return,
@@ -145,7 +150,9 @@ impl Timelines {
         };
         let incident = match kind {
             Kind::SignalReported(e) => return Some(Part::Signal(e.signal.clone())),
-            Kind::CheckpointSighted(_) | Kind::KeyUseObserved(_) => None,
+            Kind::CheckpointSighted(_) | Kind::KeyUseObserved(_) | Kind::AuditGapObserved(_) => {
+                None
+            }
             Kind::HoldPlaced(e) => Some(e.incident.clone()),
             Kind::DirectiveIssued(e) => e.directive.as_ref().map(|d| d.incident.clone()),
             Kind::DirectiveAcknowledged(e) => directive(e.epoch),

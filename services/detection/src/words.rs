@@ -103,6 +103,7 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::CheckpointAnchored(_)
         | Kind::CheckpointCosigned(_)
         | Kind::KeyUseObserved(_)
+        | Kind::AuditGapObserved(_)
         | Kind::CheckpointSighted(_)
         | Kind::NodeEnrolled(_)
         | Kind::ServiceAnnounced(_) => return None,

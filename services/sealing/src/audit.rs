@@ -1,4 +1,7 @@
-//! The key provider's audit, copied into the event log line by line: detectors compare it with the intents.
+//! The key provider's audit, copied into the event log line by line: detectors compare it with the intents. What the audit should show and does
+//! not is told by [`gaps`].
+
+mod gaps;
 
 use crate::service::Service;
 use sealwarden_domain::fold::{Fold, IllegalEvent, event};
@@ -6,6 +9,7 @@ use sealwarden_engine::{ExecuteError, Stream};
 use sealwarden_keys::{AuditLine, KeyError, Purpose};
 use sealwarden_wire::event::v1::{Envelope, Event, KeyUseObserved, event::Kind};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Lines of one commit.
 const LINES: usize = 128;
@@ -27,8 +31,17 @@ impl Fold for Copied {
     }
 }
 
-/// Copies until the writer has ended and its last uses are copied.
+/// Copies and watches until the writer has ended and its last uses are copied.
 pub(crate) async fn run(service: &Service) -> anyhow::Result<()> {
+    let (damage, seen) = watch::channel(None);
+    tokio::try_join!(copy_all(service, damage), gaps::watch(service, seen))?;
+    Ok(())
+}
+
+/// Why an audit cannot be copied any further, if it was damaged.
+type Damage = Option<String>;
+
+async fn copy_all(service: &Service, damage: watch::Sender<Damage>) -> anyhow::Result<()> {
     let mut stream: Stream<Copied> = service.node.stream("keyuse", &service.node.name).await?;
     let mut cursor = stream.state().cursor;
     loop {
@@ -37,8 +50,12 @@ pub(crate) async fn run(service: &Service) -> anyhow::Result<()> {
             Ok(0) | Err(_) if ending => return Ok(()),
             Ok(0) => service.config.audit_poll(),
             Ok(_) => continue,
-            Err(reason) => {
+            Err(failed) => {
+                let reason = failed.to_string();
                 tracing::warn!(reason, cursor, "the key provider's audit is not copied");
+                if let Failed::Read(KeyError::Corrupt { .. }) = failed {
+                    damage.send_replace(Some(reason));
+                }
                 PAUSE
             }
         };
@@ -49,14 +66,22 @@ pub(crate) async fn run(service: &Service) -> anyhow::Result<()> {
     }
 }
 
+/// Why lines were not copied.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Read(#[from] KeyError),
+    #[error(transparent)]
+    Store(#[from] ExecuteError),
+}
+
 /// Copies a few lines; answers how many were read.
 async fn copy(
     service: &Service,
     stream: &mut Stream<Copied>,
     cursor: &mut u64,
-) -> Result<usize, String> {
-    let read = service.node.keys.audit_after(*cursor, LINES).await;
-    let lines = read.map_err(|error: KeyError| error.to_string())?;
+) -> Result<usize, Failed> {
+    let lines = service.node.keys.audit_after(*cursor, LINES).await?;
     let Some(last) = lines.last().map(|line| line.cursor) else {
         return Ok(0);
     };
@@ -74,8 +99,7 @@ async fn copy(
                 events.clone()
             })
         })
-        .await
-        .map_err(|error: ExecuteError| error.to_string())?;
+        .await?;
     *cursor = last;
     Ok(lines.len())
 }

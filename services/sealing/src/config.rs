@@ -53,6 +53,10 @@ pub struct Config {
     pub anchors: Anchors,
     /// How often the key provider's audit is read, milliseconds.
     pub audit_poll_ms: u64,
+    /// How often is asked what an audit kept by somebody else does not show, milliseconds, 50 to 3600000.
+    pub audit_gap_poll_ms: u64,
+    /// How long after a use its line may be missing in such an audit, milliseconds, 100 to 3600000: as long as the file takes to arrive here.
+    pub audit_grace_ms: u64,
     /// Whether each new origin has an ML-DSA-44 key that signs beside its Ed25519 keys.
     pub post_quantum: bool,
     /// How long after it was issued a directive is still obeyed, milliseconds.
@@ -92,6 +96,8 @@ impl Default for Config {
             cosignatures_recorded_s: 60,
             anchors: Anchors::default(),
             audit_poll_ms: 25,
+            audit_gap_poll_ms: 1_000,
+            audit_grace_ms: 5_000,
             post_quantum: false,
             directive_max_age_ms: 24 * 3_600_000,
             rotate_after_days: 0,
@@ -170,6 +176,16 @@ impl Config {
         ensure!(
             self.audit_poll_ms > 0,
             "audit_poll_ms 0 would read the audit without pause"
+        );
+        ensure!(
+            (50..=3_600_000).contains(&self.audit_gap_poll_ms),
+            "audit_gap_poll_ms {} is not from 50 to 3600000",
+            self.audit_gap_poll_ms
+        );
+        ensure!(
+            (100..=3_600_000).contains(&self.audit_grace_ms),
+            "audit_grace_ms {} is not from 100 to 3600000",
+            self.audit_grace_ms
         );
         ensure!(
             self.witness_timeout_ms > 0,
@@ -256,5 +272,13 @@ impl Config {
 
     pub(crate) fn audit_poll(&self) -> Duration {
         Duration::from_millis(self.audit_poll_ms)
+    }
+
+    pub(crate) fn audit_gap_poll(&self) -> Duration {
+        Duration::from_millis(self.audit_gap_poll_ms)
+    }
+
+    pub(crate) fn audit_grace(&self) -> Duration {
+        Duration::from_millis(self.audit_grace_ms)
     }
 }

@@ -125,7 +125,7 @@ impl Fold for Installation {
             "run" => self.run(envelope, id, event),
             "trust" => self.trust(envelope, event),
             "keyuse" => expect(envelope, event, |kind| {
-                matches!(kind, Kind::KeyUseObserved(_))
+                matches!(kind, Kind::KeyUseObserved(_) | Kind::AuditGapObserved(_))
             }),
             "sighting" => expect(envelope, event, |kind| {
                 matches!(kind, Kind::CheckpointSighted(_))

@@ -26,7 +26,7 @@ use crate::{
     blocking::blocking,
     error::KeyError,
     id::KeyId,
-    provider::{AuditEntry, AuditGap, AuditLine, Purpose},
+    provider::{AuditEntry, AuditGap, AuditGapKind, AuditLine, AuditUse, Purpose},
 };
 
 /// How far the server's clock may be behind ours, in milliseconds.
@@ -265,29 +265,33 @@ impl Shared {
         self.watch()?;
         let length = self.file.length()?;
         let readers = held(&self.readers);
-        let (mut gaps, mut silent): (Vec<AuditGap>, Vec<&Open>) = (Vec::new(), Vec::new());
+        let (mut gaps, mut silent): (Vec<AuditGap>, Vec<AuditUse>) = (Vec::new(), Vec::new());
+        let gap = |kind, uses: Vec<AuditUse>| AuditGap {
+            provider: NAME.to_owned(),
+            kind,
+            since_ms: uses.first().map_or(0, |used| used.at_ms),
+            count: uses.len(),
+            uses,
+            evidence: self.file.path.display().to_string(),
+        };
         for open in &readers.open {
             if open.since.elapsed() < patience {
                 continue;
             }
-            if length <= open.announced.length {
-                silent.push(open);
-                continue;
-            }
-            gaps.push(AuditGap::UseNotShown {
-                provider: NAME.to_owned(),
+            let used = AuditUse {
                 key: open.key.clone(),
                 purpose: open.purpose,
                 message_sha256: open.announced.message_sha256,
                 at_ms: open.at_ms,
-            });
+            };
+            if length <= open.announced.length {
+                silent.push(used);
+            } else {
+                gaps.push(gap(AuditGapKind::UseNotShown, vec![used]));
+            }
         }
-        if let Some(first) = silent.first() {
-            gaps.push(AuditGap::Silent {
-                provider: NAME.to_owned(),
-                since_ms: first.at_ms,
-                uses: silent.len(),
-            });
+        if !silent.is_empty() {
+            gaps.push(gap(AuditGapKind::Silent, silent));
         }
         Ok(gaps)
     }

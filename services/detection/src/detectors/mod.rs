@@ -3,10 +3,12 @@
 //! **Invariant:** a detector sees only what was recorded before the event that it judges, so a replay of the log decides the same.
 
 mod archive_damage;
+mod audit_gap;
 mod foreign_checkpoint;
 mod unexplained_key_use;
 
 pub(crate) use archive_damage::archive_damage;
+pub(crate) use audit_gap::{audit_gap, words as audit_gap_words};
 pub(crate) use foreign_checkpoint::{
     CheckpointFinding, Foreign, NAME as FOREIGN_CHECKPOINT, foreign_checkpoint,
     judge as judge_checkpoint,

@@ -79,6 +79,7 @@ impl Fold for LogControl {
             Kind::KeyLifeChanged(e) => self.key_life_changed(envelope, e),
             Kind::KeyPressureChanged(e) => self.key_pressure_changed(envelope, e),
             Kind::KeyUseObserved(_)
+            | Kind::AuditGapObserved(_)
             | Kind::CheckpointSighted(_)
             | Kind::SignalReported(_)
             | Kind::IncidentOpened(_)

@@ -1,7 +1,7 @@
 //! The audits of all members in one order.
 
 use super::*;
-use crate::faults::Fault;
+use crate::{faults::Fault, provider::AuditGapKind};
 
 async fn audit(provider: &dyn KeyProvider, from: u64, page: usize) -> Vec<(String, u64)> {
     let (mut cursor, mut all) = (from, Vec::new());
@@ -78,6 +78,17 @@ async fn a_provider_that_is_added_later_joins_the_same_order() {
     assert_eq!(audit(&set, 0, 10).await, [seen, more].concat());
 }
 
+fn silence(provider: &str) -> AuditGap {
+    AuditGap {
+        provider: provider.to_owned(),
+        kind: AuditGapKind::Silent,
+        since_ms: 7,
+        uses: Vec::new(),
+        count: 2,
+        evidence: String::new(),
+    }
+}
+
 /// A provider whose audit hangs.
 struct SilentAudit(Arc<dyn KeyProvider>);
 
@@ -120,11 +131,7 @@ impl KeyProvider for SilentAudit {
     }
 
     async fn audit_gaps(&self, _: Duration) -> Result<Vec<AuditGap>, KeyError> {
-        Ok(vec![AuditGap::Silent {
-            provider: self.name().to_owned(),
-            since_ms: 7,
-            uses: 2,
-        }])
+        Ok(vec![silence(self.name())])
     }
 }
 
@@ -148,11 +155,7 @@ async fn an_audit_that_cannot_be_read_keeps_no_other_one_back_and_gaps_name_the_
     );
     assert_eq!(
         set.audit_gaps(Duration::ZERO).await.unwrap(),
-        [AuditGap::Silent {
-            provider: "mute".to_owned(),
-            since_ms: 7,
-            uses: 2
-        }]
+        [silence("mute")]
     );
 }
 
