@@ -117,7 +117,7 @@ fn observed(gap: &AuditGap) -> AuditGapObserved {
         gap.provider.as_str(),
         kind.as_str_name(),
         &since,
-        &first.map(|first| digits(&first)).unwrap_or_default(),
+        &first.map(hex::encode).unwrap_or_default(),
     ];
     AuditGapObserved {
         gap: name(&identity),
@@ -156,9 +156,5 @@ fn used(used: &AuditUse) -> wire::AuditUse {
 /// 16 hexadecimal digits of the SHA-256 of the words.
 fn name(words: &[&str]) -> String {
     let hash = Hash::of(words.join("\0").as_bytes());
-    digits(hash.0.get(..8).unwrap_or_default())
-}
-
-fn digits(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash.0.get(..8).unwrap_or_default())
 }
