@@ -15,6 +15,7 @@
 //! right.
 
 mod damage;
+mod erased;
 mod files;
 mod notes;
 mod private;
@@ -27,8 +28,10 @@ use crate::error::LogError;
 use crate::identity::Identity;
 use crate::mirror;
 use damage::Findings;
+use private::PrivateAudit;
 use sealwarden_seal::merkle::Hash;
 use sealwarden_seal::note::Vkey;
+use std::ops::Range;
 use std::path::Path;
 use tree::TreeAudit;
 
@@ -43,6 +46,17 @@ pub struct KnownRoot {
     pub source: String,
 }
 
+/// Leaves whose private records were erased, by the word of somebody outside the folder, such as an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasedPlaces {
+    /// The leaves.
+    pub leaves: Range<u64>,
+    /// Whether the erasing was finished: until then each record may be there, gone, or half gone.
+    pub is_finished: bool,
+    /// Who says so; damage names it.
+    pub source: String,
+}
+
 /// What the caller knows beside the folder. With nothing given, the folder is compared with itself and its own key.
 #[derive(Debug, Clone, Default)]
 pub struct CheckOptions {
@@ -52,6 +66,8 @@ pub struct CheckOptions {
     pub witnesses: Vec<Vkey>,
     /// Roots to compare with. Those beyond the published size are left out.
     pub roots: Vec<KnownRoot>,
+    /// Which private records are erased. All others must be there: zeros that nobody names are damage.
+    pub erased: Vec<ErasedPlaces>,
 }
 
 /// What an audit found.
@@ -77,6 +93,10 @@ pub struct CheckReport {
     pub cosignatures: u64,
     /// Cosignatures that nobody gave a key for.
     pub unchecked_cosignatures: u64,
+    /// Leaves whose records are erased, as somebody outside the folder says.
+    pub erased_leaves: u64,
+    /// Leaves that are being erased, and are half gone.
+    pub erasing_leaves: u64,
     /// Leaves of a staged batch that waits to be published.
     pub staged_leaves: u64,
     /// Files that belong to what is being written now, and were not audited.
@@ -117,7 +137,8 @@ pub fn check(
     let mut findings = Findings::new(dir);
     let stored = notes::read(&mut findings, options);
     let is_mirror = mirror::is_mirror(dir);
-    let mut tree = TreeAudit::new(stored.size, stored.known_roots(options), !is_mirror);
+    let records = (!is_mirror).then(|| PrivateAudit::new(stored.size, &options.erased));
+    let mut tree = TreeAudit::new(stored.size, stored.known_roots(options), records);
     tree.run(&mut findings, progress);
     let root = tree.root();
     notes::compare(&mut findings, &stored, &tree);
@@ -133,6 +154,8 @@ pub fn check(
         roots_compared: tree.roots_compared(),
         cosignatures: stored.cosignatures,
         unchecked_cosignatures: stored.unchecked_cosignatures,
+        erased_leaves: findings.erased,
+        erasing_leaves: findings.erasing,
         staged_leaves: stored.staged_leaves(),
         unpublished_files: findings.unpublished,
         damage_count: findings.count,

@@ -80,6 +80,14 @@ pub enum LogError {
         /// What was found.
         reason: String,
     },
+    /// A private record was overwritten with zeros.
+    #[error(
+        "the record of leaf {index} is erased: only its public entry is left, and seal files that were handed out"
+    )]
+    Erased {
+        /// The leaf.
+        index: u64,
+    },
     /// The staged batch is not readable, or not one for this tree.
     #[error("the staged batch {} cannot be used: {reason}; it must be repaired by hand before anything is signed", path.display())]
     StagedDamaged {

@@ -24,6 +24,15 @@ impl Leaf {
     pub fn hash(&self) -> Hash {
         entry_leaf_hash(&self.nonce, &self.record)
     }
+
+    /// Whether it was overwritten with zeros, as [`crate::LogReader::erase`] does. No record begins with a zero byte.
+    pub fn is_erased(&self) -> bool {
+        is_zero(&self.nonce) && is_zero(&self.record)
+    }
+}
+
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// A leaf with its proof against a signed checkpoint: all that a seal file says.

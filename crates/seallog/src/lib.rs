@@ -5,7 +5,7 @@
 //! <dir>/checkpoint          the published checkpoint, a signed note; replaced whole
 //! <dir>/witnessed           the latest checkpoint that carries cosignatures
 //! <dir>/tile/…              C2SP tlog-tiles, entry bundles under tile/entries; never changed, old partial tiles stay
-//! <dir>/private/…           nonce and record of each leaf; readable by the owner only
+//! <dir>/private/…           nonce and record of each leaf, zeros where erased; readable by the owner only
 //! <dir>/staged              at most one batch that is durable and not yet published
 //! <dir>/lock                held by the one writer
 //! <dir>/heads/…             not ours: what an evidence log's owner keeps beside it
@@ -21,6 +21,7 @@
 pub mod check;
 mod disk;
 mod edge;
+mod erase;
 mod error;
 pub mod faults;
 mod growth;

@@ -48,6 +48,15 @@ impl Segment {
         Ok(bounds.first().map_or(0, |bounds| bounds.end))
     }
 
+    /// [`Segment::bounds`], where each makes sense.
+    pub(crate) fn checked_bounds(&self, range: Range<u64>) -> Result<Vec<Range<u64>>, LogError> {
+        let bounds = self.bounds(range.clone())?;
+        for (index, bounds) in range.zip(&bounds) {
+            check(index, bounds)?;
+        }
+        Ok(bounds)
+    }
+
     /// Where the bytes of each leaf in `range` begin and end. All lie in this segment.
     fn bounds(&self, range: Range<u64>) -> Result<Vec<Range<u64>>, LogError> {
         let first = range.start % SEGMENT_LEAVES;
@@ -152,10 +161,7 @@ pub(crate) fn read(dir: &Path, range: Range<u64>) -> Result<Vec<Leaf>, LogError>
     while index < range.end {
         let segment = Segment::of(dir, index);
         let until = range.end.min((index / SEGMENT_LEAVES + 1) * SEGMENT_LEAVES);
-        let bounds = segment.bounds(index..until)?;
-        for (index, bounds) in (index..until).zip(&bounds) {
-            check(index, bounds)?;
-        }
+        let bounds = segment.checked_bounds(index..until)?;
         let (Some(first), Some(last)) = (bounds.first(), bounds.last()) else {
             break;
         };

@@ -247,17 +247,24 @@ impl View {
         })
     }
 
-    /// The leaves of a range, checked against the tree's leaf hashes.
+    /// The leaves of a range, checked against the tree's leaf hashes. One that is erased or damaged is an error.
     pub fn records(&self, range: Range<u64>) -> Result<Vec<Leaf>, LogError> {
-        let leaves = self.private(range.clone())?;
-        let nodes = TileNodes::new(&self.dir, self.size());
-        for (index, leaf) in range.zip(&leaves) {
-            check_leaf(&nodes, index, leaf)?;
-        }
-        Ok(leaves)
+        self.each_record(range)?.into_iter().collect()
     }
 
-    /// All leaves in order, read a few hundred at a time. The first error ends it.
+    /// The leaves of a range, each checked by itself against the tree's leaf hash: [`LogError::Erased`] where there are zeros,
+    /// [`LogError::RecordDamaged`] where there is something else. The outer error says that none can be read.
+    pub fn each_record(&self, range: Range<u64>) -> Result<Vec<Result<Leaf, LogError>>, LogError> {
+        let leaves = self.private(range.clone())?;
+        let nodes = TileNodes::new(&self.dir, self.size());
+        let checked = range.zip(leaves).map(|(index, leaf)| {
+            check_leaf(&nodes, index, &leaf)?;
+            Ok(leaf)
+        });
+        Ok(checked.collect())
+    }
+
+    /// All leaves in order, read a few hundred at a time. The first error ends it; an erased leaf is one.
     pub fn iter(&self) -> impl Iterator<Item = Result<(u64, Leaf), LogError>> + '_ {
         let mut failed = false;
         let chunks = (0..self.size())
@@ -317,6 +324,9 @@ impl View {
 }
 
 fn check_leaf(nodes: &TileNodes<'_>, index: u64, leaf: &Leaf) -> Result<(), LogError> {
+    if leaf.is_erased() {
+        return Err(LogError::Erased { index });
+    }
     let hash = nodes
         .node(0, index)
         .map_err(|error| nodes.explain(&error.into()))?;

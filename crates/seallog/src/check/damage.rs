@@ -89,6 +89,8 @@ pub(super) struct Findings<'a> {
     pub(super) files: u64,
     pub(super) bytes: u64,
     pub(super) unpublished: u64,
+    pub(super) erased: u64,
+    pub(super) erasing: u64,
 }
 
 impl<'a> Findings<'a> {
@@ -100,6 +102,8 @@ impl<'a> Findings<'a> {
             files: 0,
             bytes: 0,
             unpublished: 0,
+            erased: 0,
+            erasing: 0,
         }
     }
 

@@ -1,12 +1,15 @@
 //! The private segments, read in order: each leaf's nonce and record, and where it ends.
 
+use super::ErasedPlaces;
 use super::damage::{DamageKind, Findings, count};
+use super::erased::Erased;
 use super::window::Window;
-use crate::leaf::NONCE_BYTES;
+use crate::leaf::{NONCE_BYTES, is_zero};
 use crate::private::{END_BYTES, MAX_LEAF_BYTES, SEGMENT_LEAVES, Segment};
 use sealwarden_seal::merkle::{Hash, leaf_hash};
 use sealwarden_seal::record::{ENTRY_BYTES, Record, entry};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub(super) type Entry = [u8; ENTRY_BYTES];
@@ -75,12 +78,22 @@ struct Open {
 /// Reads leaves one after another.
 pub(super) struct PrivateAudit {
     size: u64,
+    erased: Erased,
     open: Option<Open>,
 }
 
 impl PrivateAudit {
-    pub(super) fn new(size: u64) -> Self {
-        Self { size, open: None }
+    pub(super) fn new(size: u64, erased: &[ErasedPlaces]) -> Self {
+        Self {
+            size,
+            erased: Erased::new(erased),
+            open: None,
+        }
+    }
+
+    /// Whether some of these leaves are said to have no record, which could vote.
+    pub(super) fn lacks_some(&self, leaves: &Range<u64>) -> bool {
+        self.erased.any(leaves)
     }
 
     /// The entry that the private record of leaf `index` commits to. `wanted` are the hashes that the public files have for
@@ -96,8 +109,9 @@ impl PrivateAudit {
             self.finish(findings);
             self.open = Some(self.segment(findings, number));
         }
+        let named = self.erased.of(index);
         let open = self.open.as_mut()?;
-        open.entry(findings, index, wanted)
+        open.entry(findings, index, (wanted, named))
     }
 
     fn segment(&self, findings: &mut Findings<'_>, number: u64) -> Open {
@@ -147,10 +161,21 @@ impl PrivateAudit {
 }
 
 impl Open {
-    fn entry(&mut self, findings: &mut Findings<'_>, index: u64, wanted: &[Hash]) -> Option<Entry> {
+    fn entry(
+        &mut self,
+        findings: &mut Findings<'_>,
+        index: u64,
+        (wanted, named): (&[Hash], Option<&ErasedPlaces>),
+    ) -> Option<Entry> {
         let start = self.start?;
         let place = index % SEGMENT_LEAVES * END_BYTES;
         let end = self.end(findings, place);
+        if let Some(end) = end
+            && self.without_record(findings, (index, start..end), (wanted, named))
+        {
+            self.start = Some(end);
+            return None;
+        }
         let stated = end.and_then(|end| self.at(findings, start, end));
         if let Some(entry) = stated.filter(|entry| fits(entry, wanted)) {
             self.start = end;
@@ -171,6 +196,61 @@ impl Open {
         }
         self.give_up_on(findings, index, start, end);
         stated
+    }
+
+    /// Whether there is no record at a place any more. That is damage where nobody names it, and so is a record that is there where it is said to be erased.
+    fn without_record(
+        &mut self,
+        findings: &mut Findings<'_>,
+        (index, place): (u64, Range<u64>),
+        (wanted, named): (&[Hash], Option<&ErasedPlaces>),
+    ) -> bool {
+        let length = place.end.saturating_sub(place.start);
+        if !(count(NONCE_BYTES)..=MAX_LEAF_BYTES).contains(&length) {
+            return false;
+        }
+        let bytes = self.records.read(findings, |window| {
+            let bytes = window.get(place.start, length)?;
+            // Most leaves are neither: nothing is copied for them.
+            let bytes = bytes.filter(|bytes| named.is_some() || is_zero(bytes));
+            Ok(bytes.map(<[u8]>::to_vec))
+        });
+        let Some(bytes) = bytes else {
+            return false;
+        };
+        let whole = || commitment(&bytes).is_some_and(|entry| fits(&entry, wanted));
+        let (expected, found) = match named {
+            _ if is_zero(&bytes) && named.is_some() => {
+                findings.erased += 1;
+                return true;
+            }
+            None if is_zero(&bytes) => (
+                format!("the nonce and record that leaf {index} commits to"),
+                "zeros: they were erased, and no event names this place".to_owned(),
+            ),
+            None => return false,
+            Some(named) if named.is_finished => (
+                format!("zeros in place of leaf {index}: {} erased it", named.source),
+                if whole() {
+                    "its nonce and record, which are still there or were put back".to_owned()
+                } else {
+                    "other bytes".to_owned()
+                },
+            ),
+            Some(_) if whole() => return false,
+            Some(_) => {
+                findings.erasing += 1;
+                return true;
+            }
+        };
+        findings.report(
+            &self.records.path,
+            DamageKind::Changed,
+            (place.start, length),
+            expected,
+            found,
+        );
+        true
     }
 
     /// Where the leaf ends, by `….ends`.

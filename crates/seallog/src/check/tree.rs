@@ -39,14 +39,14 @@ pub(super) struct TreeAudit {
 const MAX_CONTRADICTIONS: usize = super::MAX_DAMAGE;
 
 impl TreeAudit {
-    pub(super) fn new(size: u64, mut known: Vec<KnownRoot>, has_records: bool) -> Self {
+    pub(super) fn new(size: u64, mut known: Vec<KnownRoot>, private: Option<PrivateAudit>) -> Self {
         known.retain(|it| it.size <= size);
         known.sort_by_key(|it| it.size);
         Self {
             size,
             frontier: Frontier::new(),
             rows: vec![Vec::new(); usize::try_from(u64::BITS / TILE_HEIGHT).unwrap_or(8)],
-            private: has_records.then(|| PrivateAudit::new(size)),
+            private,
             known: known.into_iter().peekable(),
             compared: 0,
             contradictions: Vec::new(),
@@ -108,8 +108,11 @@ impl TreeAudit {
             .unwrap_or_default()
             .0;
         let mut leaves = Vec::with_capacity(places);
+        let leaves_here = start..start + u64::from(width);
+        let without_records = self.private.as_ref();
+        let without_records = without_records.is_none_or(|it| it.lacks_some(&leaves_here));
         let entries_lead =
-            self.private.is_none() && self.entries_lead(findings, &bundle, &tile, (index, places));
+            without_records && self.entries_lead(findings, &bundle, &tile, (index, places));
         for (index, place) in (start..).zip(0..places) {
             let entry = entry_at(&bundle, place);
             let hash = hash_at(&tile, place).filter(|_| !entries_lead);

@@ -78,7 +78,7 @@ impl Growing {
 
 /// Strikes at one operation, and knows what a power cut then would have lost.
 #[derive(Debug)]
-struct Strike {
+pub(super) struct Strike {
     at: usize,
     fault: Fault,
     state: Mutex<State>,
@@ -95,7 +95,7 @@ struct State {
 }
 
 impl Strike {
-    fn new(at: usize, fault: Fault) -> Arc<Self> {
+    pub(super) fn new(at: usize, fault: Fault) -> Arc<Self> {
         Arc::new(Self {
             at,
             fault,
@@ -103,12 +103,12 @@ impl Strike {
         })
     }
 
-    fn struck(&self) -> bool {
+    pub(super) fn struck(&self) -> bool {
         self.state.lock().unwrap().seen.len() > self.at
     }
 
     /// Takes back what no sync had made durable.
-    fn cut_power(&self, lost: Lost) {
+    pub(super) fn cut_power(&self, lost: Lost) {
         let state = self.state.lock().unwrap();
         let mut number = 0;
         let mut is_lost = || {
@@ -138,7 +138,7 @@ impl Strike {
 
 /// What of the unsynced writes and names a power cut takes. A disk may keep any of them.
 #[derive(Debug, Clone, Copy)]
-enum Lost {
+pub(super) enum Lost {
     Nothing,
     Everything,
     /// About one of two, picked by this number.
@@ -198,7 +198,7 @@ impl Faults for Strike {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -3,6 +3,7 @@
 mod check;
 mod crash;
 mod damage;
+mod erase;
 mod mirror;
 mod naive;
 mod writing;
