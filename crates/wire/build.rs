@@ -6,17 +6,19 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 14] = [
     "sealwarden/archive/v1/archive.proto",
     "sealwarden/control/v1/control.proto",
     "sealwarden/event/v1/archive.proto",
     "sealwarden/event/v1/event.proto",
     "sealwarden/event/v1/incident.proto",
     "sealwarden/event/v1/log.proto",
+    "sealwarden/event/v1/retention.proto",
     "sealwarden/event/v1/run.proto",
     "sealwarden/event/v1/signer.proto",
     "sealwarden/incident/v1/incident.proto",
     "sealwarden/run/v1/run.proto",
+    "sealwarden/seal/v1/erasure.proto",
     "sealwarden/seal/v1/seal.proto",
     "sealwarden/verify/v1/verify.proto",
 ];

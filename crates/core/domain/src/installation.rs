@@ -12,6 +12,7 @@ use sealwarden_wire::event::v1::{
 use crate::fold::{Fold, IllegalEvent};
 use crate::incident::Incident;
 use crate::log_control::LogControl;
+use crate::retention::Retention;
 
 /// A node and how to reach it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,6 +54,8 @@ pub struct Installation {
     pub nodes: BTreeMap<String, Node>,
     /// Runs by id.
     pub runs: BTreeMap<String, RunSummary>,
+    /// What is erased of logs' private records, and what is held, by log.
+    pub retention: BTreeMap<String, Retention>,
     /// Trust.
     pub trust: Trust,
     /// Streams that do not fold, with the reason.
@@ -143,6 +146,11 @@ impl Fold for Installation {
                         | Kind::RestoreFailed(_)
                 )
             }),
+            "retention" => self
+                .retention
+                .entry(id.to_owned())
+                .or_default()
+                .apply(envelope, event),
             _ => Ok(()), // a category that a newer version writes
         }
     }

@@ -1,4 +1,4 @@
-//! The pure deciders of Sealwarden: log control, incidents, runs and approvals.
+//! The pure deciders of Sealwarden: log control, incidents, runs, approvals, archives and the retention of records.
 //!
 //! **Invariant:** no clock, file, network, environment or randomness. Time comes in as [`At`], ids as strings, and every decision is a synchronous function of state and
 //! command. The events are the generated messages of `sealwarden-wire`; the folds here are the only readers that give them meaning.
@@ -9,6 +9,7 @@ pub mod fold;
 pub mod incident;
 pub mod installation;
 pub mod log_control;
+pub mod retention;
 pub mod run;
 
 pub use fold::{At, Fold, IllegalEvent, Rejection, RejectionCode};

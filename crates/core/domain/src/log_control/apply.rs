@@ -108,7 +108,11 @@ impl Fold for LogControl {
             | Kind::DocumentQuarantined(_)
             | Kind::DocumentRestored(_)
             | Kind::DocumentReleased(_)
-            | Kind::RestoreFailed(_) => Err(illegal(
+            | Kind::RestoreFailed(_)
+            | Kind::ErasureOrdered(_)
+            | Kind::ErasureFinished(_)
+            | Kind::LegalHoldSet(_)
+            | Kind::LegalHoldReleased(_) => Err(illegal(
                 envelope,
                 "an event of another stream in a log's stream",
             )),
