@@ -47,19 +47,7 @@ impl Fold for LogControl {
             Kind::DirectiveAcknowledged(e) => self.acknowledged(envelope, e),
             Kind::DirectiveRefused(e) => self.refused(envelope, e),
             Kind::Fenced(e) => self.fenced(envelope, e.epoch),
-            Kind::Isolated(e) => {
-                let directive = self.directive_mut(envelope, e.epoch)?;
-                if directive.fenced_at_ms.is_none() {
-                    return Err(illegal(
-                        envelope,
-                        format!("directive {} is isolated unfenced", e.epoch),
-                    ));
-                }
-                directive
-                    .isolated_at_ms
-                    .get_or_insert(envelope.recorded_at_ms);
-                Ok(())
-            }
+            Kind::Isolated(e) => self.isolated(envelope, e.epoch),
             Kind::SignatureWithheld(_) => Ok(()),
             Kind::CheckpointAnchored(e) => {
                 self.dated(envelope, (&e.origin, e.size, &e.root), &e.tsa, e.time_ms)
@@ -121,6 +109,18 @@ impl Fold for LogControl {
 }
 
 impl LogControl {
+    fn isolated(&mut self, envelope: &Envelope, epoch: u64) -> Result<(), IllegalEvent> {
+        let directive = self.directive_mut(envelope, epoch)?;
+        if directive.fenced_at_ms.is_none() {
+            let reason = format!("directive {epoch} is isolated unfenced");
+            return Err(illegal(envelope, reason));
+        }
+        directive
+            .isolated_at_ms
+            .get_or_insert(envelope.recorded_at_ms);
+        Ok(())
+    }
+
     fn held(&mut self, envelope: &Envelope, e: &HoldPlaced) {
         self.holds.push(Hold {
             incident: e.incident.clone(),
