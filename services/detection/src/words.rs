@@ -6,7 +6,7 @@ use sealwarden_domain::incident::{stage_name, time_text};
 use sealwarden_domain::log_control::{LogControl, acknowledgement_results, kind_name};
 use sealwarden_wire::event::v1::{
     ApprovalRecorded, DirectiveAcknowledged, Fenced, IncidentClassified, KeyLife, RunOutcome,
-    StepEnded, StepOutcome, SuspensionAdded, event::Kind,
+    SignatureWithheld, StepEnded, StepOutcome, SuspensionAdded, event::Kind,
 };
 
 /// The line for an event in the stream with this id; `None` for what is no part of a story.
@@ -67,12 +67,7 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
             format!("trust bundle version {} published: {}", e.version, e.reason)
         }
         Kind::SuspensionAdded(e) => suspended(e),
-        Kind::SignatureWithheld(e) => {
-            format!(
-                "{} threw a signature of {} at size {} away: {}",
-                e.node, e.origin, e.size, e.reason
-            )
-        }
+        Kind::SignatureWithheld(e) => withheld(e),
         Kind::SignerAdded(_)
         | Kind::SignersActivated(_)
         | Kind::SignerRetired(_)
@@ -112,6 +107,13 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::NodeEnrolled(_)
         | Kind::ServiceAnnounced(_) => return None,
     })
+}
+
+fn withheld(e: &SignatureWithheld) -> String {
+    format!(
+        "{} threw a signature of {} at size {} away: {}",
+        e.node, e.origin, e.size, e.reason
+    )
 }
 
 fn life(life: KeyLife) -> &'static str {
