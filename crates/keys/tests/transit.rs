@@ -10,6 +10,9 @@ mod life;
 #[path = "transit/outages.rs"]
 mod outages;
 #[cfg(test)]
+#[path = "transit/rotation.rs"]
+mod rotation;
+#[cfg(test)]
 #[path = "transit/server.rs"]
 mod server;
 #[cfg(test)]

@@ -248,20 +248,22 @@ impl Merge {
                 })?;
                 source.after(*from, count).await?
             };
-            parts.push(lines.into_iter());
+            parts.push(lines.into_iter().peekable());
         }
-        let mut lines = Vec::with_capacity(steps.len());
-        for step in steps {
-            let line = parts.get_mut(step.whose).and_then(Iterator::next);
-            let line = line.filter(|line| line.cursor == step.cursor);
-            lines.push(line.ok_or_else(|| {
-                self.corrupt(format!(
-                    "it says that a line ends at byte {} of an audit, and none does: that audit was rewritten",
+        let lines = steps.iter().map(|step| {
+            let lines = parts.get_mut(step.whose);
+            let line = lines.and_then(|lines| lines.next_if(|line| line.cursor == step.cursor));
+            // A file that was cut or lost must not keep what comes after it unread.
+            line.unwrap_or_else(|| AuditLine {
+                cursor: step.cursor,
+                line: String::new(),
+                entry: Err(format!(
+                    "a line that ended at position {} of an audit was read before and is not there any more: that audit was rewritten",
                     step.cursor
-                ))
-            })?);
-        }
-        Ok(lines)
+                )),
+            })
+        });
+        Ok(lines.collect())
     }
 
     /// Decides the order of new lines, durably before anybody sees them under it. A source that cannot be read keeps no other

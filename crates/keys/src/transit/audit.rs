@@ -5,34 +5,35 @@
 //! digits unless the device logs raw. A use is a `response` with a signature in it: without that line the server would not
 //! have given the signature away.
 
-use std::{
-    fs::File,
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
-    os::unix::fs::FileExt,
-    path::PathBuf,
-};
+use std::io::{self, BufRead, Read};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{memory::Digest, shape::ours};
-use crate::{error::KeyError, id::KeyId, provider::Purpose};
+use crate::{id::KeyId, provider::Purpose};
 
 /// Longer lines are not parsed, only reported.
-const MAX_LINE: usize = 4 * 1024 * 1024;
-/// Of a line at most this much is handed on, in bytes.
-const KEPT: usize = 4096;
+pub(super) const MAX_LINE: usize = 4 * 1024 * 1024;
 
 /// A message as the audit shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Shown {
     /// HMAC-SHA256 with the device's salt over the base64 text of the message.
-    Keyed(Digest),
+    Keyed(#[serde(with = "hex::serde")] Digest),
     /// The device logs raw: the message's own SHA-256.
-    Raw(Digest),
+    Raw(#[serde(with = "hex::serde")] Digest),
+}
+
+impl Shown {
+    pub(super) fn digest(&self) -> Digest {
+        match self {
+            Self::Keyed(digest) | Self::Raw(digest) => *digest,
+        }
+    }
 }
 
 /// What a line says of our keys.
@@ -51,135 +52,32 @@ pub(super) enum Said {
     Unclear(String),
 }
 
-/// One complete line.
-pub(super) struct Line {
-    /// The byte after its line end.
-    pub(super) end: u64,
-    /// Its text, cut.
-    pub(super) text: String,
-    pub(super) said: Said,
-}
-
-/// What one reading found.
-pub(super) struct Reading {
-    /// The lines that speak of our keys or cannot be understood.
-    pub(super) lines: Vec<Line>,
-    /// Everything before this byte is read.
-    pub(super) end: u64,
-}
-
-/// The file. Its functions block their thread.
+/// Which lines are about keys of ours.
 #[derive(Clone)]
-pub(super) struct AuditFile {
-    pub(super) path: PathBuf,
+pub(super) struct Interest {
     /// `<mount>/`, without the namespace.
     pub(super) mount: String,
     /// `<namespace>/`, or nothing.
     pub(super) namespace: String,
 }
 
-impl AuditFile {
-    /// Its length in bytes.
-    pub(super) fn length(&self) -> Result<u64, KeyError> {
-        let metadata = std::fs::metadata(&self.path);
-        Ok(metadata.map_err(|error| self.unavailable(&error))?.len())
-    }
-
-    /// Where its last complete line ends; 0 if there is none, or no file yet.
-    pub(super) fn last_line_end(&self) -> u64 {
-        const PIECE: usize = 4096;
-        let Ok(file) = File::open(&self.path) else {
-            return 0;
-        };
-        let mut end = file.metadata().map_or(0, |found| found.len());
-        while end > 0 {
-            let mut piece = [0_u8; PIECE];
-            let begin = end.saturating_sub(u64::try_from(PIECE).unwrap_or(u64::MAX));
-            let length = usize::try_from(end.saturating_sub(begin)).unwrap_or(PIECE);
-            let Some(piece) = piece.get_mut(..length) else {
-                return 0;
-            };
-            if file.read_exact_at(piece, begin).is_err() {
-                return 0;
-            }
-            if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
-                let at = u64::try_from(at).unwrap_or(0);
-                return begin.saturating_add(at).saturating_add(1);
-            }
-            end = begin;
-        }
-        0
-    }
-
-    /// Reads on after byte `from`, which ends a line, until `limit` lines of interest are found.
-    pub(super) fn read(&self, from: u64, limit: usize) -> Result<Reading, KeyError> {
-        let unavailable = |error: io::Error| self.unavailable(&error);
-        let mut file = File::open(&self.path).map_err(unavailable)?;
-        self.check(&file, from)?;
-        file.seek(SeekFrom::Start(from)).map_err(unavailable)?;
-        let mut reader = BufReader::with_capacity(64 * 1024, file);
-        let mut reading = Reading {
-            lines: Vec::new(),
-            end: from,
-        };
-        while reading.lines.len() < limit {
-            let Some((bytes, taken)) = next_line(&mut reader).map_err(unavailable)? else {
-                break;
-            };
-            reading.end = reading.end.saturating_add(taken);
-            let said = self.understand(&bytes);
-            if said != Said::Nothing {
-                let kept = bytes.get(..KEPT).unwrap_or(&bytes);
-                reading.lines.push(Line {
-                    end: reading.end,
-                    text: String::from_utf8_lossy(kept).into_owned(),
-                    said,
-                });
-            }
-        }
-        Ok(reading)
-    }
-
-    fn check(&self, file: &File, from: u64) -> Result<(), KeyError> {
-        let corrupt = |reason: String| KeyError::Corrupt {
-            what: format!("the audit {}", self.path.display()),
-            reason,
-        };
-        let length = file.metadata().map_err(|error| self.unavailable(&error))?;
-        let length = length.len();
-        if from > length {
-            return Err(corrupt(format!(
-                "it has {length} bytes, and {from} were read before: it was shortened or rotated"
-            )));
-        }
-        let Some(before) = from.checked_sub(1) else {
-            return Ok(());
-        };
-        let mut last = [0_u8; 1];
-        file.read_exact_at(&mut last, before)
-            .map_err(|error| self.unavailable(&error))?;
-        if last == [b'\n'] {
-            return Ok(());
-        }
-        Err(corrupt(format!(
-            "no line ends at byte {from}, where one did before: it was rewritten"
-        )))
-    }
-
-    fn unavailable(&self, error: &io::Error) -> KeyError {
-        KeyError::Unavailable {
-            reason: format!("cannot read the audit {}: {error}", self.path.display()),
-        }
-    }
-
-    fn understand(&self, bytes: &[u8]) -> Said {
+impl Interest {
+    /// What a line says, and when it was written (Unix milliseconds), if it says so.
+    pub(super) fn understand(&self, bytes: &[u8]) -> (Said, Option<i64>) {
         if bytes.len() > MAX_LINE {
-            return Said::Unclear(format!("the line is longer than {MAX_LINE} bytes"));
+            let reason = format!("the line is longer than {MAX_LINE} bytes");
+            return (Said::Unclear(reason), None);
         }
-        let record: Record = match serde_json::from_slice(bytes) {
-            Ok(record) => record,
-            Err(error) => return Said::Unclear(format!("the line is no audit record: {error}")),
-        };
+        match serde_json::from_slice::<Record>(bytes) {
+            Ok(record) => (self.of(&record), Some(record.time.as_millisecond())),
+            Err(error) => {
+                let reason = format!("the line is no audit record: {error}");
+                (Said::Unclear(reason), None)
+            }
+        }
+    }
+
+    fn of(&self, record: &Record) -> Said {
         // Requests are what somebody wanted; a response is what was done. Errors did nothing.
         if record.kind != "response" || !record.error.is_empty() {
             return Said::Nothing;
@@ -296,7 +194,7 @@ pub(super) fn keyed(text: &str) -> Option<Digest> {
 }
 
 /// The next complete line without its end, cut to a little over [`MAX_LINE`], and the bytes it took in the file.
-fn next_line(reader: &mut impl BufRead) -> io::Result<Option<(Vec<u8>, u64)>> {
+pub(super) fn next_line(reader: &mut impl BufRead) -> io::Result<Option<(Vec<u8>, u64)>> {
     const PIECE: u64 = 64 * 1024;
     let mut kept = Vec::new();
     let mut taken = 0_u64;
@@ -319,23 +217,9 @@ fn next_line(reader: &mut impl BufRead) -> io::Result<Option<(Vec<u8>, u64)>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use serde_json::json;
 
     use super::*;
-
-    fn file(lines: &[&str]) -> (tempfile::TempDir, AuditFile) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("audit.log");
-        std::fs::write(&path, lines.concat()).unwrap();
-        let audit = AuditFile {
-            path,
-            mount: "transit/".to_owned(),
-            namespace: String::new(),
-        };
-        (dir, audit)
-    }
 
     fn response(path: &str, request: &Value, answer: &Value) -> String {
         let line = json!({
@@ -351,10 +235,11 @@ mod tests {
     }
 
     fn only(line: &str) -> Said {
-        let (_dir, audit) = file(&[line]);
-        let mut reading = audit.read(0, 10).unwrap();
-        assert_eq!(reading.end, u64::try_from(line.len()).unwrap());
-        reading.lines.pop().map_or(Said::Nothing, |line| line.said)
+        let interest = Interest {
+            mount: "transit/".to_owned(),
+            namespace: String::new(),
+        };
+        interest.understand(line.trim_end().as_bytes()).0
     }
 
     #[test]
@@ -430,31 +315,5 @@ mod tests {
             &json!({"signature": "x"}),
         ));
         assert!(matches!(said, Said::Unclear(_)), "{said:?}");
-    }
-
-    #[test]
-    fn a_torn_last_line_waits_and_a_malformed_complete_one_is_reported() {
-        let (_dir, audit) = file(&["{\"time\": \"2026", ""]);
-        assert_eq!(audit.read(0, 10).unwrap().end, 0);
-        let mut file = std::fs::OpenOptions::new()
-            .append(true)
-            .open(&audit.path)
-            .unwrap();
-        file.write_all(b"\nrest").unwrap();
-        let reading = audit.read(0, 10).unwrap();
-        assert_eq!(reading.end, 15);
-        assert!(matches!(reading.lines[0].said, Said::Unclear(_)));
-        assert!(audit.read(reading.end, 10).unwrap().lines.is_empty());
-    }
-
-    #[test]
-    fn a_shortened_or_rewritten_file_is_corrupt() {
-        let (_dir, audit) = file(&["{}\n{}\n"]);
-        for cursor in [2, 7] {
-            assert!(matches!(
-                audit.read(cursor, 1),
-                Err(KeyError::Corrupt { .. })
-            ));
-        }
     }
 }

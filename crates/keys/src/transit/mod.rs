@@ -12,13 +12,16 @@
 //! still restore a storage snapshot there.
 //!
 //! **The audit** is the server's file audit device, where its file is readable here. See [`TransitProvider::explain`] for uses
-//! made elsewhere. The server does not sync that file: a power cut there may lose its last lines.
+//! made elsewhere. The server does not sync that file: a power cut there may lose its last lines. The file is followed through rotation (renamed, then
+//! SIGHUP); any other change, missing lines of our own uses and an audit without new lines are told as gaps. While the server says that it has no such
+//! audit device, no key is used: nobody could tell our uses from a stranger's.
 //!
 //! Secrets are files of mode 0600, never logged, and zeroized here; hyper's and rustls' buffers are beyond reach.
 
 mod audit;
 mod config;
 mod error;
+mod follow;
 mod http;
 mod keys;
 mod memory;
@@ -26,6 +29,7 @@ mod records;
 mod session;
 mod shape;
 mod trail;
+mod uses;
 
 use std::{
     collections::HashMap,
@@ -124,7 +128,7 @@ impl TransitProvider {
             return Ok(());
         };
         for message in messages {
-            match trail.announce(&self.session, message).await {
+            match trail.tell(&self.session, message).await {
                 Ok(_) => {}
                 Err(TransitOrKey::Transit(error)) => return Err(error.without_key()),
                 Err(TransitOrKey::Key(error)) => return Err(error),
@@ -149,14 +153,14 @@ impl TransitProvider {
         }
         let announced = match &self.trail {
             Some(trail) => {
-                let announced = trail.announce(&self.session, message).await;
+                let announced = trail.announce(&self.session, id, purpose, message).await;
                 Some((trail, announced.map_err(|error| key_error(error, id))?))
             }
             None => None,
         };
         let signature = self.signature(&key, message).await?;
         if let Some((trail, announced)) = announced {
-            trail.made(announced, id, purpose);
+            trail.made(&announced);
         }
         let verified = UnparsedPublicKey::new(&ED25519, key.ed25519()?).verify(message, &signature);
         verified.map_err(|_| KeyError::Corrupt {
@@ -291,7 +295,7 @@ impl KeyProvider for TransitProvider {
 
     async fn audit_gaps(&self, patience: Duration) -> Result<Vec<AuditGap>, KeyError> {
         match &self.trail {
-            Some(trail) => trail.gaps(patience).await,
+            Some(trail) => trail.gaps(&self.session, patience).await,
             None => Ok(Vec::new()),
         }
     }

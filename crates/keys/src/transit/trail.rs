@@ -1,10 +1,10 @@
 //! Key uses between this process and the server's audit: announced before, looked for afterwards.
 
 use std::{
-    collections::VecDeque,
+    fs::File,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -15,58 +15,42 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    NAME,
-    audit::{AuditFile, Line, Said, Shown, keyed},
+    audit::{Interest, Said, Shown, keyed},
     config::{AuditSource, TransitConfig},
     error::TransitError,
+    follow::{Follower, Line},
     memory::{CAPACITY, Digest, Known, Memory},
     session::Session,
+    uses::{Mark, Uses},
 };
 use crate::{
     blocking::blocking,
     error::KeyError,
     id::KeyId,
-    provider::{AuditEntry, AuditGap, AuditGapKind, AuditLine, AuditUse, Purpose},
+    provider::{AuditEntry, AuditGap, AuditLine, Purpose},
 };
 
 /// How far the server's clock may be behind ours, in milliseconds.
 const SLACK_MS: i64 = 5 * 60 * 1000;
 /// Lines of interest of one reading while watching.
 const LINES: usize = 1024;
+/// What the server is asked to hash when nothing else was asked of it: its audit has to show that.
+const BEAT: &[u8] = b"sealwarden asks whether this audit is written";
+/// What the server says of a device that it does not have.
+const NO_DEVICE: &str = "unknown audit backend";
 
-/// A use that is announced and not made yet.
-pub(super) struct Announced {
-    audited: Digest,
-    message_sha256: Digest,
-    /// Length of the audit file before the use.
-    length: u64,
-}
-
-/// A use that was made and is not seen in the audit yet.
-struct Open {
-    announced: Announced,
-    key: KeyId,
-    purpose: Purpose,
-    at_ms: i64,
-    since: Instant,
-}
-
-/// Where the two readers of the file are.
-#[derive(Default)]
-struct Readers {
-    /// The watch for our own uses has read to here.
-    watched: u64,
-    /// Between these two offsets nothing speaks of our keys, so a caller who asks again from the first goes on at the
-    /// second.
-    quiet: (u64, u64),
-    /// Bounded: the oldest go first.
-    open: VecDeque<Open>,
-}
+/// A use that is announced, by its number.
+pub(super) struct Announced(pub(super) u64);
 
 struct Shared {
-    file: AuditFile,
+    follower: Mutex<Follower>,
+    /// The file that is read now, for those who must not wait for a reader.
+    current: Mutex<Option<File>>,
+    /// Between these two positions nothing speaks of our keys, so a caller who asks again from the first goes on at the
+    /// second.
+    quiet: Mutex<(u64, u64)>,
     memory: Mutex<Memory>,
-    readers: Mutex<Readers>,
+    uses: Mutex<Uses>,
 }
 
 /// The audit of one server, and what this folder signed.
@@ -83,8 +67,7 @@ impl Trail {
         state_dir: &Path,
     ) -> Result<Self, KeyError> {
         let namespace = config.namespace.trim_matches('/');
-        let file = AuditFile {
-            path: source.file.clone(),
+        let interest = Interest {
             mount: format!("{}/", config.mount),
             namespace: if namespace.is_empty() {
                 String::new()
@@ -92,15 +75,16 @@ impl Trail {
                 format!("{namespace}/")
             },
         };
-        let readers = Readers {
-            watched: file.last_line_end(),
-            ..Readers::default()
-        };
+        let (mut uses, parts) = Uses::open(state_dir)?;
+        let mut follower = Follower::new(&source.file, interest, parts);
+        uses.begin_at(follower.end());
         Ok(Self {
             shared: Arc::new(Shared {
-                file,
+                current: Mutex::new(follower.current()),
+                follower: Mutex::new(follower),
+                quiet: Mutex::default(),
                 memory: Mutex::new(Memory::open(state_dir, CAPACITY)?),
-                readers: Mutex::new(readers),
+                uses: Mutex::new(uses),
             }),
             device: source.device.clone(),
         })
@@ -110,8 +94,32 @@ impl Trail {
     pub(super) async fn announce(
         &self,
         session: &Session,
+        key: &KeyId,
+        purpose: Purpose,
         message: &[u8],
     ) -> Result<Announced, TransitOrKey> {
+        let audited = self.tell(session, message).await?;
+        let mark = self.shared.mark();
+        let message_sha256 = sha256(message);
+        Ok(held(&self.shared.uses).announced(audited, message_sha256, (key, purpose), mark))
+    }
+
+    /// The keyed digest of `message`, remembered durably: whoever signs it had a reason.
+    pub(super) async fn tell(
+        &self,
+        session: &Session,
+        message: &[u8],
+    ) -> Result<Digest, TransitOrKey> {
+        let audited = self.hashed(session, message).await?;
+        let message_sha256 = sha256(message);
+        let at_ms = Timestamp::now().as_millisecond();
+        let shared = Arc::clone(&self.shared);
+        blocking(move || held(&shared.memory).remember(audited, message_sha256, at_ms)).await?;
+        Ok(audited)
+    }
+
+    /// How the server's audit shows `message`.
+    async fn hashed(&self, session: &Session, message: &[u8]) -> Result<Digest, TransitError> {
         #[derive(Deserialize)]
         struct Hashed {
             hash: String,
@@ -120,41 +128,23 @@ impl Trail {
         let body = json!({"input": BASE64_STANDARD.encode(message)});
         let answer = session
             .call(Method::POST, "", path.clone(), Some(&body))
-            .await?;
+            .await;
+        match &answer {
+            Ok(answer) if answer.status.is_success() => held(&self.shared.uses).is_on(),
+            Err(error) if error.says(NO_DEVICE) => held(&self.shared.uses).is_off(&self.device),
+            Ok(_) | Err(_) => {}
+        }
+        let answer = answer?;
         let hashed: Hashed = answer.data(&path)?;
-        let audited = keyed(&hashed.hash).ok_or_else(|| TransitError::Malformed {
+        keyed(&hashed.hash).ok_or_else(|| TransitError::Malformed {
             action: path,
             reason: "its hash is not hmac-sha256 and 64 digits".to_owned(),
-        })?;
-        let message_sha256 = sha256(message);
-        let at_ms = Timestamp::now().as_millisecond();
-        let shared = Arc::clone(&self.shared);
-        let announced = blocking(move || {
-            // An unreadable file is told by whoever reads it; it must not stop the sealing.
-            let length = shared.file.length().unwrap_or(0);
-            held(&shared.memory).remember(audited, message_sha256, at_ms)?;
-            Ok(Announced {
-                audited,
-                message_sha256,
-                length,
-            })
-        });
-        Ok(announced.await?)
+        })
     }
 
     /// The announced use was made: the audit has to show it.
-    pub(super) fn made(&self, announced: Announced, key: &KeyId, purpose: Purpose) {
-        let mut readers = held(&self.shared.readers);
-        if readers.open.len() >= CAPACITY {
-            readers.open.pop_front();
-        }
-        readers.open.push_back(Open {
-            announced,
-            key: key.clone(),
-            purpose,
-            at_ms: Timestamp::now().as_millisecond(),
-            since: Instant::now(),
-        });
+    pub(super) fn made(&self, announced: &Announced) {
+        held(&self.shared.uses).made(announced.0);
     }
 
     /// See [`crate::KeyProvider::audit_after`].
@@ -167,8 +157,21 @@ impl Trail {
         blocking(move || shared.lines_after(cursor, limit)).await
     }
 
-    /// See [`crate::KeyProvider::audit_gaps`].
-    pub(super) async fn gaps(&self, patience: Duration) -> Result<Vec<AuditGap>, KeyError> {
+    /// See [`crate::KeyProvider::audit_gaps`]. Where nothing was asked of the server for long, it asks something itself.
+    pub(super) async fn gaps(
+        &self,
+        session: &Session,
+        patience: Duration,
+    ) -> Result<Vec<AuditGap>, KeyError> {
+        let is_due = held(&self.shared.uses).is_beat_due(patience);
+        if is_due {
+            let mark = self.shared.mark();
+            match self.hashed(session, BEAT).await {
+                Ok(_) => held(&self.shared.uses).beaten(mark),
+                // A server that is away is told by whoever uses it.
+                Err(error) => tracing::debug!(%error, "the server's audit could not be tried"),
+            }
+        }
         let shared = Arc::clone(&self.shared);
         blocking(move || shared.gaps(patience)).await
     }
@@ -194,15 +197,15 @@ impl From<KeyError> for TransitOrKey {
 
 impl Shared {
     fn lines_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
-        let quiet = held(&self.readers).quiet;
+        let quiet = *held(&self.quiet);
         let from = if quiet.0 == cursor {
             quiet.1.max(cursor)
         } else {
             cursor
         };
-        let reading = self.file.read(from, limit)?;
+        let reading = self.with_follower(|follower| follower.read(from, limit))?;
         if reading.lines.is_empty() {
-            held(&self.readers).quiet = (cursor, reading.end);
+            *held(&self.quiet) = (cursor, reading.end);
         }
         reading
             .lines
@@ -263,72 +266,55 @@ impl Shared {
 
     fn gaps(&self, patience: Duration) -> Result<Vec<AuditGap>, KeyError> {
         self.watch()?;
-        let length = self.file.length()?;
-        let readers = held(&self.readers);
-        let (mut gaps, mut silent): (Vec<AuditGap>, Vec<AuditUse>) = (Vec::new(), Vec::new());
-        let gap = |kind, uses: Vec<AuditUse>| AuditGap {
-            provider: NAME.to_owned(),
-            kind,
-            since_ms: uses.first().map_or(0, |used| used.at_ms),
-            count: uses.len(),
-            uses,
-            evidence: self.file.path.display().to_string(),
-        };
-        for open in &readers.open {
-            if open.since.elapsed() < patience {
-                continue;
-            }
-            let used = AuditUse {
-                key: open.key.clone(),
-                purpose: open.purpose,
-                message_sha256: open.announced.message_sha256,
-                at_ms: open.at_ms,
-            };
-            if length <= open.announced.length {
-                silent.push(used);
-            } else {
-                gaps.push(gap(AuditGapKind::UseNotShown, vec![used]));
-            }
+        let (breaks, last_line) =
+            self.with_follower(|follower| (follower.take_breaks(), follower.last_line()));
+        let mark = self.mark();
+        let mut uses = held(&self.uses);
+        for found in breaks {
+            let mut memory = held(&self.memory);
+            uses.broken(found, |shown, at_ms| match shown {
+                Shown::Raw(sha256) => sha256,
+                Shown::Keyed(audited) => match memory.explain(&audited, at_ms, SLACK_MS) {
+                    Ok(Known::Message(sha256)) => sha256,
+                    Ok(Known::Never | Known::Dropped) | Err(_) => audited,
+                },
+            });
         }
-        if !silent.is_empty() {
-            gaps.push(gap(AuditGapKind::Silent, silent));
-        }
+        let gaps = uses.gaps(patience, mark, &last_line);
+        let parts = held(&self.follower).known().clone();
+        uses.save(parts)?;
         Ok(gaps)
     }
 
     /// Strikes out the uses that the audit shows by now.
     fn watch(&self) -> Result<(), KeyError> {
         loop {
-            let from = held(&self.readers).watched;
-            let reading = self.file.read(from, LINES)?;
-            let mut readers = held(&self.readers);
+            let from = held(&self.uses).watched();
+            let reading = self.with_follower(|follower| follower.read(from, LINES))?;
+            let mut uses = held(&self.uses);
             for line in &reading.lines {
                 if let Said::Used { messages, .. } = &line.said {
-                    readers
-                        .open
-                        .retain(|open| !open.is_shown(messages, line.end));
+                    uses.shown(messages);
                 }
             }
-            readers.watched = reading.end;
+            uses.watched_to(reading.end);
             if reading.end == from {
                 return Ok(());
             }
         }
     }
-}
 
-impl Open {
-    fn is_shown(&self, messages: &[Shown], end: u64) -> bool {
-        let Announced {
-            audited,
-            message_sha256,
-            length,
-        } = &self.announced;
-        end > *length
-            && messages.iter().any(|message| match message {
-                Shown::Keyed(shown) => shown == audited,
-                Shown::Raw(shown) => shown == message_sha256,
-            })
+    fn with_follower<T>(&self, work: impl FnOnce(&mut Follower) -> T) -> T {
+        let mut follower = held(&self.follower);
+        let done = work(&mut follower);
+        *held(&self.current) = follower.current();
+        done
+    }
+
+    /// How long the file is that is read now.
+    fn mark(&self) -> Option<Mark> {
+        let current = held(&self.current);
+        current.as_ref().and_then(Mark::of)
     }
 }
 

@@ -69,6 +69,7 @@ impl Bao {
         let config = format!(
             "{storage}listener \"tcp\" {{ address = \"127.0.0.1:{port}\"\n tls_cert_file = \"{tls}.pem\"\n tls_key_file = \"{tls}.key\" }}
 api_addr = \"https://127.0.0.1:{port}\"
+unsafe_allow_api_audit_creation = true
 audit \"file\" \"{DEVICE}\" {{ options {{ file_path = \"{audit}\" }} }}\n"
         );
         std::fs::write(dir.path().join("bao.hcl"), config).unwrap();
@@ -116,6 +117,25 @@ audit \"file\" \"{DEVICE}\" {{ options {{ file_path = \"{audit}\" }} }}\n"
 
     pub(crate) async fn seal(&self) {
         self.admin("POST", "sys/seal", Value::Null).await;
+    }
+
+    /// Renames the audit file and lets the server open a new one, as logrotate does. Answers when the new one is there.
+    pub(crate) async fn rotate(&self, name: &str) {
+        std::fs::rename(self.audit(), self.dir.path().join(name)).unwrap();
+        self.reopen().await;
+    }
+
+    /// Lets the server open its audit file again.
+    pub(crate) async fn reopen(&self) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+        let start = Instant::now();
+        while !self.audit().exists() {
+            assert!(start.elapsed() < PATIENCE, "no new audit file");
+            // bounded poll: the server says nowhere that it has taken the signal.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Ends the server like a power cut.

@@ -183,6 +183,30 @@ async fn a_torn_step_is_forgotten_and_a_shortened_order_is_corruption() {
 }
 
 #[tokio::test]
+async fn lines_that_somebody_removed_are_unclear_and_keep_no_others_back() {
+    let world = World::new().await;
+    let set = world.open().await;
+    set.create(&in_member("one", "first")).await.unwrap();
+    for _ in 0..2 {
+        sign(&set, "one").await;
+    }
+    let seen = audit(&set, 0, 10).await;
+    drop(set);
+    let path = world.root.path().join("first/audit.log");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!(" {whole}")).unwrap();
+    let set = world.open().await;
+    let lines = set.audit_after(0, 10).await.unwrap();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line.entry.is_err()), "{lines:?}");
+    let after = set.audit_after(seen[1].1, 10).await;
+    assert!(after.is_err(), "that file is not what was read: {after:?}");
+    std::fs::write(&path, whole).unwrap();
+    sign(&set, "one").await;
+    assert_eq!(audit(&set, seen[1].1, 10).await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_order_of_an_earlier_version_is_taken_over_with_its_cursors() {
     let world = World::new().await;
     let others = software(world.root.path(), "keys").await;
