@@ -14,6 +14,7 @@ mod scenarios {
     mod deployed;
     mod drill;
     mod mirror;
+    mod operators;
     mod outside;
     mod partition;
     mod queue;

@@ -10,6 +10,10 @@ use sealwarden_wire::event::v1::{
 };
 
 /// The line for an event in the stream with this id; `None` for what is no part of a story.
+#[expect(
+    clippy::too_many_lines,
+    reason = "every event is named here, with its sentence or where that is made"
+)]
 pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) -> Option<String> {
     Some(match kind {
         Kind::SignalReported(e) => {
@@ -81,7 +85,14 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::StepProgressed(_)
         | Kind::StepEnded(_)
         | Kind::StepUnknown(_)
-        | Kind::RunEnded(_) => return of_run(kind),
+        | Kind::RunEnded(_)
+        | Kind::RunPaused(_)
+        | Kind::RunResumed(_)
+        | Kind::RunAborted(_)
+        | Kind::StepRetried(_)
+        | Kind::StepSkipped(_)
+        | Kind::StepOverridden(_)
+        | Kind::OverrideReviewed(_) => return of_run(kind),
         Kind::RevalidationStarted(_)
         | Kind::ArchiveDamageFound(_)
         | Kind::RevalidationFinished(_)
@@ -208,12 +219,52 @@ fn of_run(kind: &Kind) -> Option<String> {
             let outcome = match e.outcome() {
                 RunOutcome::Completed => "completed",
                 RunOutcome::Failed => "failed",
+                RunOutcome::Aborted => "was aborted",
                 RunOutcome::Unspecified => "ended",
             };
             format!("the run {outcome}: {}", e.reason)
         }
+        Kind::RunPaused(e) => because(format!("{} paused the run", e.by), &e.reason),
+        Kind::RunResumed(e) => because(format!("{} let the run go on", e.by), &e.reason),
+        Kind::RunAborted(e) => because(format!("{} aborted the run", e.by), &e.reason),
+        Kind::StepRetried(e) => because(
+            format!("{} has step {} tried again", e.by, e.step),
+            &e.reason,
+        ),
+        Kind::StepSkipped(e) => because(
+            format!(
+                "the run goes on without step {} ({})",
+                e.step,
+                e.by.join(", ")
+            ),
+            &e.reason,
+        ),
+        Kind::StepOverridden(e) => because(
+            format!(
+                "BREAK-GLASS: {} ordered step {} without its quorum; others must review it",
+                e.by.join(", "),
+                e.step
+            ),
+            &e.reason,
+        ),
+        Kind::OverrideReviewed(e) => {
+            format!(
+                "{} reviewed the override of step {}",
+                e.by.join(", "),
+                e.step
+            )
+        }
         _ => return None,
     })
+}
+
+/// A sentence with the reason that was given, if one was.
+fn because(sentence: String, reason: &str) -> String {
+    if reason.is_empty() {
+        sentence
+    } else {
+        format!("{sentence}: {reason}")
+    }
 }
 
 fn classified(e: &IncidentClassified) -> String {
@@ -267,6 +318,10 @@ fn approval(e: &ApprovalRecorded) -> String {
     let decision = match e.decision.as_str() {
         "deny" => "denies",
         "confirm" => "confirms",
+        "retry" => "says that nothing happened in",
+        "skip" => "would skip",
+        "override" => "breaks the glass for",
+        "review" => "reviewed the override of",
         _ => "approves",
     };
     format!(

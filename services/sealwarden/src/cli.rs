@@ -101,7 +101,7 @@ pub(crate) enum Command {
     Incident(Incident),
     /// Runs of runbooks
     #[command(subcommand)]
-    Run(Run),
+    Run(crate::commands::run::Run),
     /// Show exactly what a step will do, ask, and sign
     Approve(Approve),
     /// The response plan
@@ -456,21 +456,6 @@ pub(crate) enum Incident {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Run {
-    /// Runs, open ones first
-    List {
-        /// Only those that have not ended
-        #[arg(long)]
-        open: bool,
-    },
-    /// One run: steps, approvals, what it waits for
-    Show {
-        /// Its id
-        id: String,
-    },
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Approve {
     /// The run
@@ -485,12 +470,19 @@ pub(crate) struct Approve {
     /// Deny instead of approving
     #[arg(long)]
     pub(crate) deny: bool,
-    /// Your SSH key (default: `DATA/people/NAME/id_ed25519` with --as NAME, else `~/.ssh/id_ed25519`); keys with a passphrase and FIDO keys are used through ssh-keygen
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) signing: Signing,
     /// A note that is kept with your decision
     #[arg(long, default_value = "")]
     pub(crate) note: String,
+}
+
+/// How a person signs.
+#[derive(Debug, Args)]
+pub(crate) struct Signing {
+    /// Your SSH key (default: `DATA/people/NAME/id_ed25519` with --as NAME, else `~/.ssh/id_ed25519`); keys with a passphrase and FIDO keys are used through ssh-keygen
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
     /// Sign without asking
     #[arg(long)]
     pub(crate) yes: bool,

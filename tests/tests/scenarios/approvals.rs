@@ -59,6 +59,7 @@ impl Response {
         let request = PrepareRequest {
             run: self.run.clone(),
             step: step.to_owned(),
+            decision: String::new(),
         };
         self.runs
             .prepare(request)

@@ -7,6 +7,7 @@
 //!
 //! **Invariant:** whoever a signature belongs to is decided by the key, never by the name in the text.
 
+pub mod break_glass;
 mod check;
 mod directive;
 mod inputs;

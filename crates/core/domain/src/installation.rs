@@ -226,7 +226,14 @@ impl Installation {
                 | Kind::StepStarted(_)
                 | Kind::StepProgressed(_)
                 | Kind::StepEnded(_)
-                | Kind::StepUnknown(_),
+                | Kind::StepUnknown(_)
+                | Kind::RunPaused(_)
+                | Kind::RunResumed(_)
+                | Kind::RunAborted(_)
+                | Kind::StepRetried(_)
+                | Kind::StepSkipped(_)
+                | Kind::StepOverridden(_)
+                | Kind::OverrideReviewed(_),
             ) => {}
             _ => return foreign(envelope, event),
         }

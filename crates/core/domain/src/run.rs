@@ -4,29 +4,37 @@
 //! - [`RunState`] is folded from them ([`crate::Fold`]); a log that cannot be right is reported, never guessed at.
 //! - [`pending`] says what the shell should do next. Effects derive from state, so a crash at any point needs no outbox.
 //!
-//! A step goes `blocked -> ready -> running -> done`, with `unknown` and `failed` beside. One commit ends a step and makes the next ones ready.
+//! A step goes `blocked -> ready -> running -> done`, with `unknown` and `failed` beside. One commit ends a step, makes the next ones ready, and starts those that
+//! wait for nobody. Operators pause, resume and abort a run and retry a step ([`Command`]); what skips a step or overrides its quorum is signed like an approval.
 //!
 //! **Invariants:** an attempt's start is durable before its effect begins. An attempt of an earlier process life is observed, never repeated. A step
 //! starts only while its quorum is met by approvals that are unexpired at that moment.
 
 mod apply;
+mod ballot;
 mod confirm;
 mod decide;
 mod gate;
+mod operate;
 mod pending;
 mod pinned;
 mod state;
 mod submit;
+mod verbs;
 mod view;
 
+pub use ballot::REVIEWERS;
 pub use decide::{Command, End, decide};
+pub use gate::quorum_stands;
+pub use operate::Said;
 pub use pending::{AttemptId, Effect, next_wake_ms, pending};
 pub use pinned::{Pinned, Unusable};
 pub use state::{
-    Attempt, Decided, MAX_REFUSALS, Phase, Refused, RunEnd, RunState, StepState, idempotency_key,
+    Attempt, Course, Decided, MAX_REFUSALS, Overridden, Phase, Refused, RunEnd, RunState,
+    StepState, Word, idempotency_key,
 };
 pub use submit::{MAX_NOTE_CHARS, answer};
-pub use view::{directive_draft, prepare, view};
+pub use view::{directive_draft, prepare, prepare_for, view};
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sealwarden_domain::log_control::{Command, DirectiveState, LogControl, Order};
-use sealwarden_domain::run::directive_draft;
+use sealwarden_domain::run::{directive_draft, quorum_stands};
 use sealwarden_engine::ExecuteError;
 
 use super::acknowledgement;
@@ -86,11 +86,7 @@ async fn ordered(
 fn draft(executor: &Executor, attempt: &Attempt) -> Result<Order, Trouble> {
     let now = executor.node.clock.now();
     let (id, state) = (&attempt.id.step, &attempt.state);
-    let standing = state
-        .pinned()
-        .and_then(|pinned| pinned.quorum(id))
-        .zip(state.step(id));
-    if standing.is_some_and(|(quorum, step)| !step.assess(quorum, now.wall_ms).is_met()) {
+    if !quorum_stands(state, id, now) {
         let reason = "its approvals expired before its directive was issued; approve it again";
         return Err(Trouble::NotDone(reason.to_owned()));
     }

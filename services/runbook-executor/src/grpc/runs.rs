@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use sealwarden_domain::approval::{
-    MAX_SIGNATURE_BYTES, MAX_STATEMENT_BYTES, RefusalCode, Statement,
+    Decision, MAX_SIGNATURE_BYTES, MAX_STATEMENT_BYTES, RefusalCode, Statement,
 };
 use sealwarden_domain::fold::event;
-use sealwarden_domain::run::{Command, RunState, answer, decide, prepare, view};
+use sealwarden_domain::run::{Command, RunState, Said, answer, decide, prepare_for, view};
 use sealwarden_engine::{Meta, Stream, StreamName};
 use sealwarden_pki::{CallerRole, caller_of, require};
 use sealwarden_wire::run::v1::runs_server::Runs;
 use sealwarden_wire::run::v1::{
-    ApproveRequest, ApproveResponse, ListRequest, ListResponse, PrepareRequest, PrepareResponse,
-    Run, ShowRequest,
+    ApproveRequest, ApproveResponse, ListRequest, ListResponse, OperateRequest, PrepareRequest,
+    PrepareResponse, Run, ShowRequest, Verb,
 };
 use tonic::{Request, Response, Status};
 
@@ -92,10 +92,36 @@ impl Runs for RunsService {
         require(&caller_of(&request)?, &READERS)?;
         let request = request.into_inner();
         let stream = self.load(&request.run).await?;
-        let prepared = prepare(stream.state(), &request.step, self.0.node.clock.now());
+        let decision = named_decision(&request.decision)?;
+        let now = self.0.node.clock.now();
+        let prepared = prepare_for(stream.state(), &request.step, decision, now);
         prepared
             .map(Response::new)
             .map_err(|rejection| of_rejection(&rejection))
+    }
+
+    async fn operate(&self, request: Request<OperateRequest>) -> Result<Response<Run>, Status> {
+        let caller = caller_of(&request)?;
+        require(&caller, &[CallerRole::Operator])?;
+        let request = request.into_inner();
+        let mut stream = self.load(&request.run).await?;
+        let (run, verb) = (request.run.clone(), request.verb());
+        let command = command_of(request, caller.name.as_str())?;
+        let incident = stream
+            .state()
+            .pinned()
+            .map(|pinned| pinned.started().incident.clone());
+        let meta = Meta::person(caller.name.as_str()).correlated(incident.unwrap_or_default());
+        let clock = &self.0.node.clock;
+        stream
+            .execute(meta, |state| {
+                let events = decide(state, command.clone(), clock.now())?;
+                Ok(events.into_iter().map(event).collect())
+            })
+            .await
+            .map_err(|error| of_error(&error))?;
+        tracing::warn!(run, verb = verb.as_str_name(), caller = %caller.name, "an operator steers a run");
+        Ok(Response::new(view(stream.state(), clock.now())))
     }
 
     async fn approve(
@@ -153,6 +179,40 @@ impl Runs for RunsService {
             accepted = answer.accepted, code = answer.code, "a statement came in"
         );
         Ok(Response::new(answer))
+    }
+}
+
+/// The decision that a caller asks to prepare; none for an approval, a denial or a confirmation.
+fn named_decision(word: &str) -> Result<Option<Decision>, Status> {
+    if word.is_empty() {
+        return Ok(None);
+    }
+    Decision::parse(word)
+        .filter(|decision| !decision.is_about_the_quorum())
+        .map(Some)
+        .ok_or_else(|| {
+            Status::invalid_argument(format!(
+                "the decision {word:?} cannot be prepared; leave it empty, or name retry, skip, override or review"
+            ))
+        })
+}
+
+fn command_of(request: OperateRequest, by: &str) -> Result<Command, Status> {
+    let said = Said {
+        by: by.to_owned(),
+        reason: request.reason.clone(),
+    };
+    match request.verb() {
+        Verb::Pause => Ok(Command::Pause(said)),
+        Verb::Resume => Ok(Command::Resume(said)),
+        Verb::Abort => Ok(Command::Abort(said)),
+        Verb::Retry => Ok(Command::Retry {
+            step: request.step,
+            said,
+        }),
+        Verb::Unspecified => Err(Status::invalid_argument(
+            "no verb is named; name pause, resume, abort or retry",
+        )),
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealwarden_domain::fold::event;
-use sealwarden_domain::run::{AttemptId, Command, Effect, End, RunState, decide, pending};
+use sealwarden_domain::run::{AttemptId, Command, Course, Effect, End, RunState, decide, pending};
 use sealwarden_engine::{ExecuteError, Stream};
 use sealwarden_eventlog::Subscription;
 use sealwarden_telemetry::with_parent;
@@ -284,8 +284,11 @@ impl Driver {
     fn time_left_of_last(&self, id: &AttemptId) -> Option<Duration> {
         let state = self.stream.state();
         let attempt = state.step(&id.step)?.phase.attempt()?;
-        let is_last = attempt.number >= state.pinned()?.max_attempts(&id.step);
-        Some(self.left(attempt.deadline_ms)).filter(|left| is_last && !left.is_zero())
+        let is_last = attempt.number >= state.max_attempts(&id.step);
+        // An aborted run begins no effect that is known not to have begun.
+        let aborting = matches!(state.course(), Course::Aborting(_));
+        let left = self.left(attempt.deadline_ms);
+        (is_last && !aborting && !left.is_zero()).then_some(left)
     }
 
     async fn end(

@@ -42,6 +42,7 @@ pub(crate) async fn prepare(routes: &Routes, step: &str) -> Result<PrepareRespon
     let message = PrepareRequest {
         run: RUN.to_owned(),
         step: step.to_owned(),
+        decision: String::new(),
     };
     let request = called_by(CallerRole::Operator, message);
     Ok(RunsClient::new(routes.clone())

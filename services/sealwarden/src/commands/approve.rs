@@ -1,4 +1,4 @@
-//! `approve RUN STEP`: shows exactly what will run, asks, signs, sends.
+//! `approve RUN STEP`: shows exactly what will run, asks, signs, sends. `run skip` and its like sign the same way.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,11 +6,13 @@ use std::process::Command;
 use anyhow::Context as _;
 use sealwarden_domain::approval::{self, Decision, Environment, Namespace, Statement};
 use sealwarden_wire::run::v1 as wire;
+use sealwarden_wire::run::v1::runs_client::RunsClient;
 use serde_json::json;
 use ssh_key::{HashAlg, PrivateKey, PublicKey};
 
 use super::{Answer, client};
-use crate::cli::{Approve, Cli};
+use crate::cli::{Approve, Cli, Signing};
+use crate::client::Traced;
 use crate::failure::{Ending, Failure};
 use crate::host::installation::random;
 use crate::output;
@@ -28,23 +30,45 @@ pub(crate) async fn run(cli: &Cli, args: &Approve) -> Answer {
     let request = wire::PrepareRequest {
         run: run.clone(),
         step: step.clone(),
+        decision: String::new(),
     };
+    signed(
+        cli,
+        &mut runs,
+        request,
+        args.deny,
+        &args.signing,
+        &args.note,
+    )
+    .await
+}
+
+/// Shows what a statement says, asks, signs it and sends it.
+pub(crate) async fn signed(
+    cli: &Cli,
+    runs: &mut RunsClient<Traced>,
+    request: wire::PrepareRequest,
+    deny: bool,
+    signing: &Signing,
+    note: &str,
+) -> Answer {
+    let (run, step) = (request.run.clone(), request.step.clone());
     let prepared = runs.prepare(request).await?.into_inner();
-    let key = SigningKey::find(cli, args)?;
+    let key = SigningKey::find(cli, signing)?;
     let approver = approver(&prepared, &key)?;
-    let statement = statement(&prepared, args.deny, &approver.person)?;
+    let statement = statement(&prepared, deny, &approver.person)?;
     let text = statement.to_string();
-    if !cli.json || !args.yes {
-        output::complain(&explanation(&prepared, approver, &text));
+    if !cli.json || !signing.yes {
+        output::complain(&explanation(&prepared, statement.decision, approver, &text));
     }
-    if !args.yes && !output::confirmed(&format!("Sign this as {}?", approver.name)) {
+    if !signing.yes && !output::confirmed(&format!("Sign this as {}?", approver.name)) {
         return Err(Failure::usage("not signed: nothing was sent"));
     }
     let signature = key.sign(&text, statement.environment.namespace())?;
     let request = wire::ApproveRequest {
         statement: text,
         signature,
-        note: args.note.clone(),
+        note: note.to_owned(),
     };
     let answer = runs.approve(request).await?.into_inner();
     if !answer.accepted {
@@ -65,9 +89,9 @@ pub(crate) async fn run(cli: &Cli, args: &Approve) -> Answer {
             format!("still missing: {}", answer.missing)
         };
         output::line(&format!(
-            "recorded: {} {}s {step} of {run}; {rest}",
+            "recorded: {} {} {step} of {run}; {rest}",
             approver.person,
-            statement.decision.as_str()
+            does(statement.decision)
         ));
     }
     Ok(Ending::Good)
@@ -120,8 +144,11 @@ pub(crate) fn statement(
             prepared.environment
         ))
     })?;
+    let named = Decision::parse(&prepared.decision);
     let decision = if deny {
         Decision::Deny
+    } else if let Some(named) = named {
+        named
     } else if prepared.manual {
         Decision::Confirm
     } else {
@@ -170,7 +197,46 @@ fn check_inputs(prepared: &wire::PrepareResponse) -> Result<(), Failure> {
     }
 }
 
-fn explanation(prepared: &wire::PrepareResponse, approver: &wire::Approver, text: &str) -> String {
+/// What a person did, in the third person.
+fn does(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Approve => "approves",
+        Decision::Deny => "denies",
+        Decision::Confirm => "confirms",
+        Decision::Retry => "says that it did not happen:",
+        Decision::Skip => "skips",
+        Decision::Override => "overrides the quorum of",
+        Decision::Review => "reviewed the override of",
+    }
+}
+
+/// What follows from a decision, for the person who is about to sign it.
+fn meaning(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Approve => "You approve that it runs.",
+        Decision::Deny => {
+            "You deny it: it waits until you yourself approve it with a new statement."
+        }
+        Decision::Confirm => "You say that you did it.",
+        Decision::Retry => {
+            "You say that it did NOT happen: it is tried once more, under the same idempotency key. If it did happen, do not sign."
+        }
+        Decision::Skip => {
+            "The run goes on WITHOUT it. Steps behind it see that it was skipped; this is not taken back."
+        }
+        Decision::Override => {
+            "BREAK-GLASS: it runs without its quorum, also against a denial. Everybody sees it, and the incident cannot be closed until two others have reviewed it."
+        }
+        Decision::Review => "You say that you have looked at this override and its reason.",
+    }
+}
+
+fn explanation(
+    prepared: &wire::PrepareResponse,
+    decision: Decision,
+    approver: &wire::Approver,
+    text: &str,
+) -> String {
     let indented = |text: &str| {
         text.lines()
             .map(|l| format!("    {l}"))
@@ -178,7 +244,7 @@ fn explanation(prepared: &wire::PrepareResponse, approver: &wire::Approver, text
             .join("\n")
     };
     format!(
-        "{title}\n\nStep {step} of run {run}, incident {incident}, runbook {runbook}.\nWhat it does: {does}\n{description}\nWith exactly these inputs:\n{inputs}\n\nQuorum: {quorum}; still missing: {missing}.\nYou are {name} ({roles}).\n\nThe statement to sign (SSHSIG, namespace {namespace}):\n{statement}",
+        "{title}\n\nStep {step} of run {run}, incident {incident}, runbook {runbook}.\nWhat it does: {does}\n{description}\nWith exactly these inputs:\n{inputs}\n\n{meaning}\nQuorum: {quorum}; still missing: {missing}.\nYou are {name} ({roles}).\n\nThe statement to sign (SSHSIG, namespace {namespace}):\n{statement}",
         title = prepared.title,
         step = prepared.step,
         run = prepared.run,
@@ -187,6 +253,7 @@ fn explanation(prepared: &wire::PrepareResponse, approver: &wire::Approver, text
         does = prepared.action_does,
         description = prepared.description,
         inputs = indented(&prepared.inputs),
+        meaning = meaning(decision),
         quorum = prepared.quorum,
         missing = if prepared.missing.is_empty() {
             "nothing"
@@ -225,7 +292,7 @@ struct SigningKey {
 }
 
 impl SigningKey {
-    fn find(cli: &Cli, args: &Approve) -> Result<Self, Failure> {
+    fn find(cli: &Cli, args: &Signing) -> Result<Self, Failure> {
         let path = match &args.key {
             Some(path) => path.clone(),
             None => default_key(cli),

@@ -1,12 +1,101 @@
-//! `run list | show`
+//! `run list | show | pause | resume | abort | retry | skip | override | review`
 
+use clap::Args;
 use sealwarden_wire::run::v1 as wire;
+use sealwarden_wire::run::v1::runs_client::RunsClient;
 use serde_json::{Value, json};
 
-use super::{Answer, client};
-use crate::cli::{Cli, Run};
-use crate::failure::Ending;
+use super::{Answer, approve, client};
+use crate::cli::{Cli, Signing};
+use crate::client::Traced;
+use crate::failure::{Ending, Failure};
 use crate::output::{self, time};
+
+/// The words behind `run`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Run {
+    /// Runs, open ones first
+    List {
+        /// Only those that have not ended
+        #[arg(long)]
+        open: bool,
+    },
+    /// One run: steps, approvals, what it waits for
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Start no new step until `run resume`
+    ///
+    /// Still advances: what is under way, to its end; an attempt that ended without an answer is observed. Approvals and confirmations are taken in. Deadlines and the
+    /// validity of approvals run on: after a long pause people must sign again. Signing that was stopped stays stopped.
+    Pause(Steered),
+    /// Let a paused run go on
+    Resume(Steered),
+    /// End a run: nothing new starts, nothing is taken back
+    ///
+    /// Steps that have not started never will. What is under way goes on to its end, then the run ends as `aborted`. Containment stays: keys stay isolated and modes stay as
+    /// they are. A step of which nobody knows whether it happened keeps the run open until a person signs what they found (`run retry`: it did not; `run skip`: go on).
+    /// An abort is not taken back.
+    Abort(Steered),
+    /// Try a failed step once more, under the same idempotency key
+    ///
+    /// For a step that definitely failed. One of which nobody knows whether it happened asks for your signature that it did not: find out first. Its approvals must still
+    /// be valid; what expired must be signed again. In a paused run it starts after the resume.
+    Retry(Decided),
+    /// Go on without a step; needs the step's own quorum
+    ///
+    /// For a step that is ready, failed, or of which nobody knows. A step without a quorum needs that of the steps behind it that cannot be taken back or order nodes (an
+    /// evidence snapshot is skipped only by those); with none behind, one person. Instructions behind it show `(skipped: step …)`; a step whose outputs an action behind it takes
+    /// cannot be skipped. It is not taken back.
+    Skip(Reasoned),
+    /// Break-glass: order a step without its quorum, also against a denial
+    ///
+    /// People with the role `break-glass` sign: one to tighten (isolate a key, read-only, divert), also if they raised the signal; two who did not ask for it for anything else.
+    /// A FIDO key must be touched. Needs of the step and evidence still come first. Nodes check these signatures themselves. Everybody sees it, and the incident cannot
+    /// be closed until two others have signed `run review`.
+    Override(Reasoned),
+    /// Sign that you have looked at an override in which you had no part
+    Review(Decided),
+}
+
+/// A verb about a whole run.
+#[derive(Debug, Args)]
+pub(crate) struct Steered {
+    /// The run
+    run: String,
+    /// Why, for the record
+    #[arg(long, default_value = "")]
+    why: String,
+}
+
+/// A verb about a step that may need a signature.
+#[derive(Debug, Args)]
+pub(crate) struct Decided {
+    /// The run
+    run: String,
+    /// The step
+    step: String,
+    /// Why, for the record
+    #[arg(long, default_value = "")]
+    why: String,
+    #[command(flatten)]
+    signing: Signing,
+}
+
+/// A verb about a step that needs a signature and a reason.
+#[derive(Debug, Args)]
+pub(crate) struct Reasoned {
+    /// The run
+    run: String,
+    /// The step
+    step: String,
+    /// Why, for the record
+    #[arg(long)]
+    why: String,
+    #[command(flatten)]
+    signing: Signing,
+}
 
 pub(crate) async fn run(cli: &Cli, what: &Run) -> Answer {
     let mut runs = client(cli)?.runs().await?;
@@ -47,6 +136,98 @@ pub(crate) async fn run(cli: &Cli, what: &Run) -> Answer {
                 show(&run);
             }
         }
+        Run::Pause(args) => return steer(cli, &mut runs, wire::Verb::Pause, args).await,
+        Run::Resume(args) => return steer(cli, &mut runs, wire::Verb::Resume, args).await,
+        Run::Abort(args) => return steer(cli, &mut runs, wire::Verb::Abort, args).await,
+        Run::Retry(args) => return retry(cli, &mut runs, args).await,
+        Run::Skip(args) => {
+            let request = prepare(&args.run, &args.step, "skip");
+            return approve::signed(cli, &mut runs, request, false, &args.signing, &args.why).await;
+        }
+        Run::Override(args) => {
+            if args.why.trim().is_empty() {
+                return Err(Failure::usage(
+                    "an override needs a reason that others will review: --why TEXT",
+                ));
+            }
+            let request = prepare(&args.run, &args.step, "override");
+            return approve::signed(cli, &mut runs, request, false, &args.signing, &args.why).await;
+        }
+        Run::Review(args) => {
+            let request = prepare(&args.run, &args.step, "review");
+            return approve::signed(cli, &mut runs, request, false, &args.signing, &args.why).await;
+        }
+    }
+    Ok(Ending::Good)
+}
+
+fn prepare(run: &str, step: &str, decision: &str) -> wire::PrepareRequest {
+    wire::PrepareRequest {
+        run: run.to_owned(),
+        step: step.to_owned(),
+        decision: decision.to_owned(),
+    }
+}
+
+async fn steer(
+    cli: &Cli,
+    runs: &mut RunsClient<Traced>,
+    verb: wire::Verb,
+    args: &Steered,
+) -> Answer {
+    operate(cli, runs, verb, &args.run, "", &args.why).await
+}
+
+/// A step that failed is retried on the operator's word; one of which nobody knows, on a signed one.
+async fn retry(cli: &Cli, runs: &mut RunsClient<Traced>, args: &Decided) -> Answer {
+    let request = wire::ShowRequest {
+        run: args.run.clone(),
+    };
+    let shown = runs.show(request).await?.into_inner();
+    let asked = shown.state == "stuck"
+        && shown
+            .steps
+            .iter()
+            .any(|step| step.step == args.step && step.state == "unknown");
+    if asked {
+        let request = prepare(&args.run, &args.step, "retry");
+        return approve::signed(cli, runs, request, false, &args.signing, &args.why).await;
+    }
+    operate(
+        cli,
+        runs,
+        wire::Verb::Retry,
+        &args.run,
+        &args.step,
+        &args.why,
+    )
+    .await
+}
+
+async fn operate(
+    cli: &Cli,
+    runs: &mut RunsClient<Traced>,
+    verb: wire::Verb,
+    run: &str,
+    step: &str,
+    why: &str,
+) -> Answer {
+    let request = wire::OperateRequest {
+        run: run.to_owned(),
+        verb: verb.into(),
+        step: step.to_owned(),
+        reason: why.to_owned(),
+    };
+    let after = runs.operate(request).await?.into_inner();
+    if cli.json {
+        output::json(&document(&after));
+    } else {
+        let reason = if after.reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", after.reason)
+        };
+        output::line(&format!("{} is {}{reason}", after.run, after.state));
     }
     Ok(Ending::Good)
 }
@@ -106,6 +287,9 @@ fn show(run: &wire::Run) {
         for (name, value) in &step.outputs {
             output::line(&format!("  {name}: {value}"));
         }
+        if !step.remark.is_empty() {
+            output::line(&format!("  {}", step.remark));
+        }
         if !step.error.is_empty() {
             output::line(&format!("  error: {}", step.error));
         }
@@ -140,7 +324,7 @@ pub(crate) fn document(run: &wire::Run) -> Value {
 pub(crate) fn step(s: &wire::Step) -> Value {
     json!({
         "step": s.step, "title": s.title, "action": s.action, "state": s.state, "needs": s.needs, "quorum": s.quorum, "missing": s.missing,
-        "attempts": s.attempts, "outputs": s.outputs, "progress": s.progress, "error": s.error, "inputs": s.inputs,
+        "attempts": s.attempts, "outputs": s.outputs, "progress": s.progress, "error": s.error, "remark": s.remark, "inputs": s.inputs,
         "started_at_ms": s.started_at_ms, "ended_at_ms": s.ended_at_ms,
         "approvals": s.approvals.iter().map(approval).collect::<Vec<_>>(),
     })

@@ -30,6 +30,7 @@ pub(crate) async fn answer_all(sandbox: &Sandbox, run: &str) -> Result<Option<St
         let request = wire::PrepareRequest {
             run: run.to_owned(),
             step: step.step.clone(),
+            decision: String::new(),
         };
         let prepared = match runs.prepare(request).await {
             Ok(prepared) => prepared.into_inner(),
@@ -129,6 +130,7 @@ pub(crate) async fn approve_twice(
     let request = wire::PrepareRequest {
         run: run.to_owned(),
         step: step.to_owned(),
+        decision: String::new(),
     };
     let Ok(prepared) = runs.prepare(request).await else {
         return Ok(None);

@@ -40,18 +40,20 @@ pub struct Expectation<'a> {
     pub inputs_digest: Option<&'a str>,
     /// The people, their roles and keys.
     pub roster: &'a Roster,
-    /// Ids of people who asked for the run and so cannot decide in it.
+    /// Ids of people who cannot decide this: those who asked for the run, or had a part in what is reviewed.
     pub requesters: &'a [String],
     /// Nonces that were used.
     pub used_nonces: &'a BTreeSet<String>,
     /// The quorum; `None` if the step needs nobody's approval.
     pub quorum: Option<&'a Quorum>,
+    /// Whether anybody on the roster counts, whatever their roles.
+    pub anyone: bool,
     /// Decisions of this step that stand, unexpired.
     pub standing: &'a [Standing<'a>],
     /// The longest time from now to the expiry, in milliseconds.
     pub max_validity_ms: i64,
-    /// Whether people perform the step: then they confirm, else they approve.
-    pub manual: bool,
+    /// The decisions that the step takes.
+    pub takes: &'a [Decision],
     /// Why the step takes no decisions any more, in words; `None` while it does.
     pub closed: Option<&'a str>,
 }
@@ -259,22 +261,15 @@ impl Judge<'_> {
             &statement.inputs_digest,
             inputs_digest,
         )?;
-        let fitting = match statement.decision {
-            Decision::Approve => !expected.manual,
-            Decision::Confirm => expected.manual,
-            Decision::Deny => true,
-        };
-        if fitting {
+        if expected.takes.contains(&statement.decision) {
             return Ok(());
         }
-        let wanted = if expected.manual {
-            Decision::Confirm
-        } else {
-            Decision::Approve
-        };
+        let takes: Vec<&str> = expected.takes.iter().map(|it| it.as_str()).collect();
         let reason = format!(
-            "step {} takes {wanted} or deny, and the statement says {}",
-            expected.step, statement.decision
+            "step {} takes {}, and the statement says {}",
+            expected.step,
+            takes.join(" or "),
+            statement.decision
         );
         self.refuse(RefusalCode::WrongDecision, reason)
     }
@@ -318,12 +313,16 @@ impl Judge<'_> {
         let person = &authentic.person.id;
         if expected.requesters.contains(person) {
             let reason = format!(
-                "{person} raised the signal or started the run and cannot decide in it; somebody else must"
+                "{person} raised the signal, started the run or had a part in what is to be decided, and cannot decide it; somebody else must"
             );
             return self.refuse(RefusalCode::Requester, reason);
         }
-        let roles = counted_roles(authentic.person, expected.quorum);
-        if roles.is_empty() {
+        let roles = if expected.anyone {
+            authentic.person.roles.clone()
+        } else {
+            counted_roles(authentic.person, expected.quorum)
+        };
+        if roles.is_empty() && !expected.anyone {
             return self.refuse(RefusalCode::WrongRole, self.wrong_role());
         }
         let decision = authentic.statement.decision;

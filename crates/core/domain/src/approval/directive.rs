@@ -6,12 +6,13 @@
 use std::collections::BTreeSet;
 
 use sealwarden_runbook::{Action, Approver, Assessment, DirectiveKind, Quorum, Roster};
-use sealwarden_wire::event::v1::{Directive, DirectiveKind as WireKind};
+use sealwarden_wire::event::v1::{Directive, DirectiveKind as WireKind, SignedStatement};
 
+use super::break_glass;
 use super::check::{Accepted, Expectation, check, in_words};
 use super::inputs::Inputs;
 use super::refusal::{Refusal, RefusalCode};
-use super::statement::{Decision, Environment, rfc3339_ms};
+use super::statement::{Decision, Environment, Statement, rfc3339_ms};
 
 /// The most approvals of one directive that are looked at.
 const MAX_APPROVALS: usize = 64;
@@ -83,7 +84,7 @@ pub fn verify_directive(
     directive: &Directive,
     expected: &DirectiveExpectation<'_>,
 ) -> Result<Vec<Accepted>, Refusal> {
-    let inputs_digest = check_order(directive, expected)?;
+    let (inputs_digest, kind) = check_order(directive, expected)?;
     check_time(directive, expected)?;
     let mut requesters = expected.requesters.to_vec();
     requesters.extend(directive.requesters.iter().cloned());
@@ -102,12 +103,55 @@ pub fn verify_directive(
         requesters: &requesters,
         used_nonces: &no_nonces,
         quorum: Some(expected.required),
+        anyone: false,
         standing: &[],
         max_validity_ms: expected.max_validity_ms,
-        manual: false,
+        takes: &[Decision::Approve, Decision::Deny],
         closed: None,
     };
+    if let Some(keys) = overriding(directive, kind, &expectation) {
+        return Ok(keys);
+    }
     count(directive, expected.required, &expectation)
+}
+
+/// Whether an approval was signed as an override. What cannot be read is judged, and named, with the approvals.
+fn is_override(signed: &SignedStatement) -> bool {
+    Statement::parse(&signed.statement)
+        .is_ok_and(|statement| statement.decision == Decision::Override)
+}
+
+/// The break-glass keys that order this without its quorum, if there are enough of them; a denial does not stop them.
+fn overriding(
+    directive: &Directive,
+    kind: DirectiveKind,
+    expectation: &Expectation<'_>,
+) -> Option<Vec<Accepted>> {
+    let quorum = break_glass::quorum(Some(kind))?;
+    let nobody: [String; 0] = [];
+    let expectation = Expectation {
+        quorum: Some(&quorum),
+        takes: &[Decision::Override],
+        requesters: if break_glass::tightens(Some(kind)) {
+            &nobody
+        } else {
+            expectation.requesters
+        },
+        ..expectation.clone()
+    };
+    let mut counted: Vec<Accepted> = Vec::new();
+    let signed = directive.approvals.iter().take(MAX_APPROVALS);
+    for signed in signed.filter(|signed| is_override(signed)) {
+        let (text, signature) = (&signed.statement, &signed.signature);
+        let Ok(accepted) = check(text, signature, &expectation, directive.issued_at_ms) else {
+            continue;
+        };
+        if counted.iter().all(|other| other.person != accepted.person) {
+            counted.push(accepted);
+        }
+    }
+    let approvers: Vec<Approver> = counted.iter().map(approver).collect();
+    quorum.assess(&approvers).is_met().then_some(counted)
 }
 
 fn count(
@@ -177,11 +221,11 @@ fn approver(accepted: &Accepted) -> Approver {
     }
 }
 
-/// The directive's lines must say what its signed inputs say. Gives the inputs' digest.
+/// The directive's lines must say what its signed inputs say. Gives the inputs' digest and what is ordered.
 fn check_order(
     directive: &Directive,
     expected: &DirectiveExpectation<'_>,
-) -> Result<String, Refusal> {
+) -> Result<(String, DirectiveKind), Refusal> {
     let wrong = |reason: String| Err(Refusal::new(RefusalCode::WrongDirective, "", reason));
     if directive.log != expected.log {
         return wrong(format!(
@@ -222,7 +266,7 @@ fn check_order(
         );
         return Err(Refusal::new(RefusalCode::Replayed, "", reason));
     }
-    Ok(inputs.digest())
+    Ok((inputs.digest(), ordered))
 }
 
 /// `issued_at_ms` is the executor's word, and approvals are held against it: so it must lie close to the node's own time.

@@ -17,7 +17,7 @@ pub(crate) const NOW_MS: i64 = 1_793_613_600_000;
 pub(crate) const VALIDITY_MS: i64 = 1_800_000;
 
 /// Everybody, with their roles. `rita` asks for the run.
-pub(crate) const PEOPLE: [(&str, &str); 7] = [
+pub(crate) const PEOPLE: [(&str, &str); 9] = [
     ("ada", "security-lead"),
     ("grace", "on-call-sre"),
     ("linus", "on-call-sre, security-lead"),
@@ -28,6 +28,8 @@ pub(crate) const PEOPLE: [(&str, &str); 7] = [
         "security-lead, on-call-sre, legal-counsel, product-owner",
     ),
     ("nora", "legal-counsel"),
+    ("bea", "break-glass"),
+    ("max", "break-glass, security-lead"),
 ];
 
 pub(crate) const RUNBOOK: &str = "\

@@ -108,6 +108,14 @@ pub enum Decision {
     Deny,
     /// The person did what a manual step asks for.
     Confirm,
+    /// A step of which nobody knew whether it happened did not: it may be tried again.
+    Retry,
+    /// The run may go on without the step.
+    Skip,
+    /// Break-glass: the step may run without its quorum.
+    Override,
+    /// The person has looked at an override.
+    Review,
 }
 
 impl Decision {
@@ -117,6 +125,18 @@ impl Decision {
             Self::Approve => "approve",
             Self::Deny => "deny",
             Self::Confirm => "confirm",
+            Self::Retry => "retry",
+            Self::Skip => "skip",
+            Self::Override => "override",
+            Self::Review => "review",
+        }
+    }
+
+    /// Whether it counts for or against the step's own quorum. The others are words of their own.
+    pub fn is_about_the_quorum(self) -> bool {
+        match self {
+            Self::Approve | Self::Deny | Self::Confirm => true,
+            Self::Retry | Self::Skip | Self::Override | Self::Review => false,
         }
     }
 
@@ -126,6 +146,10 @@ impl Decision {
             "approve" => Some(Self::Approve),
             "deny" => Some(Self::Deny),
             "confirm" => Some(Self::Confirm),
+            "retry" => Some(Self::Retry),
+            "skip" => Some(Self::Skip),
+            "override" => Some(Self::Override),
+            "review" => Some(Self::Review),
             _ => None,
         }
     }
@@ -213,7 +237,11 @@ impl Statement {
             runbook_digest,
             inputs_digest: values.digest(7)?,
             roster_digest: values.digest(8)?,
-            decision: values.one_of(9, Decision::parse, "approve, deny or confirm")?,
+            decision: values.one_of(
+                9,
+                Decision::parse,
+                "approve, deny, confirm, retry, skip, override or review",
+            )?,
             approver: values.word(10)?,
             nonce: values.nonce(11)?,
             expires_s: values.time(12)?,

@@ -1,5 +1,7 @@
 //! The fold. It re-checks what can be checked without a clock, so a log that was not written by [`super::decide`] is reported.
 
+mod verbs;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -12,7 +14,8 @@ use sealwarden_wire::event::v1::{
 
 use super::pinned::Pinned;
 use super::state::{
-    Attempt, Decided, MAX_REFUSALS, Phase, Refused, RunEnd, RunState, StepState, idempotency_key,
+    Attempt, Course, Decided, MAX_REFUSALS, Phase, Refused, RunEnd, RunState, StepState,
+    idempotency_key,
 };
 use crate::approval::{Decision, Inputs, RefusalCode, Statement};
 use crate::fold::{Fold, IllegalEvent};
@@ -56,6 +59,13 @@ impl RunState {
             Kind::StepEnded(event) => self.step_ended(event, at_ms),
             Kind::StepUnknown(event) => self.step_unknown(event),
             Kind::RunEnded(event) => self.run_ended(event, at_ms),
+            Kind::RunPaused(event) => self.run_paused(event, at_ms),
+            Kind::RunResumed(_) => self.run_resumed(),
+            Kind::RunAborted(event) => self.run_aborted(event, at_ms),
+            Kind::StepRetried(event) => self.step_retried(event),
+            Kind::StepSkipped(event) => self.step_skipped(event, at_ms),
+            Kind::StepOverridden(event) => self.step_overridden(event, at_ms),
+            Kind::OverrideReviewed(event) => self.override_reviewed(event),
             _ => Err("it does not belong in a run's stream".to_owned()),
         }
     }
@@ -132,11 +142,13 @@ impl RunState {
     }
 
     fn approval_recorded(&mut self, event: &ApprovalRecorded, at_ms: i64) -> Result<(), String> {
-        self.open()?;
         let statement = Statement::parse(&event.statement)
             .map_err(|error| format!("an approval's statement: {error}"))?;
         let decision = Decision::parse(&event.decision)
             .ok_or_else(|| format!("the decision {:?}", event.decision))?;
+        if decision != Decision::Review {
+            self.open()?;
+        }
         let same = statement.step == event.step
             && statement.iteration == event.iteration
             && statement.approver == event.person
@@ -157,13 +169,18 @@ impl RunState {
             .map(|role| Role::new(role).map_err(|error| error.to_string()))
             .collect::<Result<_, _>>()?;
         let step = self.step_mut(&event.step, event.iteration)?;
-        if step.phase != Phase::Ready {
+        if !verbs::takes(step, decision) {
             return Err(format!(
-                "an approval of step {}, which takes none now",
+                "the decision {decision} about step {}, which takes none now",
                 event.step
             ));
         }
-        step.decided.push(Decided {
+        let list = if decision.is_about_the_quorum() {
+            &mut step.decided
+        } else {
+            &mut step.verbs
+        };
+        list.push(Decided {
             person: event.person.clone(),
             roles,
             decision,
@@ -206,8 +223,12 @@ impl RunState {
     fn step_started(&mut self, event: &StepStarted, at_ms: i64) -> Result<(), String> {
         let pinned = self.open()?;
         let key = idempotency_key(&pinned.started().run, &event.step, event.iteration);
+        let going = self.course == Course::Going;
         let step = self.step_mut(&event.step, event.iteration)?;
-        if step.phase != Phase::Ready {
+        let manual = pinned
+            .action(&event.step)
+            .is_some_and(|action| action.spec().manual);
+        if step.phase != Phase::Ready || (!going && !manual) {
             return Err(format!("step {} starts and is not ready", event.step));
         }
         if Some(event.attempt) != step.attempts.checked_add(1) {
@@ -252,8 +273,9 @@ impl RunState {
     }
 
     fn step_ended(&mut self, event: &StepEnded, at_ms: i64) -> Result<(), String> {
-        let pinned = self.open()?;
-        let allowed = pinned.max_attempts(&event.step);
+        self.open()?;
+        let allowed = self.max_attempts(&event.step);
+        let aborting = matches!(self.course, Course::Aborting(_));
         let step = self.step_mut(&event.step, event.iteration)?;
         if step.phase.attempt().map(|attempt| attempt.number) != Some(event.attempt) {
             return Err(format!(
@@ -266,6 +288,7 @@ impl RunState {
                 step.outputs.clone_from(&event.outputs);
                 Phase::Done
             }
+            StepOutcome::NotDone if aborting => Phase::Cancelled,
             StepOutcome::NotDone if event.attempt < allowed => Phase::Ready,
             StepOutcome::NotDone => Phase::Failed,
             StepOutcome::Unspecified => {
@@ -302,8 +325,11 @@ impl RunState {
 
     fn run_ended(&mut self, event: &RunEnded, at_ms: i64) -> Result<(), String> {
         self.open()?;
-        let all_done = self.steps.values().all(|step| step.phase == Phase::Done);
+        let all_done = self.steps.values().all(|step| step.phase.is_over());
+        let aborting = matches!(self.course, Course::Aborting(_));
         match event.outcome() {
+            RunOutcome::Aborted if aborting => {}
+            RunOutcome::Aborted => return Err("the run ends as aborted and was not".to_owned()),
             RunOutcome::Completed if all_done => {}
             RunOutcome::Completed => {
                 return Err("the run completed with steps that are not done".to_owned());

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use sealwarden_runbook::{Action, Approver, Assessment};
+use sealwarden_runbook::{Action, Approver, Assessment, Quorum};
 use sealwarden_wire::event::v1::event::Kind;
 
+use super::ballot::directive_of;
 use super::decide::{End, end_events, started_event};
 use super::pinned::Pinned;
 use super::state::{Decided, RunState, StepState};
-use crate::approval::{Decision, authenticate, counted_roles, in_words};
+use super::verbs::is_overridden;
+use crate::approval::{Decision, authenticate, break_glass, counted_roles, in_words};
 use crate::fold::{At, Rejection, RejectionCode};
 
 /// Verifies the signatures behind the approvals that count, because the log could have been written by somebody else.
@@ -18,16 +20,29 @@ pub(crate) fn reverify(
     step: &StepState,
     at: At,
 ) -> Result<(), Rejection> {
-    let Some(quorum) = pinned.quorum(id) else {
+    let overridden = is_overridden(pinned, id, step, at);
+    let (decision, quorum) = if overridden {
+        (
+            Decision::Override,
+            break_glass::quorum(directive_of(pinned, id)),
+        )
+    } else {
+        (Decision::Approve, pinned.quorum(id).cloned())
+    };
+    let Some(quorum) = quorum else {
         return Ok(());
+    };
+    let counted: Vec<&Decided> = if overridden {
+        step.said(decision, at.wall_ms).collect()
+    } else {
+        step.standing(at.wall_ms)
+            .filter(|decided| decided.decision == decision)
+            .collect()
     };
     let mut genuine = Vec::new();
     let mut problems = Vec::new();
-    for decided in step
-        .standing(at.wall_ms)
-        .filter(|decided| decided.decision == Decision::Approve)
-    {
-        match genuine_approver(pinned, id, step, decided) {
+    for decided in counted {
+        match genuine_approver(pinned, id, step, decided, &quorum) {
             Ok(approver) => genuine.push(approver),
             Err(problem) => problems.push(problem),
         }
@@ -50,6 +65,7 @@ fn genuine_approver(
     id: &str,
     step: &StepState,
     decided: &Decided,
+    quorum: &Quorum,
 ) -> Result<Approver, String> {
     let authentic = authenticate(&decided.statement, &decided.signature, pinned.roster())
         .map_err(|refusal| refusal.to_string())?;
@@ -74,10 +90,12 @@ fn genuine_approver(
             authentic.person.id
         ));
     }
-    if started.requesters.contains(&authentic.person.id) {
+    let alone =
+        decided.decision == Decision::Override && break_glass::tightens(directive_of(pinned, id));
+    if !alone && started.requesters.contains(&authentic.person.id) {
         return Err(format!("{} is a requester", authentic.person.id));
     }
-    let roles = counted_roles(authentic.person, pinned.quorum(id));
+    let roles = counted_roles(authentic.person, Some(quorum));
     Ok(Approver {
         person: authentic.person.id.clone(),
         roles,

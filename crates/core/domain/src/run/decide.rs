@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use sealwarden_runbook::Action;
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
-    InputsResolved, RunEnded, RunOutcome, RunStarted, StepEnded, StepOutcome, StepProgressed,
-    StepStarted, StepUnknown,
+    InputsResolved, RunStarted, StepEnded, StepOutcome, StepProgressed, StepStarted, StepUnknown,
 };
 
 use super::confirm;
 use super::gate::{may_begin, waits_for_nobody};
+use super::operate::{self, Said, with_end};
 use super::pinned::Pinned;
-use super::state::{Attempt, Phase, RunState, StepState, cut, idempotency_key};
+use super::state::{Attempt, Course, Phase, RunState, StepState, cut, idempotency_key};
 use super::submit;
 use crate::approval::{is_line_breaking, rfc3339_ms};
 use crate::fold::{At, Rejection, RejectionCode};
@@ -67,6 +67,19 @@ pub enum Command {
         /// Observing could not tell either.
         needs_person: bool,
     },
+    /// Start no new step until the run is resumed.
+    Pause(Said),
+    /// Go on.
+    Resume(Said),
+    /// Start no new step any more, and end with what is under way.
+    Abort(Said),
+    /// Try a step that failed once more.
+    Retry {
+        /// Which step.
+        step: String,
+        /// Who says so.
+        said: Said,
+    },
 }
 
 /// How an attempt ended.
@@ -106,6 +119,10 @@ pub fn decide(state: &RunState, command: Command, at: At) -> Result<Vec<Kind>, R
             reason,
             needs_person,
         } => lose(state, step, attempt, &reason, needs_person),
+        Command::Pause(said) => operate::pause(state, said),
+        Command::Resume(said) => operate::resume(state, said),
+        Command::Abort(said) => operate::abort(state, said, at),
+        Command::Retry { step, said } => operate::retry(state, &step, said),
     }
 }
 
@@ -133,7 +150,7 @@ fn start(state: &RunState, mut started: RunStarted) -> Result<Vec<Kind>, Rejecti
         .iter()
         .filter(|step| step.needs.is_empty())
     {
-        events.push(resolved(&pinned, &step.id, &|_, _| None)?);
+        events.push(resolved(&pinned, &step.id, &|_, _| None, &|_| false)?);
     }
     Ok(events)
 }
@@ -161,6 +178,7 @@ fn resolved(
     pinned: &Pinned,
     id: &str,
     output: &dyn Fn(&str, &str) -> Option<String>,
+    skipped: &dyn Fn(&str) -> bool,
 ) -> Result<Kind, Rejection> {
     let unresolvable = |reason: String| {
         Rejection::new(
@@ -172,6 +190,16 @@ fn resolved(
         .runbook()
         .step(id)
         .ok_or_else(|| unresolvable("there is no such step".to_owned()))?;
+    // People can read that there is no output; actions never run on one that is not there.
+    let told = |from: &str, name: &str| {
+        let missing = || skipped(from).then(|| format!("(skipped: step {from})"));
+        output(from, name).or_else(missing)
+    };
+    let output: &dyn Fn(&str, &str) -> Option<String> = if step.action.spec().manual {
+        &told
+    } else {
+        output
+    };
     let inputs = pinned
         .resolve(step, output)
         .map_err(|error| unresolvable(error.to_string()))?;
@@ -290,7 +318,6 @@ pub(crate) fn end_events(
     end: End,
     at: At,
 ) -> Result<Vec<Kind>, Rejection> {
-    let (mut events, mut starts) = (Vec::new(), Vec::new());
     let ended = |outcome: StepOutcome, outputs: BTreeMap<String, String>, error: String| {
         Kind::StepEnded(StepEnded {
             step: end.step.clone(),
@@ -302,46 +329,72 @@ pub(crate) fn end_events(
             observed: end.observed,
         })
     };
-    let outputs = match end.result {
-        Err(error) => return Ok(vec![ended(StepOutcome::NotDone, BTreeMap::new(), error)]),
-        Ok(outputs) => outputs,
+    let (end_event, outputs) = match end.result {
+        Err(error) => (ended(StepOutcome::NotDone, BTreeMap::new(), error), None),
+        Ok(outputs) => (
+            ended(StepOutcome::Done, outputs.clone(), String::new()),
+            Some(outputs),
+        ),
     };
-    events.push(ended(StepOutcome::Done, outputs.clone(), String::new()));
+    if matches!(state.course(), Course::Aborting(_)) {
+        return with_end(state, vec![end_event], at);
+    }
+    let mut events = vec![end_event];
+    let Some(outputs) = outputs else {
+        return Ok(events);
+    };
+    let ready = unlocked(state, pinned, &end.step, Some(&outputs))?;
+    let mut starts = Vec::new();
+    for kind in &ready {
+        if let Kind::InputsResolved(ready) = kind
+            && end.begin_next
+            && let Some(step) = state.step(&ready.step)
+            && waits_for_nobody(state, pinned, &ready.step, &end.step)
+        {
+            starts.push(started_event(pinned, &ready.step, step, at));
+        }
+    }
+    events.extend(ready);
+    events.append(&mut starts);
+    let all_over = state
+        .steps()
+        .iter()
+        .all(|(id, step)| *id == end.step || step.phase.is_over());
+    if all_over {
+        return with_end(state, events, at);
+    }
+    Ok(events)
+}
+
+/// The inputs of each step that waits for nothing more once `over` is done with these outputs, or skipped.
+pub(crate) fn unlocked(
+    state: &RunState,
+    pinned: &Pinned,
+    over: &str,
+    outputs: Option<&BTreeMap<String, String>>,
+) -> Result<Vec<Kind>, Rejection> {
     let output = |step: &str, name: &str| {
-        let from = if step == end.step {
-            Some(&outputs)
+        let from = if step == over {
+            outputs
         } else {
             state.step(step).map(|step| &step.outputs)
         };
         from.and_then(|outputs| outputs.get(name)).cloned()
     };
+    let skipped = |id: &str| {
+        let before = || state.step(id).map(|step| &step.phase) == Some(&Phase::Skipped);
+        (id == over && outputs.is_none()) || before()
+    };
+    let mut ready = Vec::new();
     for id in pinned.order() {
         let blocked = state
             .step(id)
             .is_some_and(|step| step.phase == Phase::Blocked);
-        if blocked && state.needs_done(pinned, id, Some(&end.step)) {
-            events.push(resolved(pinned, id, &output)?);
-            if end.begin_next
-                && let Some(step) = state.step(id)
-                && waits_for_nobody(state, pinned, id, &end.step)
-            {
-                starts.push(started_event(pinned, id, step, at));
-            }
+        if blocked && state.needs_done(pinned, id, Some(over)) {
+            ready.push(resolved(pinned, id, &output, &skipped)?);
         }
     }
-    events.append(&mut starts);
-    let all_done = state
-        .steps()
-        .iter()
-        .all(|(id, step)| *id == end.step || step.phase == Phase::Done);
-    if all_done {
-        let reason = format!("all {} steps are done", state.steps().len());
-        events.push(Kind::RunEnded(RunEnded {
-            outcome: RunOutcome::Completed.into(),
-            reason,
-        }));
-    }
-    Ok(events)
+    Ok(ready)
 }
 
 fn check_outputs(

@@ -1,9 +1,10 @@
 //! What stands before a step's start. Read from the runbook it was proven once; here it is checked again at the moment itself.
 
-use sealwarden_runbook::{Action, Assessment};
+use sealwarden_runbook::{Action, Approver, Assessment, Quorum};
 
 use super::pinned::Pinned;
-use super::state::{Phase, RunState, StepState};
+use super::state::{Course, Phase, RunState, StepState};
+use super::verbs::{is_overridden, unreviewed};
 use crate::approval::{in_words, rfc3339_ms};
 use crate::fold::{At, Rejection, RejectionCode};
 
@@ -19,6 +20,13 @@ pub(crate) fn may_begin(
     let refused = |reason: String| Err(Rejection::new(RejectionCode::Refused, reason));
     if let Some(closed) = closed(state, step) {
         return not_now(format!("step {id} does not begin: {closed}"));
+    }
+    if let Course::Paused(word) = state.course() {
+        return not_now(format!(
+            "step {id} does not begin: {} paused the run at {}; `sealwarden run resume` lets it go on",
+            word.by,
+            rfc3339_ms(word.at_ms)
+        ));
     }
     if step.phase == Phase::Blocked || !state.needs_done(pinned, id, None) {
         return not_now(format!(
@@ -42,6 +50,14 @@ pub(crate) fn may_begin(
         ));
     }
     quorum_met(pinned, id, step, at)?;
+    let unreviewed = unreviewed(state);
+    if pinned.action(id) == Some(Action::CloseIncident) && !unreviewed.is_empty() {
+        let steps: Vec<&str> = unreviewed.into_iter().collect();
+        return refused(format!(
+            "step {id} waits until others have reviewed the override of {}; `sealwarden run review` does",
+            steps.join(", ")
+        ));
+    }
     if spec.is_some_and(|spec| spec.needs_snapshot) && !has_snapshot(state, pinned) {
         return refused(format!(
             "step {id} needs a completed evidence snapshot in this run, and there is none"
@@ -58,7 +74,16 @@ pub(crate) fn waits_for_nobody(state: &RunState, pinned: &Pinned, id: &str, ende
     };
     let snapshot =
         || has_snapshot(state, pinned) || pinned.action(ended) == Some(Action::SnapshotEvidence);
+    if *state.course() != Course::Going || pinned.action(id) == Some(Action::CloseIncident) {
+        return false; // what holds these up is judged when they begin by themselves
+    }
     !spec.manual && pinned.quorum(id).is_none() && (!spec.needs_snapshot || snapshot())
+}
+
+/// Whether a step's quorum stands at this moment, or an override of it; also where it needs none.
+pub fn quorum_stands(state: &RunState, id: &str, at: At) -> bool {
+    let known = state.pinned().zip(state.step(id));
+    known.is_none_or(|(pinned, step)| quorum_met(pinned, id, step, at).is_ok())
 }
 
 /// Whether nobody denies and enough people stand for the step at this moment.
@@ -69,6 +94,9 @@ pub(crate) fn quorum_met(
     at: At,
 ) -> Result<(), Rejection> {
     let refused = |reason: String| Err(Rejection::new(RejectionCode::Refused, reason));
+    if is_overridden(pinned, id, step, at) {
+        return Ok(());
+    }
     if let Some(denied) = step.denied_by(at.wall_ms) {
         let person = &denied.person;
         return refused(format!(
@@ -93,9 +121,23 @@ pub(crate) fn quorum_met(
             if expired > 0 {
                 reason = format!("{reason} ({expired} expired before it started)");
             }
+            if nobody_else_could(pinned, quorum) {
+                reason = format!(
+                    "{reason}; nobody but those who asked for the run could meet the quorum, so the way out is `sealwarden run override`"
+                );
+            }
             refused(reason)
         }
     }
+}
+
+/// Whether the people of the roster, without those who asked for the run, cannot meet a quorum.
+fn nobody_else_could(pinned: &Pinned, quorum: &Quorum) -> bool {
+    let others = pinned.roster().people().iter().filter(|person| {
+        !person.keys.is_empty() && !pinned.started().requesters.contains(&person.id)
+    });
+    let others: Vec<Approver> = others.map(Approver::from).collect();
+    !quorum.assess(&others).is_met()
 }
 
 /// Why a step takes neither starts nor decisions any more; `None` while it does.
@@ -112,16 +154,17 @@ pub(crate) fn closed(state: &RunState, step: &StepState) -> Option<String> {
         )),
         Phase::Done => Some(format!("it is done since {}", rfc3339_ms(step.ended_at_ms))),
         Phase::Failed => Some(format!("it failed after {} attempts", step.attempts)),
+        Phase::Skipped => Some(format!(
+            "it was skipped at {}",
+            rfc3339_ms(step.ended_at_ms)
+        )),
+        Phase::Cancelled => Some("the run is being aborted".to_owned()),
     }
 }
 
 /// The steps that a step waits for.
 pub(crate) fn undone(state: &RunState, pinned: &Pinned, id: &str) -> Vec<String> {
-    let done = |need: &&String| {
-        state
-            .step(need)
-            .is_some_and(|step| step.phase == Phase::Done)
-    };
+    let done = |need: &&String| state.step(need).is_some_and(|step| step.phase.is_over());
     pinned
         .needs(id)
         .iter()
@@ -132,6 +175,7 @@ pub(crate) fn undone(state: &RunState, pinned: &Pinned, id: &str) -> Vec<String>
 
 fn has_snapshot(state: &RunState, pinned: &Pinned) -> bool {
     state.steps().iter().any(|(id, step)| {
-        step.phase == Phase::Done && pinned.action(id) == Some(Action::SnapshotEvidence)
+        // A skipped one was given up by the quorum of the very steps that rely on it.
+        step.phase.is_over() && pinned.action(id) == Some(Action::SnapshotEvidence)
     })
 }

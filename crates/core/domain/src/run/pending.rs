@@ -6,7 +6,7 @@ use sealwarden_runbook::Action;
 
 use super::gate::may_begin;
 use super::pinned::Pinned;
-use super::state::{Attempt, Phase, RunState, StepState};
+use super::state::{Attempt, Course, Phase, RunState, StepState};
 use crate::approval::Inputs;
 use crate::fold::At;
 
@@ -93,7 +93,7 @@ fn of_step(
     at: At,
 ) -> Option<Effect> {
     match &step.phase {
-        Phase::Blocked | Phase::Done => None,
+        Phase::Blocked | Phase::Done | Phase::Skipped | Phase::Cancelled => None,
         Phase::Ready => may_begin(state, pinned, id, step, at)
             .ok()
             .map(|()| Effect::Begin {
@@ -117,6 +117,7 @@ fn of_step(
             attempt: attempt.number,
             reason: reason.clone(),
         }),
+        Phase::Failed if matches!(state.course(), Course::Aborting(_)) => None,
         Phase::Failed => Some(Effect::AskPerson {
             step: id.to_owned(),
             attempt: step.attempts,

@@ -48,6 +48,10 @@ pub enum Phase {
     Done,
     /// Its effect did not happen, and no attempt is left.
     Failed,
+    /// People signed that the run goes on without it.
+    Skipped,
+    /// The run was aborted before it happened: it never will.
+    Cancelled,
 }
 
 impl Phase {
@@ -55,7 +59,31 @@ impl Phase {
     pub fn attempt(&self) -> Option<&Attempt> {
         match self {
             Self::Running(attempt) | Self::Unknown { attempt, .. } => Some(attempt),
-            Self::Blocked | Self::Ready | Self::Done | Self::Failed => None,
+            Self::Blocked
+            | Self::Ready
+            | Self::Done
+            | Self::Failed
+            | Self::Skipped
+            | Self::Cancelled => None,
+        }
+    }
+
+    /// Whether the steps behind it may go on.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Done | Self::Skipped)
+    }
+
+    /// The phase in a word, for sentences.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Ready => "ready",
+            Self::Running(_) => "running",
+            Self::Unknown { .. } => "unknown",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -109,6 +137,42 @@ pub struct Refused {
     pub at_ms: i64,
 }
 
+/// What an operator said, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Who.
+    pub by: String,
+    /// Why; may be empty.
+    pub reason: String,
+    /// When it was recorded, Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// Whether the run goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Course {
+    /// It does.
+    #[default]
+    Going,
+    /// No new step starts. What is under way goes on to its end, decisions are taken in, and deadlines run on.
+    Paused(Word),
+    /// No new step starts any more; the run ends with what is under way.
+    Aborting(Word),
+}
+
+/// A step that break-glass keys ordered without its quorum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overridden {
+    /// Whose keys.
+    pub by: Vec<String>,
+    /// Why.
+    pub reason: String,
+    /// When, Unix milliseconds.
+    pub at_ms: i64,
+    /// Who reviewed it; empty until enough others did.
+    pub reviewed_by: Vec<String>,
+}
+
 /// One step of the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepState {
@@ -120,6 +184,14 @@ pub struct StepState {
     pub inputs: Option<(Inputs, String)>,
     /// Decisions in order of time; the last of each person is the one that may stand.
     pub decided: Vec<Decided>,
+    /// Signed words beside approvals: to retry, skip, override, review.
+    pub verbs: Vec<Decided>,
+    /// Who skipped it.
+    pub skipped: Option<Word>,
+    /// Who overrode its quorum.
+    pub overridden: Option<Overridden>,
+    /// How many attempts operators have granted altogether, beyond what the runbook allows; 0 if none.
+    pub granted: u32,
     /// How many attempts have started.
     pub attempts: u32,
     /// What it left for later steps.
@@ -143,6 +215,10 @@ impl StepState {
             iteration: 0,
             inputs: None,
             decided: Vec::new(),
+            verbs: Vec::new(),
+            skipped: None,
+            overridden: None,
+            granted: 0,
             attempts: 0,
             outputs: BTreeMap::new(),
             progress: String::new(),
@@ -166,6 +242,13 @@ impl StepState {
                     .any(|later| later.person == decided.person);
                 (!replaced && decided.stands(at_ms)).then_some(decided)
             })
+    }
+
+    /// The signed words of one kind that are unexpired, in order of time.
+    pub fn said(&self, decision: Decision, at_ms: i64) -> impl Iterator<Item = &Decided> {
+        self.verbs
+            .iter()
+            .filter(move |said| said.decision == decision && said.expires_ms > at_ms)
     }
 
     /// Who stands against the step.
@@ -218,6 +301,7 @@ pub struct RunState {
     pub(crate) refused: Vec<Refused>,
     pub(crate) started_at_ms: i64,
     pub(crate) ended: Option<RunEnd>,
+    pub(crate) course: Course,
 }
 
 impl RunState {
@@ -246,6 +330,17 @@ impl RunState {
         self.started_at_ms
     }
 
+    /// Whether it goes on, is paused, or is being aborted.
+    pub fn course(&self) -> &Course {
+        &self.course
+    }
+
+    /// How often a step is tried: what the runbook allows, and what operators granted.
+    pub fn max_attempts(&self, id: &str) -> u32 {
+        let allowed = self.pinned().map_or(1, |pinned| pinned.max_attempts(id));
+        allowed.max(self.step(id).map_or(0, |step| step.granted))
+    }
+
     /// How it ended, if it did.
     pub fn ended(&self) -> Option<&RunEnd> {
         self.ended.as_ref()
@@ -256,13 +351,11 @@ impl RunState {
         self.pinned.is_some() && self.ended.is_none()
     }
 
-    /// Whether every step that `id` needs is done, taking `also_done` for done.
+    /// Whether every step that `id` needs is done or skipped, taking `also_done` for done.
     pub(crate) fn needs_done(&self, pinned: &Pinned, id: &str, also_done: Option<&str>) -> bool {
         pinned.needs(id).iter().all(|need| {
             Some(need.as_str()) == also_done
-                || self
-                    .step(need)
-                    .is_some_and(|step| step.phase == Phase::Done)
+                || self.step(need).is_some_and(|step| step.phase.is_over())
         })
     }
 

@@ -1,17 +1,19 @@
 //! Signed statements as they come in.
 
-use sealwarden_runbook::{Action, Assessment, Role};
+use sealwarden_runbook::{Approver, Assessment, Role};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{ApprovalRecorded, ApprovalRefused};
 use sealwarden_wire::run::v1::ApproveResponse;
 
+use super::ballot::{REVIEWERS, ballot};
 use super::confirm;
 use super::gate::closed;
 use super::pinned::Pinned;
 use super::state::{Decided, MAX_REFUSALS, RunState, StepState, cut};
+use super::verbs;
 use crate::approval::{
-    Accepted, Expectation, MAX_SIGNATURE_BYTES, MAX_STATEMENT_BYTES, Refusal, RefusalCode,
-    Statement, authenticate, check, in_words, is_line_breaking,
+    Accepted, Decision, Expectation, MAX_SIGNATURE_BYTES, MAX_STATEMENT_BYTES, Refusal,
+    RefusalCode, Statement, authenticate, check, in_words, is_line_breaking,
 };
 use crate::fold::{At, Rejection, RejectionCode};
 
@@ -60,14 +62,14 @@ fn judge(
     at: At,
 ) -> Result<(String, Accepted), Refusal> {
     // Read for its step only; `check` reads it again and judges it.
-    let named = Statement::parse(text)
-        .map(|statement| statement.step)
-        .unwrap_or_default();
+    let parsed = Statement::parse(text).ok();
+    let named_decision = parsed.as_ref().map(|statement| statement.decision);
+    let named = parsed.map(|statement| statement.step).unwrap_or_default();
     let Some((id, step)) = state.steps().get_key_value(&named) else {
         return Err(unknown_step(pinned, text, signature, &named));
     };
-    let standing = step.standing_words(at.wall_ms);
-    let closed = closed(state, step);
+    let decision = named_decision.unwrap_or(Decision::Approve);
+    let ballot = ballot(state, pinned, id, step, decision, at);
     let started = pinned.started();
     let expected = Expectation {
         installation: &started.installation,
@@ -80,15 +82,14 @@ fn judge(
         runbook_digest: &started.runbook_digest,
         inputs_digest: step.inputs.as_ref().map(|(_, digest)| digest.as_str()),
         roster: pinned.roster(),
-        requesters: &started.requesters,
+        requesters: &ballot.barred,
         used_nonces: &state.nonces,
-        quorum: pinned.quorum(id),
-        standing: &standing,
+        quorum: ballot.quorum.as_ref(),
+        anyone: ballot.anyone,
+        standing: &ballot.standing,
         max_validity_ms: pinned.approval_validity_ms(),
-        manual: pinned
-            .action(id)
-            .is_some_and(|action: Action| action.spec().manual),
-        closed: closed.as_deref(),
+        takes: ballot.takes,
+        closed: ballot.closed.as_deref(),
     };
     check(text, signature, &expected, at.wall_ms).map(|accepted| (id.clone(), accepted))
 }
@@ -175,6 +176,9 @@ fn recorded(
         at_ms: at.wall_ms,
         expires_ms: accepted.expires_ms,
     };
+    if !new.decision.is_about_the_quorum() {
+        return verbs::after(state, id, Kind::ApprovalRecorded(event), &new, at);
+    }
     let mut events = vec![Kind::ApprovalRecorded(event)];
     events.extend(confirm::after(state, id, &new, at)?);
     Ok(events)
@@ -201,13 +205,47 @@ pub fn answer(after: &RunState, events: &[Kind], at: At) -> ApproveResponse {
                     accepted: true,
                     code: String::new(),
                     reason: String::new(),
-                    missing: missing(after, &recorded.step, at),
+                    missing: missing_of(
+                        after,
+                        &recorded.step,
+                        Decision::parse(&recorded.decision),
+                        at,
+                    ),
                 };
             }
             _ => {}
         }
     }
     ApproveResponse::default()
+}
+
+/// What is missing for a decision, in words; empty if nothing.
+pub(crate) fn missing_of(state: &RunState, id: &str, decision: Option<Decision>, at: At) -> String {
+    let named = state.step(id).zip(state.pinned()).zip(decision);
+    let Some(((step, pinned), decision)) =
+        named.filter(|(_, decision)| !decision.is_about_the_quorum())
+    else {
+        return missing(state, id, at);
+    };
+    let ballot = ballot(state, pinned, id, step, decision, at);
+    if ballot.closed.is_some() {
+        return String::new();
+    }
+    let said: Vec<Approver> = step
+        .said(decision, at.wall_ms)
+        .map(|said| Approver {
+            person: said.person.clone(),
+            roles: said.roles.clone(),
+        })
+        .collect();
+    match ballot.quorum.map(|quorum| quorum.assess(&said)) {
+        Some(Assessment::Missing(missing)) => in_words(&missing),
+        None if decision == Decision::Review => {
+            let more = REVIEWERS.saturating_sub(said.len());
+            format!("{more} more who had no part in it")
+        }
+        Some(Assessment::Met(_)) | None => String::new(),
+    }
 }
 
 /// Which approvals a step still waits for, in words; empty if none.

@@ -4,5 +4,6 @@ mod approvals;
 mod illegal;
 mod random;
 mod steps;
+mod verbs;
 mod views;
 mod world;

@@ -4,11 +4,12 @@ use sealwarden_runbook::Action;
 use sealwarden_wire::event::v1::{Directive, RunOutcome, SignedStatement};
 use sealwarden_wire::run::v1::{Approval, Approver, PrepareResponse, Run, Step};
 
-use super::gate::{closed, may_begin, undone};
+use super::ballot::{REVIEWERS, ballot};
+use super::gate::{may_begin, undone};
 use super::pinned::Pinned;
-use super::state::{Decided, Phase, Refused, RunState, StepState};
-use super::submit::missing;
-use crate::approval::{Decision, in_words, wire_kind};
+use super::state::{Course, Decided, Phase, Refused, RunState, StepState, Word};
+use super::submit::{missing, missing_of};
+use crate::approval::{Decision, in_words, rfc3339_ms, wire_kind};
 use crate::fold::{At, Rejection, RejectionCode};
 
 /// The run as `run show` prints it. Before the run started it is empty.
@@ -39,13 +40,14 @@ pub fn view(state: &RunState, at: At) -> Run {
 /// The run's state in a word, and why.
 fn standing(state: &RunState, pinned: &Pinned, at: At) -> (&'static str, String) {
     if let Some(end) = state.ended() {
-        let word = if end.outcome == RunOutcome::Completed {
-            "completed"
-        } else {
-            "failed"
+        let word = match end.outcome {
+            RunOutcome::Completed => "completed",
+            RunOutcome::Aborted => "aborted",
+            RunOutcome::Failed | RunOutcome::Unspecified => "failed",
         };
         return (word, end.reason.clone());
     }
+    let aborting = matches!(state.course(), Course::Aborting(_));
     let steps = || {
         pinned
             .order()
@@ -54,11 +56,11 @@ fn standing(state: &RunState, pinned: &Pinned, at: At) -> (&'static str, String)
     };
     for (id, step) in steps() {
         match &step.phase {
-            Phase::Failed => {
+            Phase::Failed if !aborting => {
                 return (
                     "stuck",
                     format!(
-                        "step {id} failed after {} attempts and needs an operator: {}",
+                        "step {id} failed after {} attempts and needs an operator (`run retry` or `run skip`): {}",
                         step.attempts, step.error
                     ),
                 );
@@ -80,8 +82,14 @@ fn standing(state: &RunState, pinned: &Pinned, at: At) -> (&'static str, String)
             | Phase::Ready
             | Phase::Running(_)
             | Phase::Unknown { .. }
+            | Phase::Failed
+            | Phase::Skipped
+            | Phase::Cancelled
             | Phase::Done => {}
         }
+    }
+    if let Some(held) = held_up(state, steps()) {
+        return held;
     }
     let moving = |(id, step): (&String, &StepState)| {
         step.phase.attempt().is_some() || may_begin(state, pinned, id, step, at).is_ok()
@@ -94,6 +102,46 @@ fn standing(state: &RunState, pinned: &Pinned, at: At) -> (&'static str, String)
         .map(|(id, step)| waits_for(state, pinned, id, step, at))
         .collect();
     ("waiting", waits.join("; "))
+}
+
+/// The words of a run that operators paused or aborted.
+fn held_up<'a>(
+    state: &RunState,
+    steps: impl Iterator<Item = (&'a String, &'a StepState)>,
+) -> Option<(&'static str, String)> {
+    let under_way: Vec<&str> = steps
+        .filter(|(_, step)| step.phase.attempt().is_some())
+        .map(|(id, _)| id.as_str())
+        .collect();
+    let said = |word: &Word, what: &str| {
+        let reason = if word.reason.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", word.reason)
+        };
+        let rest = if under_way.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "; under way, and observed to their end: {}",
+                under_way.join(", ")
+            )
+        };
+        format!(
+            "{what} by {} at {}{reason}{rest}",
+            word.by,
+            rfc3339_ms(word.at_ms)
+        )
+    };
+    match state.course() {
+        Course::Going => None,
+        Course::Paused(word) => {
+            let told =
+                "; no step starts, approvals are taken in and deadlines run on until `run resume`";
+            Some(("paused", format!("{}{told}", said(word, "paused"))))
+        }
+        Course::Aborting(word) => Some(("aborting", said(word, "aborted"))),
+    }
 }
 
 fn waits_for(state: &RunState, pinned: &Pinned, id: &str, step: &StepState, at: At) -> String {
@@ -124,6 +172,8 @@ fn step_word(
         Phase::Unknown { .. } => "unknown",
         Phase::Done => "done",
         Phase::Failed => "failed",
+        Phase::Skipped => "skipped",
+        Phase::Cancelled => "cancelled",
         Phase::Ready if step.denied_by(at.wall_ms).is_some() => "denied",
         Phase::Ready
             if pinned
@@ -153,6 +203,7 @@ fn step_view(state: &RunState, pinned: &Pinned, id: &str, at: At) -> Option<Step
             .filter(|refused| refused.step == id)
             .map(refused_view),
     );
+    approvals.extend(step.verbs.iter().map(|said| shown(said, String::new())));
     approvals.sort_by_key(|approval| approval.at_ms);
     Some(Step {
         step: id.to_owned(),
@@ -173,16 +224,47 @@ fn step_view(state: &RunState, pinned: &Pinned, id: &str, at: At) -> Option<Step
         ended_at_ms: step.ended_at_ms,
         error: match &step.phase {
             Phase::Unknown { reason, .. } => reason.clone(),
-            Phase::Blocked | Phase::Ready | Phase::Running(_) | Phase::Done | Phase::Failed => {
-                step.error.clone()
-            }
+            Phase::Blocked
+            | Phase::Ready
+            | Phase::Running(_)
+            | Phase::Done
+            | Phase::Failed
+            | Phase::Skipped
+            | Phase::Cancelled => step.error.clone(),
         },
+        remark: remark(step),
         inputs: step
             .inputs
             .as_ref()
             .map(|(inputs, _)| inputs.to_string())
             .unwrap_or_default(),
     })
+}
+
+/// Who skipped or overrode a step.
+fn remark(step: &StepState) -> String {
+    let because = |reason: &str| {
+        if reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {reason}")
+        }
+    };
+    let skipped = step
+        .skipped
+        .as_ref()
+        .map(|word| format!("skipped by {}{}", word.by, because(&word.reason)));
+    let overridden = step.overridden.as_ref().map(|it| {
+        let review = if it.reviewed_by.is_empty() {
+            "; NOT YET REVIEWED by others".to_owned()
+        } else {
+            format!("; reviewed by {}", it.reviewed_by.join(", "))
+        };
+        let by = it.by.join(", ");
+        format!("BREAK-GLASS by {by}{}{review}", because(&it.reason))
+    });
+    let remarks: Vec<String> = overridden.into_iter().chain(skipped).collect();
+    remarks.join("; ")
 }
 
 /// What a step waits for: steps, approvals, or what its attempt says.
@@ -198,7 +280,7 @@ fn missing_words(state: &RunState, pinned: &Pinned, id: &str, step: &StepState, 
             }
         }
         Phase::Running(_) | Phase::Unknown { .. } => step.missing.join(", "),
-        Phase::Done | Phase::Failed => String::new(),
+        Phase::Done | Phase::Failed | Phase::Skipped | Phase::Cancelled => String::new(),
     }
 }
 
@@ -221,6 +303,10 @@ fn decided_view(step: &StepState, index: usize, decided: &Decided, at: At) -> Ap
     } else {
         "expired before the step started".to_owned()
     };
+    shown(decided, refused)
+}
+
+fn shown(decided: &Decided, refused: String) -> Approval {
     Approval {
         person: decided.person.clone(),
         roles: decided
@@ -254,13 +340,24 @@ fn refused_view(refused: &Refused) -> Approval {
 
 /// What an approver of a step needs to see and sign. Refused while the step's inputs are not resolved and when it takes no decisions any more.
 pub fn prepare(state: &RunState, id: &str, at: At) -> Result<PrepareResponse, Rejection> {
+    prepare_for(state, id, None, at)
+}
+
+/// The same for a decision that is no approval: to retry, skip, override or review the step.
+pub fn prepare_for(
+    state: &RunState,
+    id: &str,
+    decision: Option<Decision>,
+    at: At,
+) -> Result<PrepareResponse, Rejection> {
     let pinned = state.started()?;
     let step = state.named(pinned, id)?;
     let not_now = |reason: String| Rejection::new(RejectionCode::NotNow, reason);
-    if let Some(why) = closed(state, step) {
-        return Err(not_now(format!(
-            "step {id} takes no decisions any more: {why}"
-        )));
+    let named = decision.unwrap_or(Decision::Approve);
+    let ballot = ballot(state, pinned, id, step, named, at);
+    if let Some(why) = &ballot.closed {
+        let what = decision.map_or("no decisions any more", |_| "no such decision now");
+        return Err(not_now(format!("step {id} takes {what}: {why}")));
     }
     let Some((inputs, digest)) = &step.inputs else {
         let waits = undone(state, pinned, id).join(", ");
@@ -291,14 +388,19 @@ pub fn prepare(state: &RunState, id: &str, at: At) -> Result<PrepareResponse, Re
         action: spec.name.to_owned(),
         action_does: spec.summary.to_owned(),
         manual: spec.manual,
-        quorum: pinned
-            .quorum(id)
-            .map(|quorum| in_words(quorum.roles()))
-            .unwrap_or_default(),
-        missing: missing(state, id, at),
+        quorum: match (&ballot.quorum, named) {
+            (Some(quorum), _) => in_words(quorum.roles()),
+            (None, Decision::Review) => format!("{REVIEWERS} people who had no part in it"),
+            (None, _) if ballot.anyone => "one person of the roster".to_owned(),
+            (None, _) => String::new(),
+        },
+        missing: missing_of(state, id, decision, at),
         validity_ms: pinned.approval_validity_ms(),
         approvers: approvers(pinned),
-        requesters: started.requesters.clone(),
+        requesters: ballot.barred,
+        decision: decision
+            .map(|it| it.as_str().to_owned())
+            .unwrap_or_default(),
     })
 }
 
@@ -332,6 +434,7 @@ pub fn directive_draft(state: &RunState, id: &str, at: At) -> Option<Directive> 
     let approvals = step
         .standing(at.wall_ms)
         .filter(|decided| decided.decision == Decision::Approve)
+        .chain(step.said(Decision::Override, at.wall_ms))
         .map(|decided| SignedStatement {
             statement: decided.statement.clone(),
             signature: decided.signature.clone(),

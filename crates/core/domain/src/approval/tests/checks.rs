@@ -61,7 +61,12 @@ impl Scene {
             quorum: self.quorum.as_ref(),
             standing: &self.standing,
             max_validity_ms: VALIDITY_MS,
-            manual: self.manual,
+            anyone: false,
+            takes: if self.manual {
+                &[Decision::Confirm, Decision::Deny]
+            } else {
+                &[Decision::Approve, Decision::Deny]
+            },
             closed: self.closed,
         };
         check(text, signature, &expected, self.at_ms)

@@ -69,7 +69,7 @@ fn every_deviation_is_refused_with_its_line() {
         (
             with_line(11, "decision: maybe"),
             11,
-            "approve, deny or confirm",
+            "approve, deny, confirm, retry",
         ),
         (with_line(13, "nonce: 0"), 13, "32"),
         (

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use sealwarden_wire::event::v1::event::Kind;
 
-use super::world::{ORDER, World};
+use super::world::{ORDER, World, said};
 use crate::approval::Decision;
 use crate::approval::fixture::PEOPLE;
-use crate::run::{Command, Effect, Phase, RunState, prepare};
+use crate::run::{Command, Course, Effect, Phase, RunState, prepare, prepare_for};
 
 #[derive(Clone, Debug)]
 enum Move {
@@ -23,6 +23,16 @@ enum Move {
         step: usize,
         decision: Decision,
     },
+    /// A word that is no approval, if it can be said.
+    Say {
+        person: usize,
+        step: usize,
+        decision: Decision,
+    },
+    Pause,
+    Resume,
+    Abort,
+    Retry(usize),
     Wait(i64),
     /// The process dies; another goes on.
     Crash,
@@ -41,11 +51,31 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => (step.clone(), any::<bool>()).prop_map(|(step, person)| Move::Lose(step, person)),
         6 => (0..PEOPLE.len(), step, decision)
             .prop_map(|(person, step, decision)| Move::Decide { person, step, decision }),
+        3 => (0..PEOPLE.len(), 0..ORDER.len(), words())
+            .prop_map(|(person, step, decision)| Move::Say { person, step, decision }),
+        1 => Just(Move::Pause),
+        2 => Just(Move::Resume),
+        1 => Just(Move::Retry(0)),
+        1 => (0..ORDER.len()).prop_map(Move::Retry),
         1 => (1_i64..1_200_000).prop_map(Move::Wait),
         1 => Just(Move::Crash),
         6 => Just(Move::Work),
     ];
-    prop::collection::vec(one, 0..60)
+    (prop::collection::vec(one, 0..60), any::<bool>()).prop_map(|(mut moves, abort)| {
+        if abort {
+            moves.insert(moves.len() / 2, Move::Abort);
+        }
+        moves
+    })
+}
+
+fn words() -> impl Strategy<Value = Decision> {
+    prop_oneof![
+        Just(Decision::Retry),
+        Just(Decision::Skip),
+        Just(Decision::Override),
+        Just(Decision::Review),
+    ]
 }
 
 fn work(world: &mut World) -> Vec<Kind> {
@@ -83,6 +113,26 @@ fn play(world: &mut World, next: &Move) -> Vec<Kind> {
             }
             world.decided(PEOPLE[*person].0, ORDER[*step], *decision)
         }
+        Move::Say {
+            person,
+            step,
+            decision,
+        } => {
+            let (step, now) = (ORDER[*step], world.at());
+            if prepare_for(&world.state, step, Some(*decision), now).is_err() {
+                return Vec::new();
+            }
+            let statement = world.word(PEOPLE[*person].0, step, *decision);
+            world.submit(&statement, "").unwrap()
+        }
+        Move::Pause => world.run(Command::Pause(said(""))).unwrap_or_default(),
+        Move::Resume => world.run(Command::Resume(said(""))).unwrap_or_default(),
+        Move::Abort => world.run(Command::Abort(said("no"))).unwrap_or_default(),
+        Move::Retry(step) => {
+            let (step, said) = (ORDER[*step].to_owned(), said(""));
+            let command = Command::Retry { step, said };
+            world.run(command).unwrap_or_default()
+        }
         Move::Wait(ms) => {
             world.now_ms += ms;
             Vec::new()
@@ -99,10 +149,12 @@ fn play(world: &mut World, next: &Move) -> Vec<Kind> {
 fn startable(before: &RunState, step: &str, now_ms: i64, confirming: bool) -> bool {
     let pinned = before.pinned().unwrap();
     let state = before.step(step).unwrap();
-    let needs = pinned
-        .needs(step)
-        .iter()
-        .all(|need| before.step(need).unwrap().phase == Phase::Done);
+    let needs = pinned.needs(step).iter().all(|need| {
+        matches!(
+            before.step(need).unwrap().phase,
+            Phase::Done | Phase::Skipped
+        )
+    });
     let latest = |person: &str| {
         state
             .decided
@@ -124,10 +176,30 @@ fn startable(before: &RunState, step: &str, now_ms: i64, confirming: bool) -> bo
         "tell" => confirming && !standing.is_empty(),
         _ => true,
     };
-    needs
-        && (confirming || !denied)
-        && enough
-        && standing.iter().all(|decided| decided.person != "rita")
+    let keys: BTreeSet<&str> = state
+        .verbs
+        .iter()
+        .filter(|said| said.decision == Decision::Override && said.expires_ms > now_ms)
+        .map(|said| said.person.as_str())
+        .collect();
+    let overridden = match step {
+        "isolate" => !keys.is_empty(),
+        "rotate" | "publish" => keys.len() >= 2,
+        _ => false,
+    };
+    let going = *before.course() == Course::Going || confirming;
+    let reviewed = before
+        .steps()
+        .values()
+        .filter_map(|step| step.overridden.as_ref())
+        .all(|it| it.reviewed_by.len() >= 2 && it.reviewed_by.iter().all(|by| !it.by.contains(by)));
+    going
+        && needs
+        && (step != "close" || reviewed)
+        && (overridden
+            || ((confirming || !denied)
+                && enough
+                && standing.iter().all(|decided| decided.person != "rita")))
 }
 
 proptest! {

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealwarden_runbook::{Action, ValueType};
 use sealwarden_wire::event::v1::Envelope;
 use sealwarden_wire::event::v1::event::Kind;
+use sealwarden_wire::run::v1::PrepareResponse;
 
 use crate::approval::fixture::{NOW_MS, VALIDITY_MS, run_started, signed};
 use crate::approval::{Decision, Environment, Statement};
 use crate::fold::{At, Fold as _, Rejection, event};
-use crate::run::{AttemptId, Command, Effect, End, RunState, decide, pending, prepare};
+use crate::run::{
+    AttemptId, Command, Effect, End, RunState, Said, decide, pending, prepare, prepare_for,
+};
 
 /// The run, its log, and a clock that tests move.
 #[derive(Clone)]
@@ -28,6 +31,14 @@ pub(super) fn envelope(at_ms: i64) -> Envelope {
         position: 1,
         recorded_at_ms: at_ms,
         ..Envelope::default()
+    }
+}
+
+/// An operator with a reason.
+pub(super) fn said(reason: &str) -> Said {
+    Said {
+        by: "olga".to_owned(),
+        reason: reason.to_owned(),
     }
 }
 
@@ -102,6 +113,15 @@ impl World {
     pub(super) fn statement(&mut self, person: &str, step: &str, decision: Decision) -> Statement {
         let prepared = prepare(&self.state, step, self.at()).unwrap();
         self.nonce += 1;
+        self.statement_of(prepared, person, decision)
+    }
+
+    fn statement_of(
+        &self,
+        prepared: PrepareResponse,
+        person: &str,
+        decision: Decision,
+    ) -> Statement {
         Statement {
             installation: prepared.installation,
             environment: Environment::parse(&prepared.environment).unwrap(),
@@ -118,6 +138,24 @@ impl World {
             nonce: format!("{:032x}", self.nonce),
             expires_s: (self.now_ms + VALIDITY_MS) / 1000,
         }
+    }
+
+    /// What `person` signs to retry, skip, override or review a step.
+    pub(super) fn word(&mut self, person: &str, step: &str, decision: Decision) -> Statement {
+        let prepared = prepare_for(&self.state, step, Some(decision), self.at()).unwrap();
+        self.nonce += 1;
+        self.statement_of(prepared, person, decision)
+    }
+
+    /// Says it, and it counts.
+    pub(super) fn says(&mut self, person: &str, step: &str, decision: Decision) -> Vec<Kind> {
+        let statement = self.word(person, step, decision);
+        let events = self.submit(&statement, "because").unwrap();
+        assert!(
+            matches!(events.first(), Some(Kind::ApprovalRecorded(_))),
+            "{events:?}"
+        );
+        events
     }
 
     pub(super) fn submit(

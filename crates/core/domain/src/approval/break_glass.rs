@@ -1,0 +1,30 @@
+//! Break-glass: who may order a step without its quorum. The same rule holds in the executor and on every node.
+
+use std::collections::BTreeMap;
+
+use sealwarden_runbook::{DirectiveKind, Quorum, Role};
+
+/// The role of the people who may break the glass.
+pub const ROLE: &str = "break-glass";
+
+/// Whether an order takes rights to sign away and gives none: then one senior may give it alone. `None`: a step that orders nothing.
+pub fn tightens(kind: Option<DirectiveKind>) -> bool {
+    match kind {
+        Some(
+            DirectiveKind::IsolateKey
+            | DirectiveKind::ReadOnly
+            | DirectiveKind::Queue
+            | DirectiveKind::QueueNoncritical,
+        ) => true,
+        Some(DirectiveKind::RotateOrigin | DirectiveKind::Reseal | DirectiveKind::Open) | None => {
+            false
+        }
+    }
+}
+
+/// Whose keys order it: one of the role to tighten, two for anything else. (`None` cannot be: the role is a role.)
+pub fn quorum(kind: Option<DirectiveKind>) -> Option<Quorum> {
+    let role = Role::new(ROLE).ok()?;
+    let people = if tightens(kind) { 1 } else { 2 };
+    Quorum::new(BTreeMap::from([(role, people)])).ok()
+}

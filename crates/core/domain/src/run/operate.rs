@@ -1,0 +1,185 @@
+//! What operators say to a whole run: pause, resume, abort; and to a step that failed: retry.
+//!
+//! Each is one commit in the run's own stream, so a step either starts before a pause or not at all: there is no moment between.
+
+use sealwarden_wire::event::v1::event::Kind;
+use sealwarden_wire::event::v1::{
+    RunAborted, RunEnded, RunOutcome, RunPaused, RunResumed, StepRetried,
+};
+
+use super::state::{Course, Phase, RunState, Word};
+use super::submit::MAX_NOTE_CHARS;
+use crate::approval::{is_line_breaking, rfc3339_ms};
+use crate::fold::{At, Rejection, RejectionCode};
+
+/// Who says it, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Who.
+    pub by: String,
+    /// Why, one line of at most [`MAX_NOTE_CHARS`] characters.
+    pub reason: String,
+}
+
+pub(super) fn pause(state: &RunState, said: Said) -> Result<Vec<Kind>, Rejection> {
+    let Said { by, reason } = checked(state, said)?;
+    match state.course() {
+        Course::Going => Ok(vec![Kind::RunPaused(RunPaused { by, reason })]),
+        Course::Paused(_) => Ok(Vec::new()),
+        Course::Aborting(word) => Err(aborting("paused", word)),
+    }
+}
+
+pub(super) fn resume(state: &RunState, said: Said) -> Result<Vec<Kind>, Rejection> {
+    let Said { by, reason } = checked(state, said)?;
+    match state.course() {
+        Course::Going => Ok(Vec::new()),
+        Course::Paused(_) => Ok(vec![Kind::RunResumed(RunResumed { by, reason })]),
+        Course::Aborting(word) => Err(aborting("resumed", word)),
+    }
+}
+
+pub(super) fn abort(state: &RunState, said: Said, at: At) -> Result<Vec<Kind>, Rejection> {
+    let Said { by, reason } = checked(state, said)?;
+    if reason.is_empty() {
+        return Err(Rejection::new(
+            RejectionCode::Invalid,
+            "an abort cannot be taken back: say why with --why TEXT",
+        ));
+    }
+    match state.course() {
+        Course::Going | Course::Paused(_) => {
+            with_end(state, vec![Kind::RunAborted(RunAborted { by, reason })], at)
+        }
+        Course::Aborting(_) => Ok(Vec::new()),
+    }
+}
+
+/// A failed step is tried again. One of which nobody knows whether it happened wants a person's signed word instead.
+pub(super) fn retry(state: &RunState, id: &str, said: Said) -> Result<Vec<Kind>, Rejection> {
+    let Said { by, reason } = checked(state, said)?;
+    let pinned = state.started()?;
+    let step = state.named(pinned, id)?;
+    let not_now = |reason: String| Err(Rejection::new(RejectionCode::NotNow, reason));
+    if let Course::Aborting(word) = state.course() {
+        return Err(aborting(&format!("retried (step {id})"), word));
+    }
+    match &step.phase {
+        Phase::Failed => Ok(vec![Kind::StepRetried(StepRetried {
+            step: id.to_owned(),
+            iteration: step.iteration,
+            attempt: step.attempts,
+            by,
+            reason,
+        })]),
+        Phase::Ready if step.attempts > 0 => Ok(Vec::new()),
+        Phase::Blocked | Phase::Ready => not_now(format!(
+            "step {id} has not been tried yet; it starts by itself"
+        )),
+        Phase::Running(attempt) => not_now(format!(
+            "attempt {} of step {id} runs; wait for its end",
+            attempt.number
+        )),
+        Phase::Unknown {
+            needs_person: false,
+            ..
+        } => not_now(format!(
+            "nobody knows yet whether step {id} happened; it is being observed, and tried again by itself if it did not"
+        )),
+        Phase::Unknown {
+            needs_person: true, ..
+        } => Err(Rejection::new(
+            RejectionCode::Refused,
+            format!(
+                "observing cannot tell whether step {id} happened: find out, and sign that it did not (`sealwarden run retry` does, with your key)"
+            ),
+        )),
+        Phase::Done | Phase::Skipped | Phase::Cancelled => not_now(format!(
+            "step {id} did not fail; it is {}",
+            step.phase.word()
+        )),
+    }
+}
+
+fn checked(state: &RunState, said: Said) -> Result<Said, Rejection> {
+    state.started()?;
+    if let Some(end) = state.ended() {
+        let reason = format!("the run ended at {}", rfc3339_ms(end.at_ms));
+        return Err(Rejection::new(RejectionCode::NotNow, reason));
+    }
+    if said.reason.chars().count() > MAX_NOTE_CHARS || said.reason.chars().any(is_line_breaking) {
+        let reason = format!("the reason must be one line of at most {MAX_NOTE_CHARS} characters");
+        return Err(Rejection::new(RejectionCode::Invalid, reason));
+    }
+    Ok(said)
+}
+
+fn aborting(what: &str, word: &Word) -> Rejection {
+    let reason = format!(
+        "the run cannot be {what}: {} aborted it at {} ({}), and that is not taken back",
+        word.by,
+        rfc3339_ms(word.at_ms),
+        word.reason
+    );
+    Rejection::new(RejectionCode::NotNow, reason)
+}
+
+/// These events, and the run's end if they leave nothing to do.
+pub(crate) fn with_end(
+    state: &RunState,
+    mut events: Vec<Kind>,
+    at: At,
+) -> Result<Vec<Kind>, Rejection> {
+    let mut after = state.clone();
+    for kind in &events {
+        after
+            .take(kind, at.wall_ms)
+            .map_err(|reason| Rejection::new(RejectionCode::Invalid, reason))?;
+    }
+    if let Some(end) = natural_end(&after) {
+        events.push(Kind::RunEnded(end));
+    }
+    Ok(events)
+}
+
+/// The end of a run in which nothing is left to do.
+pub(crate) fn natural_end(state: &RunState) -> Option<RunEnded> {
+    if !state.is_open() {
+        return None;
+    }
+    let count = |wanted: fn(&Phase) -> bool| {
+        let steps = state.steps().values();
+        steps.filter(|step| wanted(&step.phase)).count()
+    };
+    let all = state.steps().len();
+    let (done, skipped) = (
+        count(|phase| *phase == Phase::Done),
+        count(|phase| *phase == Phase::Skipped),
+    );
+    let outcome = |outcome: RunOutcome, reason: String| {
+        Some(RunEnded {
+            outcome: outcome.into(),
+            reason,
+        })
+    };
+    match state.course() {
+        Course::Going | Course::Paused(_) if done == all => {
+            outcome(RunOutcome::Completed, format!("all {all} steps are done"))
+        }
+        Course::Going | Course::Paused(_) if done + skipped == all => outcome(
+            RunOutcome::Completed,
+            format!("{done} steps are done, {skipped} skipped"),
+        ),
+        Course::Going | Course::Paused(_) => None,
+        Course::Aborting(word) => {
+            let settled = count(|phase| phase.attempt().is_none());
+            (settled == all).then(|| RunEnded {
+                outcome: RunOutcome::Aborted.into(),
+                reason: format!(
+                    "aborted by {}: {}; {done} of {all} steps are done, and what they did stays",
+                    word.by, word.reason
+                ),
+            })
+        }
+    }
+}
