@@ -17,6 +17,7 @@ mod scenarios {
     mod operators;
     mod outside;
     mod partition;
+    mod playbooks;
     mod queue;
     mod sealing;
     mod strangers;

@@ -109,7 +109,7 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Runbooks as text and picture
     #[command(subcommand)]
-    Runbook(Runbook),
+    Runbook(crate::commands::runbook::Runbook),
     /// The real loop in a sandbox of its own, with faults injected and a score
     Drill(Drill),
     /// Evidence bundles
@@ -494,21 +494,6 @@ pub(crate) enum Plan {
     Check {
         /// Its folder (default: the installation's)
         dir: Option<PathBuf>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Runbook {
-    /// Show a runbook as its graph
-    Show {
-        /// Its name, e.g. key-compromise
-        name: String,
-        /// Plan folder (default: the installation's, else the shipped one)
-        #[arg(long, value_name = "DIR")]
-        plan: Option<PathBuf>,
-        /// As Mermaid
-        #[arg(long)]
-        mermaid: bool,
     },
 }
 

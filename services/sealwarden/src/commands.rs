@@ -11,7 +11,7 @@ mod keys;
 pub(crate) mod log;
 mod plan;
 pub(crate) mod run;
-mod runbook;
+pub(crate) mod runbook;
 pub(crate) mod seal;
 mod seal_many;
 mod signal;

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("archive", &["seal"]),
     ("seal", &[]),
     ("runbook", &[]),
+    ("cacao", &["runbook"]),
     ("domain", &["wire", "seal", "runbook"]),
     ("seallog", &["seal"]),
     (
@@ -63,6 +64,7 @@ const BINARY: &[&str] = &[
     "wire",
     "seal",
     "runbook",
+    "cacao",
     "domain",
     "seallog",
     "engine",

@@ -1,195 +1,28 @@
-//! Runbooks as pictures: text for a terminal of 80 columns, Mermaid for a browser.
+//! Runbooks as pictures: text for a terminal, SVG, DOT and Mermaid.
 
-use std::fmt::Write as _;
+mod dot;
+mod layout;
+mod live;
+mod measure;
+mod mermaid;
+mod node;
+mod svg;
+mod text;
 
-use crate::action::Effect;
-use crate::names::show_duration;
+pub use dot::draw_dot;
+pub use live::{Live, LiveStep, Tone};
+pub use mermaid::draw_mermaid;
+pub use svg::{draw_run_svg, draw_svg};
+pub use text::draw_text;
+
 use crate::runbook::{Runbook, Step};
 
-/// The width of the text view, in characters.
-const WIDTH: usize = 80;
-
-/// A runbook as text of at most 80 columns: the steps in waves, those of one wave can run at the same time.
-pub fn draw_text(runbook: &Runbook) -> String {
-    let mut out = String::new();
-    let heading = format!(
-        "{} v{}: {}",
-        runbook.name(),
-        runbook.version(),
-        runbook.title()
-    );
-    wrap(&mut out, "", "  ", &heading);
-    let count = runbook.steps().len();
-    let about = format!(
-        "answers {}, {count} steps, sha256 {}; ! marks what cannot be taken back",
-        runbook.class(),
-        short(runbook)
-    );
-    wrap(&mut out, "", "  ", &about);
-    for (index, wave) in runbook.waves().iter().enumerate() {
-        let label = format!("── {} ", wave_label(index));
-        let rest = WIDTH.saturating_sub(label.chars().count());
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "\n{label}{}", "─".repeat(rest));
-        for step in wave {
-            draw_step(&mut out, step);
-        }
-    }
-    out
-}
-
-fn short(runbook: &Runbook) -> String {
-    runbook.digest_hex().chars().take(16).collect()
-}
-
-fn wave_label(index: usize) -> String {
-    if index == 0 {
-        "at once".to_owned()
-    } else {
-        format!("wave {}", index + 1)
-    }
-}
-
-fn draw_step(out: &mut String, step: &Step) {
-    let mark = if step.action.spec().effect == Effect::Destructive {
-        "!"
-    } else {
-        "●"
-    };
-    let action = if step.id == step.action.name() {
-        String::new()
-    } else {
-        format!("  [{}]", step.action)
-    };
-    wrap(
-        out,
-        &format!(" {mark} "),
-        "     ",
-        &format!("{}{action}", step.id),
-    );
-    wrap(out, "     ", "     ", &step.title);
-    if !step.needs.is_empty() {
-        wrap(
-            out,
-            "     after    ",
-            "              ",
-            &step.needs.join(", "),
-        );
-    }
-    match &step.approval {
-        Some(approval) => {
-            let text = format!(
-                "{} within {}",
-                approval.quorum,
-                show_duration(approval.within)
-            );
-            wrap(out, "     approve  ", "              ", &text);
-        }
-        None => wrap(
-            out,
-            "     approve  ",
-            "              ",
-            "nobody: it runs by itself",
-        ),
-    }
-    if let Some(instructions) = step.instructions() {
-        wrap(
-            out,
-            "     people   ",
-            "              ",
-            &instructions.to_string(),
-        );
-        return;
-    }
-    for (name, template) in &step.inputs {
-        let text = format!("{name} = {template}");
-        wrap(out, "     with     ", "                ", &text);
-    }
-}
-
-/// Writes words into lines of at most [`WIDTH`] characters; a word that is longer than a line is cut.
-fn wrap(out: &mut String, first: &str, next: &str, text: &str) {
-    let mut line = first.to_owned();
-    let mut empty = true;
-    for word in text.split_whitespace() {
-        let mut word: Vec<char> = word.chars().collect();
-        while !word.is_empty() {
-            let used = line.chars().count() + usize::from(!empty);
-            let room = WIDTH.saturating_sub(used);
-            if word.len() <= room {
-                if !empty {
-                    line.push(' ');
-                }
-                line.extend(word.drain(..));
-                empty = false;
-            } else if empty {
-                line.extend(word.drain(..room.clamp(1, word.len())));
-                flush(out, &mut line, next);
-            } else {
-                flush(out, &mut line, next);
-                empty = true;
-            }
-        }
-    }
-    if !empty {
-        flush(out, &mut line, next);
-    }
-}
-
-fn flush(out: &mut String, line: &mut String, next: &str) {
-    out.push_str(line.trim_end());
-    out.push('\n');
-    next.clone_into(line);
-}
-
-/// A runbook as a Mermaid flow chart. Steps that wait for approvals have slanted sides, what cannot be taken
-/// back has a class of its own.
-pub fn draw_mermaid(runbook: &Runbook) -> String {
-    let mut out = String::from("flowchart TD\n");
-    let order = runbook.order();
-    let number = |id: &str| order.iter().position(|step| step.id == id).unwrap_or(0);
-    for step in &order {
-        let mut label = format!(
-            "<b>{}</b><br/>{}",
-            escape(&step.id),
-            escape(step.action.name())
-        );
-        let (open, close) = match &step.approval {
-            Some(approval) => {
-                let _ = write!(label, "<br/>{}", escape(&approval.quorum.to_string()));
-                ("[/", "/]")
-            }
-            None => ("[", "]"),
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "  s{}{open}\"{label}\"{close}", number(&step.id));
-    }
-    for step in &order {
-        for need in &step.needs {
-            let _ = writeln!(out, "  s{} --> s{}", number(need), number(&step.id));
-        }
-    }
-    let destructive: Vec<String> = order
-        .iter()
-        .filter(|step| step.action.spec().effect == Effect::Destructive)
-        .map(|step| format!("s{}", number(&step.id)))
-        .collect();
-    if !destructive.is_empty() {
-        out.push_str("  classDef destructive stroke:#b00020,stroke-width:3px\n");
-        let _ = writeln!(out, "  class {} destructive", destructive.join(","));
-    }
-    out
-}
-
-/// Mermaid reads entity codes inside quoted labels.
-fn escape(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '"' => "#quot;".to_owned(),
-            '<' => "#lt;".to_owned(),
-            '>' => "#gt;".to_owned(),
-            '#' => "#35;".to_owned(),
-            other => other.to_string(),
-        })
-        .collect()
+/// The needs of a step that no other of its needs implies: the picture has the same meaning with fewer lines.
+fn drawn_needs<'s>(runbook: &Runbook, step: &'s Step) -> Vec<&'s str> {
+    let needs = step.needs.iter();
+    let own = needs.filter(|need| {
+        let mut others = step.needs.iter().filter(|other| other != need);
+        !others.any(|other| runbook.ancestors(other).contains(need.as_str()))
+    });
+    own.map(String::as_str).collect()
 }

@@ -24,12 +24,13 @@ mod read_plan;
 mod read_runbook;
 mod roster;
 mod runbook;
+mod schema;
 mod suggest;
 mod template;
 mod yaml;
 
 pub use action::{Action, ActionSpec, DirectiveKind, Effect, Field, ValueType};
-pub use draw::{draw_mermaid, draw_text};
+pub use draw::{Live, LiveStep, Tone, draw_dot, draw_mermaid, draw_run_svg, draw_svg, draw_text};
 pub use finding::{Finding, Place, Severity};
 pub use inputs::{MAX_INPUT_BYTES, ResolvedInputs, Unresolved};
 pub use names::{BadDuration, BadRole, Role, is_name, is_person_id, parse_duration, show_duration};
@@ -38,6 +39,8 @@ pub use quorum::{Approver, Assessment, BadQuorum, MAX_PER_ROLE, MAX_ROLES, Quoru
 pub use read_runbook::MAX_STEPS;
 pub use roster::{ApproverKey, BadRoster, Person, Roster};
 pub use runbook::{Approval, Retry, Runbook, Step};
+pub use schema::{Schema, schemas};
+pub use suggest::closest as nearest_word;
 pub use template::{
     BadTemplate, IncidentField, MAX_TEMPLATE_BYTES, Part, PlanField, Reference, Template,
 };

@@ -21,7 +21,7 @@ pub(crate) const ROSTER_FILE: &str = "roster.yaml";
 /// The most people of a roster.
 const MAX_PEOPLE: usize = 1_000;
 
-const PLAN: Shape = Shape {
+pub(crate) const PLAN: Shape = Shape {
     what: "a plan",
     known: &[
         "plan",
@@ -33,22 +33,22 @@ const PLAN: Shape = Shape {
     ],
     unsupported: &[],
 };
-const CLASS: Shape = Shape {
+pub(crate) const CLASS: Shape = Shape {
     what: "a class",
     known: &["title", "severity", "runbook", "targets"],
     unsupported: &[],
 };
-const TARGETS: Shape = Shape {
+pub(crate) const TARGETS: Shape = Shape {
     what: "`targets`",
     known: &["detect", "contain", "recover"],
     unsupported: &[],
 };
-const ROSTER: Shape = Shape {
+pub(crate) const ROSTER: Shape = Shape {
     what: "a roster",
     known: &["people"],
     unsupported: &[],
 };
-const PERSON: Shape = Shape {
+pub(crate) const PERSON: Shape = Shape {
     what: "a person",
     known: &["id", "name", "roles", "keys", "contact"],
     unsupported: &[("delegates", "delegations")],

@@ -23,7 +23,7 @@ const MANUAL_TIMEOUT: Duration = Duration::from_hours(24);
 /// The pause before a second attempt where the runbook does not say.
 const BACKOFF: Duration = Duration::from_secs(1);
 
-const RUNBOOK: Shape = Shape {
+pub(crate) const RUNBOOK: Shape = Shape {
     what: "a runbook",
     known: &[
         "runbook",
@@ -40,7 +40,7 @@ const RUNBOOK: Shape = Shape {
     ],
 };
 
-const STEP: Shape = Shape {
+pub(crate) const STEP: Shape = Shape {
     what: "a step",
     known: &[
         "id", "title", "action", "needs", "with", "approval", "retry", "timeout", "manual",
@@ -53,17 +53,17 @@ const STEP: Shape = Shape {
     ],
 };
 
-const APPROVAL: Shape = Shape {
+pub(crate) const APPROVAL: Shape = Shape {
     what: "an approval",
     known: &["quorum", "within"],
     unsupported: &[],
 };
-const RETRY: Shape = Shape {
+pub(crate) const RETRY: Shape = Shape {
     what: "a retry",
     known: &["attempts", "backoff"],
     unsupported: &[],
 };
-const MANUAL: Shape = Shape {
+pub(crate) const MANUAL: Shape = Shape {
     what: "a manual task",
     known: &["instructions"],
     unsupported: &[],

@@ -2,10 +2,7 @@
 
 /// The candidate nearest to `word` by edit distance, if it is near enough to be what was meant:
 /// at most a third of the word's letters (and at least one) differ.
-pub(crate) fn closest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).clamp(1, 4);
     candidates
         .into_iter()

@@ -1,4 +1,4 @@
-//! `run list | show | pause | resume | abort | retry | skip | override | review`
+//! `run list | show | draw | pause | resume | abort | retry | skip | override | review`
 
 use clap::Args;
 use sealwarden_wire::run::v1 as wire;
@@ -25,6 +25,8 @@ pub(crate) enum Run {
         /// Its id
         id: String,
     },
+    /// Draw a run as SVG: its runbook with states, approvals and times
+    Draw(super::runbook::draw::DrawRun),
     /// Start no new step until `run resume`
     ///
     /// Still advances: what is under way, to its end; an attempt that ended without an answer is observed. Approvals and confirmations are taken in. Deadlines and the
@@ -100,6 +102,13 @@ pub(crate) struct Reasoned {
 pub(crate) async fn run(cli: &Cli, what: &Run) -> Answer {
     let mut runs = client(cli)?.runs().await?;
     match what {
+        Run::Draw(args) => {
+            let asked = wire::ShowRequest {
+                run: args.run.clone(),
+            };
+            let run = runs.show(asked).await?.into_inner();
+            return super::runbook::draw::draw_run(cli, args, &run);
+        }
         Run::List { open } => {
             let list = runs
                 .list(wire::ListRequest { open_only: *open })

@@ -1,55 +1,84 @@
-//! `runbook show NAME`
+//! `runbook show/draw/import/export/sign/verify`: runbooks as text and picture, and as playbooks of others.
 
-use sealwarden_runbook::{PlanSet, draw_mermaid, draw_text};
-use serde_json::json;
+pub(crate) mod draw;
+mod playbook;
+mod show;
+
+use std::path::PathBuf;
+
+use sealwarden_runbook::{PlanSet, Runbook as Loaded};
 
 use super::Answer;
-use crate::cli::{Cli, Runbook};
-use crate::failure::{Ending, Failure};
+use crate::cli::Cli;
+use crate::failure::Failure;
 use crate::host::{installation::Installation, plan};
-use crate::output;
+
+/// The words behind `runbook`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Runbook {
+    /// Show a runbook as its graph
+    Show {
+        #[command(flatten)]
+        which: Which,
+        /// As Mermaid
+        #[arg(long)]
+        mermaid: bool,
+    },
+    /// Draw a runbook: SVG, DOT, Mermaid or text
+    Draw(draw::Draw),
+    /// Write a runbook as a CACAO v2.0 playbook
+    Export(playbook::Export),
+    /// Make a runbook of a CACAO v2.0 playbook; what cannot be executed is refused, all of it at once
+    Import(playbook::Import),
+    /// Sign a CACAO v2.0 playbook (jss); signatures that it has stay
+    Sign(playbook::Sign),
+    /// Check the signatures of a CACAO v2.0 playbook. Exit code 1: one does not hold, or there is none
+    Verify(playbook::Verify),
+}
+
+/// A runbook of a plan.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Which {
+    /// Its name, e.g. key-compromise
+    name: String,
+    /// Plan folder (default: the installation's, else the shipped one)
+    #[arg(long, value_name = "DIR")]
+    plan: Option<PathBuf>,
+}
 
 pub(crate) fn run(cli: &Cli, what: &Runbook) -> Answer {
     match what {
-        Runbook::Show {
-            name,
-            plan: folder,
-            mermaid,
-        } => {
-            let plan = plan_of(cli, folder.as_deref())?;
-            let runbook = plan.runbook(name).ok_or_else(|| {
-                let known: Vec<&str> = plan.runbooks().keys().map(String::as_str).collect();
-                Failure::usage(format!(
-                    "the plan has no runbook {name:?}; it has: {}",
-                    known.join(", ")
-                ))
-            })?;
-            if cli.json {
-                output::json(&json!({
-                    "runbook": runbook.name(), "version": runbook.version(), "class": runbook.class(), "title": runbook.title(),
-                    "digest": runbook.digest_hex(),
-                    "steps": runbook.order().iter().map(|s| json!({
-                        "step": s.id, "title": s.title, "action": s.action.name(), "needs": s.needs,
-                        "quorum": s.approval.as_ref().map(|a| a.quorum.to_string()),
-                    })).collect::<Vec<_>>(),
-                }));
-            } else if *mermaid {
-                output::line(&draw_mermaid(runbook));
-            } else {
-                output::line(&draw_text(runbook));
-            }
-            Ok(Ending::Good)
-        }
+        Runbook::Show { which, mermaid } => show::show(cli, which, *mermaid),
+        Runbook::Draw(args) => draw::draw(cli, args),
+        Runbook::Export(args) => playbook::export(cli, args),
+        Runbook::Import(args) => playbook::import(cli, args),
+        Runbook::Sign(args) => playbook::sign(cli, args),
+        Runbook::Verify(args) => playbook::verify(cli, args),
     }
 }
 
-fn plan_of(cli: &Cli, folder: Option<&std::path::Path>) -> Result<PlanSet, Failure> {
-    let usage = |e: anyhow::Error| Failure::usage(format!("{e:#}"));
-    match folder {
-        Some(folder) => plan::load(folder).map_err(usage),
-        None => match Installation::open(&cli.data) {
-            Ok(installation) => installation.plan(None).map_err(usage),
-            Err(_) => plan::shipped().map_err(usage),
-        },
+impl Which {
+    /// The runbook and the plan that it belongs to.
+    fn load(&self, cli: &Cli) -> Result<Loaded, Failure> {
+        let plan = self.plan(cli)?;
+        plan.runbook(&self.name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = plan.runbooks().keys().map(String::as_str).collect();
+            Failure::usage(format!(
+                "the plan has no runbook {:?}; it has: {}",
+                self.name,
+                known.join(", ")
+            ))
+        })
+    }
+
+    fn plan(&self, cli: &Cli) -> Result<PlanSet, Failure> {
+        let usage = |e: anyhow::Error| Failure::usage(format!("{e:#}"));
+        match &self.plan {
+            Some(folder) => plan::load(folder).map_err(usage),
+            None => match Installation::open(&cli.data) {
+                Ok(installation) => installation.plan(None).map_err(usage),
+                Err(_) => plan::shipped().map_err(usage),
+            },
+        }
     }
 }

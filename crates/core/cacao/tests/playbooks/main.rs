@@ -1,0 +1,10 @@
+//! CACAO playbooks in and out, from outside the crate.
+
+#[cfg(test)]
+mod export;
+#[cfg(test)]
+mod import;
+#[cfg(test)]
+mod signatures;
+#[cfg(test)]
+mod support;

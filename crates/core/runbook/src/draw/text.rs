@@ -1,0 +1,143 @@
+//! A runbook as text for a terminal of 80 columns.
+
+use std::fmt::Write as _;
+
+use crate::action::Effect;
+use crate::names::show_duration;
+use crate::runbook::{Runbook, Step};
+
+/// The width of the text view, in characters.
+const WIDTH: usize = 80;
+
+/// A runbook as text of at most 80 columns: the steps in waves, those of one wave can run at the same time.
+pub fn draw_text(runbook: &Runbook) -> String {
+    let mut out = String::new();
+    let heading = format!(
+        "{} v{}: {}",
+        runbook.name(),
+        runbook.version(),
+        runbook.title()
+    );
+    wrap(&mut out, "", "  ", &heading);
+    let count = runbook.steps().len();
+    let about = format!(
+        "answers {}, {count} steps, sha256 {}; ! marks what cannot be taken back",
+        runbook.class(),
+        short(runbook)
+    );
+    wrap(&mut out, "", "  ", &about);
+    for (index, wave) in runbook.waves().iter().enumerate() {
+        let label = format!("── {} ", wave_label(index));
+        let rest = WIDTH.saturating_sub(label.chars().count());
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "\n{label}{}", "─".repeat(rest));
+        for step in wave {
+            draw_step(&mut out, step);
+        }
+    }
+    out
+}
+
+fn short(runbook: &Runbook) -> String {
+    runbook.digest_hex().chars().take(16).collect()
+}
+
+fn wave_label(index: usize) -> String {
+    if index == 0 {
+        "at once".to_owned()
+    } else {
+        format!("wave {}", index + 1)
+    }
+}
+
+fn draw_step(out: &mut String, step: &Step) {
+    let mark = if step.action.spec().effect == Effect::Destructive {
+        "!"
+    } else {
+        "●"
+    };
+    let action = if step.id == step.action.name() {
+        String::new()
+    } else {
+        format!("  [{}]", step.action)
+    };
+    wrap(
+        out,
+        &format!(" {mark} "),
+        "     ",
+        &format!("{}{action}", step.id),
+    );
+    wrap(out, "     ", "     ", &step.title);
+    if !step.needs.is_empty() {
+        wrap(
+            out,
+            "     after    ",
+            "              ",
+            &step.needs.join(", "),
+        );
+    }
+    match &step.approval {
+        Some(approval) => {
+            let text = format!(
+                "{} within {}",
+                approval.quorum,
+                show_duration(approval.within)
+            );
+            wrap(out, "     approve  ", "              ", &text);
+        }
+        None => wrap(
+            out,
+            "     approve  ",
+            "              ",
+            "nobody: it runs by itself",
+        ),
+    }
+    if let Some(instructions) = step.instructions() {
+        wrap(
+            out,
+            "     people   ",
+            "              ",
+            &instructions.to_string(),
+        );
+        return;
+    }
+    for (name, template) in &step.inputs {
+        let text = format!("{name} = {template}");
+        wrap(out, "     with     ", "                ", &text);
+    }
+}
+
+/// Writes words into lines of at most [`WIDTH`] characters; a word that is longer than a line is cut.
+fn wrap(out: &mut String, first: &str, next: &str, text: &str) {
+    let mut line = first.to_owned();
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        let mut word: Vec<char> = word.chars().collect();
+        while !word.is_empty() {
+            let used = line.chars().count() + usize::from(!empty);
+            let room = WIDTH.saturating_sub(used);
+            if word.len() <= room {
+                if !empty {
+                    line.push(' ');
+                }
+                line.extend(word.drain(..));
+                empty = false;
+            } else if empty {
+                line.extend(word.drain(..room.clamp(1, word.len())));
+                flush(out, &mut line, next);
+            } else {
+                flush(out, &mut line, next);
+                empty = true;
+            }
+        }
+    }
+    if !empty {
+        flush(out, &mut line, next);
+    }
+}
+
+fn flush(out: &mut String, line: &mut String, next: &str) {
+    out.push_str(line.trim_end());
+    out.push('\n');
+    next.clone_into(line);
+}
