@@ -13,6 +13,7 @@ mod scenarios {
     mod damage;
     mod deployed;
     mod drill;
+    mod key_orders;
     mod mirror;
     mod operators;
     mod outside;

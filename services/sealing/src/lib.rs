@@ -31,6 +31,7 @@ mod directives;
 mod drain;
 mod enforce;
 mod grpc;
+mod key_orders;
 mod listed;
 mod pace;
 mod permits;

@@ -403,6 +403,38 @@ pub(crate) enum Keys {
         #[arg(long, default_value = "")]
         why: String,
     },
+    /// Ask for a key never to sign again; the origin's other keys go on. Begins a run: others approve it, nodes check that. (A stolen key is `signal`: it takes the whole origin out.)
+    Revoke {
+        #[command(flatten)]
+        order: KeyOrder,
+        /// Since when its signatures may be somebody else's (RFC 3339; default: now)
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+    },
+    /// Ask for a key that does not sign any more to be erased at its provider. Begins a run: others approve it
+    Destroy {
+        #[command(flatten)]
+        order: KeyOrder,
+    },
+    /// Ask for an isolated key to sign again, and its origin to go on. Begins a run: others approve it
+    Restore {
+        #[command(flatten)]
+        order: KeyOrder,
+    },
+}
+
+/// A key, and why something is to become of it.
+#[derive(Debug, Args)]
+pub(crate) struct KeyOrder {
+    /// The key's id, as `keys list` shows it
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    /// Its origin (default: the one that has a key of this name)
+    #[arg(long)]
+    pub(crate) origin: Option<String>,
+    /// Why: it is what the people who approve will read
+    #[arg(long)]
+    pub(crate) why: String,
 }
 
 #[derive(Debug, Args)]

@@ -174,6 +174,7 @@ fn open(state: &Incident, id: String, signal: SignalReported) -> Result<Vec<Even
         log: signal.log.clone(),
         origin: signal.origin.clone(),
         signal: signal.signal.clone(),
+        key: signal.key.clone(),
         title: format!("{} of {}", signal.class, signal.subject),
         earliest_at_ms: signal.earliest_at_ms,
         requesters: if reporter.person {

@@ -12,6 +12,7 @@
 mod apply;
 mod decide;
 mod fence;
+mod key_orders;
 mod mode;
 mod orders;
 mod permits;
@@ -19,7 +20,7 @@ mod signers;
 mod state;
 mod tree;
 
-pub use decide::{Command, IsolationProof, Order, decide};
+pub use decide::{Command, IsolationProof, KeyChanges, Order, decide};
 pub use fence::{FenceHow, GrantClock, NodeFenceStatus, fence_status};
 pub use mode::{Mode, OrderedMode};
 pub use orders::acknowledgement_results;

@@ -187,6 +187,18 @@ fn check_classes(set: &PlanSet, findings: &mut Vec<Finding>) {
 
 /// A directive that fewer people approved than nodes demand would be refused by every node, at the worst moment.
 fn check_directives(set: &PlanSet, findings: &mut Vec<Finding>) {
+    for (kind, (quorum, place)) in &set.plan.containment {
+        let least = kind.least_people();
+        if quorum.people() < least {
+            let message = format!(
+                "{quorum} may order `{kind}`: one stolen key would be enough; it takes {least} people at least"
+            );
+            findings.push(
+                Finding::error(PLAN_FILE, *place, "lonely-quorum", message)
+                    .remedy("add a second role, or ask for two people of this one"),
+            );
+        }
+    }
     for runbook in set.runbooks.values() {
         for step in runbook.steps() {
             let Some(kind) = step.directive() else {

@@ -12,6 +12,7 @@
 mod action;
 mod check;
 mod digest;
+mod directive;
 mod draw;
 mod fields;
 mod finding;
@@ -28,7 +29,8 @@ mod suggest;
 mod template;
 mod yaml;
 
-pub use action::{Action, ActionSpec, DirectiveKind, Effect, Field, ValueType};
+pub use action::{Action, ActionSpec, Effect, Field, ValueType};
+pub use directive::DirectiveKind;
 pub use draw::{draw_mermaid, draw_text};
 pub use finding::{Finding, Place, Severity};
 pub use inputs::{MAX_INPUT_BYTES, ResolvedInputs, Unresolved};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::action::DirectiveKind;
 use crate::check;
 use crate::digest::{hex, sha256};
+use crate::directive::DirectiveKind;
 use crate::finding::{self, Finding, Place};
 use crate::names::show_duration;
 use crate::quorum::Quorum;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::action::DirectiveKind;
 use crate::digest::sha256;
+use crate::directive::DirectiveKind;
 use crate::fields::{Fields, Reader, Shape};
 use crate::finding::{self, Finding, Place};
 use crate::names::{self, Role};

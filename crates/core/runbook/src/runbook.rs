@@ -6,8 +6,9 @@ use std::time::Duration;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::action::{Action, DirectiveKind};
+use crate::action::Action;
 use crate::digest::{hex, sha256};
+use crate::directive::DirectiveKind;
 use crate::finding::{Finding, Place};
 use crate::graph::Graph;
 use crate::quorum::Quorum;

@@ -51,7 +51,7 @@ use crate::{
     id::KeyId,
     provider::{
         AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider, KeyState,
-        Purpose, known,
+        Purpose, is_destroyed, known,
     },
     set::Opener,
 };
@@ -87,7 +87,7 @@ pub struct Limits {
     pub attempt: Duration,
     /// A signature with everything, from being asked for.
     pub call: Duration,
-    /// One try of making or destroying a key.
+    /// One try of making, disabling, restoring or destroying a key.
     pub manage: Duration,
     /// Loading the module and logging in.
     pub start: Duration,
@@ -112,7 +112,7 @@ impl Limits {
     fn of(&self, work: &Work) -> (Duration, Duration) {
         match work {
             Work::Sign { .. } | Work::Look => (self.attempt, self.call),
-            Work::Make(_) | Work::Forbid(_) | Work::Destroy(_) => {
+            Work::Make(_) | Work::Forbid(_) | Work::Permit(_) | Work::Destroy(_) => {
                 (self.manage, self.manage.saturating_mul(2))
             }
         }
@@ -363,6 +363,25 @@ impl KeyProvider for Pkcs11Provider {
                 self.copies()
             ),
         })
+    }
+
+    async fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        let record = self.record(id).await?;
+        if record.state() == Some(KeyState::Destroyed) {
+            return Err(is_destroyed(id));
+        }
+        // The token first: while it refuses, this provider goes on refusing, too.
+        let done = self
+            .desk
+            .ask(id, Work::Permit(record.object().clone()), None)
+            .await?;
+        if done != Done::Permitted {
+            return Err(self.unexpected(&done));
+        }
+        let key = id.clone();
+        self.with_folder(move |folder| folder.restore(&key))
+            .await?
+            .info(NAME)
     }
 
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {

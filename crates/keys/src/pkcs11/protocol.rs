@@ -61,6 +61,8 @@ pub(super) enum Work {
     },
     /// Take the right to sign away from the key (`CKA_SIGN`).
     Forbid(KeyObject),
+    /// Give it back.
+    Permit(KeyObject),
     /// Remove the key's objects.
     Destroy(KeyObject),
     /// See whether token and session are there. Uses no key.
@@ -136,6 +138,8 @@ pub(super) enum Done {
     },
     /// The token refuses to sign with the key from now on.
     Forbidden,
+    /// The token signs with the key again.
+    Permitted,
     /// The key's objects are gone.
     Destroyed,
     /// Token and session are there.

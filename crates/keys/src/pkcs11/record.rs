@@ -137,6 +137,11 @@ impl Record {
         &self.object
     }
 
+    /// Its name.
+    pub(super) fn id(&self) -> &KeyId {
+        &self.id
+    }
+
     /// The raw public key.
     pub(super) fn public_key(&self) -> &[u8; 32] {
         &self.public_key
@@ -168,8 +173,8 @@ impl Record {
         })
     }
 
-    /// The same key further down its life.
-    pub(super) fn lowered(self, state: KeyState) -> Self {
+    /// The same key in another state of its life.
+    pub(super) fn in_state(self, state: KeyState) -> Self {
         Self {
             state: Life::Made(state),
             ..self

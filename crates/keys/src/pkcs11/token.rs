@@ -113,6 +113,7 @@ impl Token {
             Work::Make(key) => self.make(key),
             Work::Sign { key, message } => self.sign(key, message),
             Work::Forbid(key) => self.forbid(key),
+            Work::Permit(key) => self.permit(key),
             Work::Destroy(key) => self.destroy(key),
             Work::Look => self.look(),
         }
@@ -192,12 +193,7 @@ impl Token {
     }
 
     fn sign(&mut self, key: &KeyObject, message: &[u8]) -> Result<Done, Trouble> {
-        let private = self
-            .private_key(key)?
-            .ok_or_else(|| TokenProblem::KeyMissing {
-                token: self.label.clone(),
-                label: key.label.clone(),
-            })?;
+        let private = self.private_key(key)?.ok_or_else(|| self.missing(key))?;
         // Not `Sync`, so made for each use.
         let eddsa = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519));
         let signature = match self.session()?.sign(&eddsa, private, message) {
@@ -223,14 +219,34 @@ impl Token {
         let Some(private) = self.private_key(key)? else {
             return Ok(Done::Forbidden);
         };
-        self.session()?
-            .update_attributes(private, &[Attribute::Sign(false)])
-            .map_err(|error| self.trouble(&error))?;
-        // The token's word alone is not enough: what counts is what it now says of the key.
-        if self.flag(private, AttributeType::Sign)? == Some(false) {
+        if self.set_sign(private, false)? {
             Ok(Done::Forbidden)
         } else {
             Err(self.unfit(key, "the token did not switch CKA_SIGN off"))
+        }
+    }
+
+    fn permit(&mut self, key: &KeyObject) -> Result<Done, Trouble> {
+        let private = self.private_key(key)?.ok_or_else(|| self.missing(key))?;
+        if self.set_sign(private, true)? {
+            Ok(Done::Permitted)
+        } else {
+            Err(self.unfit(key, "the token did not switch CKA_SIGN on"))
+        }
+    }
+
+    /// Whether the token now says so of the key: its word on the change alone is not enough.
+    fn set_sign(&self, private: ObjectHandle, may: bool) -> Result<bool, Trouble> {
+        self.session()?
+            .update_attributes(private, &[Attribute::Sign(may)])
+            .map_err(|error| self.trouble(&error))?;
+        Ok(self.flag(private, AttributeType::Sign)? == Some(may))
+    }
+
+    fn missing(&self, key: &KeyObject) -> TokenProblem {
+        TokenProblem::KeyMissing {
+            token: self.label.clone(),
+            label: key.label.clone(),
         }
     }
 

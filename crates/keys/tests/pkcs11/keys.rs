@@ -151,6 +151,18 @@ async fn a_disabled_key_is_refused_here_and_by_the_token_itself() {
             label: "sealwarden sealing k".to_owned(),
         }))
     );
+
+    provider.disable(&id("k")).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(provider.restore(&id("k")).await.unwrap(), key);
+    }
+    sign(&hsm.open().await, &key, b"m").await;
+    provider.destroy(&id("k")).await.unwrap();
+    let refused = provider.restore(&id("k")).await;
+    assert!(
+        matches!(refused, Err(KeyError::Refused { .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

@@ -60,6 +60,7 @@ pub(crate) fn audit_gap(
         seen.push_str(&sentence(&named(found, &gap.uses, gap.use_count)));
     }
     Some(SignalReported {
+        key: String::new(),
         signal: signal_id(detector, &[gap.node.as_bytes(), gap.gap.as_bytes()]),
         detector: detector.to_owned(),
         class: KEY_COMPROMISE.to_owned(),

@@ -70,6 +70,7 @@ impl World {
 
     fn signal(&mut self, id: &str) -> i64 {
         let signal = SignalReported {
+            key: String::new(),
             signal: id.to_owned(),
             detector: "foreign-checkpoint".to_owned(),
             class: "key-compromise".to_owned(),
@@ -222,6 +223,7 @@ fn events_count_in_their_own_streams_only() {
     world.write("keyuse/sealing-1", Kind::KeyUseObserved(used));
     assert_eq!(world.state.findings.len(), 1);
     let borrowed = SignalReported {
+        key: String::new(),
         signal: "S-2".to_owned(),
         ..SignalReported::default()
     };

@@ -9,6 +9,7 @@ mod close;
 mod directive;
 mod divert;
 mod isolate_key;
+mod key;
 mod peer;
 mod publish_trust;
 mod read_only;
@@ -17,6 +18,7 @@ mod resume;
 mod reverify;
 mod rotate_origin;
 mod snapshot;
+mod witnesses;
 
 pub(crate) use attempt::{Attempt, Observation, Outputs, Progress, Said, Trouble};
 
@@ -36,6 +38,9 @@ pub(crate) async fn execute(
         Action::IsolateKey => isolate_key::execute(executor, attempt, progress).await,
         Action::ReadOnly => read_only::execute(executor, attempt, progress).await,
         Action::Divert => divert::execute(executor, attempt, progress).await,
+        Action::RevokeKey => key::revoke(executor, attempt, progress).await,
+        Action::DestroyKey => key::destroy(executor, attempt, progress).await,
+        Action::RestoreKey => key::restore(executor, attempt, progress).await,
         Action::RotateOrigin => rotate_origin::execute(executor, attempt, progress).await,
         Action::PublishTrust => publish_trust::execute(executor, attempt).await,
         Action::FindAffected => affected::execute(executor, attempt, progress).await,
@@ -59,6 +64,9 @@ pub(crate) async fn observe(
         Action::IsolateKey => isolate_key::observe(executor, attempt).await,
         Action::ReadOnly => read_only::observe(executor, attempt).await,
         Action::Divert => divert::observe(executor, attempt).await,
+        Action::RevokeKey => key::observe_revoked(executor, attempt).await,
+        Action::DestroyKey => key::observe_destroyed(executor, attempt).await,
+        Action::RestoreKey => key::observe_restored(executor, attempt).await,
         Action::RotateOrigin => rotate_origin::observe(executor, attempt).await,
         Action::PublishTrust => publish_trust::observe(executor, attempt).await,
         Action::FindAffected | Action::Reverify => Ok(Observation::NotDone(

@@ -117,6 +117,7 @@ fn mode(log: &LogControl, origin: &OriginState, wall_ms: i64) -> &'static str {
             .ordered_mode(&origin.node)
             .map_or("open", |ordered| ordered.mode.as_str()),
         Err(StopReason::Isolated { .. }) => "isolated",
+        Err(StopReason::NoKey { .. }) => "no-key",
         Err(StopReason::ReadOnly { .. }) => "read-only",
         Err(StopReason::Queue { .. }) => "queue",
         Err(StopReason::Hold { .. } | StopReason::Judging { .. }) => "hold",

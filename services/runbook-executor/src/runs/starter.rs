@@ -149,6 +149,7 @@ fn facts(id: &str, incident: &Incident) -> BTreeMap<String, String> {
         ("incident.log", opened.log),
         ("incident.origin", opened.origin),
         ("incident.class", class.class),
+        ("incident.key", opened.key),
         ("incident.compromised_since", rfc3339(since)),
     ];
     facts

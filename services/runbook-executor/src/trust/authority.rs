@@ -1,4 +1,4 @@
-//! Publishing bundles and adding suspensions.
+//! Publishing bundles.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use sealwarden_anchors::outside::plain_client;
 use sealwarden_domain::fold::event;
 use sealwarden_domain::installation::Installation;
 use sealwarden_domain::{Rejection, RejectionCode};
-use sealwarden_engine::{ExecuteError, Meta, Node, Role, SignError};
+use sealwarden_engine::{ExecuteError, Node, Role, SignError};
 use sealwarden_seal::note::{Vkey, VkeyError};
-use sealwarden_seal::trust::{Payload, Suspension, TrustBundle, TrustError};
-use sealwarden_wire::event::v1::{Event, SuspensionAdded, TrustPublished, event::Kind};
+use sealwarden_seal::trust::{Payload, TrustBundle, TrustError};
+use sealwarden_wire::event::v1::{Event, TrustPublished, event::Kind};
 use tokio::sync::Mutex;
 
 use super::cut;
@@ -61,8 +61,8 @@ pub(crate) enum PublishError {
 
 /// Publishes trust.
 pub(crate) struct Authority {
-    node: Arc<Node>,
-    signer: Arc<Signer>,
+    pub(super) node: Arc<Node>,
+    pub(super) signer: Arc<Signer>,
     root: Option<RootKey>,
     http: reqwest::Client,
     outside: Outside,
@@ -180,66 +180,6 @@ impl Authority {
             ))
         })
     }
-
-    /// Suspends an origin from a time on, once; gives the note. The bundle must list the origin, or verifiers would refuse the whole bundle.
-    pub(crate) async fn suspend(
-        &self,
-        origin: &str,
-        from_ms: i64,
-        incident: &str,
-    ) -> Result<SuspensionAdded, PublishError> {
-        let mut stream = self
-            .node
-            .stream::<TrustFacts>("trust", &self.node.installation)
-            .await?;
-        if let Some(done) = stream.state().suspended(origin, from_ms) {
-            return Ok(done.clone());
-        }
-        if !stream
-            .state()
-            .published
-            .last()
-            .is_some_and(|last| lists(&last.bundle, origin))
-        {
-            self.publish(
-                &format!("lists {origin}, which is to be suspended"),
-                incident,
-            )
-            .await?;
-            stream.refresh().await?;
-        }
-        let suspension = Suspension {
-            installation: self.node.installation.clone(),
-            environment: of_trust(&self.node),
-            origin: origin.to_owned(),
-            from: Timestamp::from_millisecond(from_ms)?,
-            incident: incident.to_owned(),
-            issued: Timestamp::from_millisecond(self.node.clock.now().wall_ms)?,
-        };
-        let note = self.signer.sign(&suspension.to_text()).await?;
-        let added = SuspensionAdded {
-            origin: origin.to_owned(),
-            from_ms,
-            incident: incident.to_owned(),
-            note: note.to_string(),
-        };
-        let meta: Meta = self.node.meta().correlated(incident);
-        stream
-            .execute(meta, |facts| {
-                let known = facts.suspended(origin, from_ms).is_some();
-                Ok(if known {
-                    Vec::new()
-                } else {
-                    vec![event(Kind::SuspensionAdded(added.clone()))]
-                })
-            })
-            .await?;
-        Ok(stream
-            .state()
-            .suspended(origin, from_ms)
-            .cloned()
-            .unwrap_or(added))
-    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
@@ -267,12 +207,8 @@ fn build(
     })))
 }
 
-fn payload_of(bundle: &[u8]) -> Option<Payload> {
+pub(super) fn payload_of(bundle: &[u8]) -> Option<Payload> {
     Payload::parse(TrustBundle::parse(bundle).ok()?.payload_text()).ok()
-}
-
-fn lists(bundle: &[u8], origin: &str) -> bool {
-    payload_of(bundle).is_some_and(|payload| payload.logs.iter().any(|log| log.origin == origin))
 }
 
 /// Publishes the first bundle as soon as an origin and a witness are known, lists first origins of further logs, and renews a bundle before it expires.

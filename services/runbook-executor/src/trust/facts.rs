@@ -29,9 +29,16 @@ impl TrustFacts {
 
     /// A suspension of the origin from this time or an earlier one.
     pub(crate) fn suspended(&self, origin: &str, from_ms: i64) -> Option<&SuspensionAdded> {
+        self.suspensions.iter().find(|added| {
+            added.vkey.is_empty() && added.origin == origin && added.from_ms <= from_ms
+        })
+    }
+
+    /// A suspension of this one key of the origin from this time or an earlier one.
+    pub(crate) fn key_suspended(&self, vkey: &str, from_ms: i64) -> Option<&SuspensionAdded> {
         self.suspensions
             .iter()
-            .find(|added| added.origin == origin && added.from_ms <= from_ms)
+            .find(|added| added.vkey == vkey && added.from_ms <= from_ms)
     }
 }
 

@@ -6,6 +6,7 @@ mod facts;
 mod outside;
 mod payload;
 mod root_key;
+mod suspending;
 mod witnesses;
 
 pub(crate) use authority::{Authority, PublishError, run};

@@ -131,9 +131,12 @@ fn intended_before(origin: &Origin) -> u64 {
         .map_or(0, |(size, _)| *size)
 }
 
-/// The last published size whose intent was recorded before the earliest possible compromise. The empty tree if there is none.
 fn frozen_at(origin: &Origin) -> FrozenAt {
-    let since = origin.compromised_since_ms.unwrap_or(i64::MAX);
+    ended_before(origin, origin.compromised_since_ms.unwrap_or(i64::MAX))
+}
+
+/// The last published size whose intent was recorded before a time, Unix milliseconds. The empty tree if there is none.
+pub(super) fn ended_before(origin: &Origin, since: i64) -> FrozenAt {
     origin
         .intents
         .iter()
@@ -201,6 +204,8 @@ mod tests {
             uses: 0,
             state: SignerState::Active,
             life: SignerLife::Usable,
+            life_epoch: 0,
+            revoked_since_ms: None,
         };
         let is_required = |signer: Option<Signer>, first_ms: Option<i64>| {
             let mut origin = origin(name, "");

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 pub(super) const ORIGIN: &str = "drill.invalid/main/1";
-const PLAN: [(&str, &str); 3] = [
+const PLAN: [(&str, &str); 6] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
     (
         "roster.yaml",
@@ -43,6 +43,18 @@ const PLAN: [(&str, &str); 3] = [
     (
         "key-compromise.yaml",
         include_str!("../../../../runbooks/key-compromise.yaml"),
+    ),
+    (
+        "revoke-key.yaml",
+        include_str!("../../../../runbooks/revoke-key.yaml"),
+    ),
+    (
+        "destroy-key.yaml",
+        include_str!("../../../../runbooks/destroy-key.yaml"),
+    ),
+    (
+        "restore-key.yaml",
+        include_str!("../../../../runbooks/restore-key.yaml"),
     ),
 ];
 /// No test waits longer for anything.
@@ -165,6 +177,9 @@ impl World {
             | DirectiveKind::IsolateKey
             | DirectiveKind::ReadOnly
             | DirectiveKind::RotateOrigin
+            | DirectiveKind::RevokeKey
+            | DirectiveKind::DestroyKey
+            | DirectiveKind::RestoreKey
             | DirectiveKind::Reseal => sealwarden_domain::log_control::kind_name(kind),
         };
         let values = inputs

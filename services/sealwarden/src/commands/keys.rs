@@ -1,12 +1,13 @@
-//! `keys …`: the sealing log's keys, failing back to a provider, planned rotation.
+//! `keys …`: the sealing log's keys, failing back to a provider, planned rotation, and asking for orders about one.
 
+use sealwarden_wire::incident::v1::{ClassifyRequest, ReportRequest};
 use sealwarden_wire::seal::v1::{
     FailBackRequest, KeyChangeResponse, KeyStatus, RotateKeyRequest, StatusRequest,
 };
 use serde_json::{Value, json};
 
-use super::{Answer, client};
-use crate::cli::{Cli, Keys};
+use super::{Answer, client, time_argument};
+use crate::cli::{Cli, KeyOrder, Keys};
 use crate::failure::Ending;
 use crate::output::{self, time};
 
@@ -34,7 +35,59 @@ pub(crate) async fn run(cli: &Cli, what: &Keys) -> Answer {
             tell(cli, &sealing.rotate_key(request).await?.into_inner());
             Ok(Ending::Good)
         }
+        Keys::Revoke { order, since } => {
+            let since_ms = match since {
+                Some(text) => time_argument("since", text)?,
+                None => jiff::Timestamp::now().as_millisecond(),
+            };
+            ask(cli, order, "key-revocation", "revoke", since_ms).await
+        }
+        Keys::Destroy { order } => {
+            let now_ms = jiff::Timestamp::now().as_millisecond();
+            ask(cli, order, "key-destruction", "destroy", now_ms).await
+        }
+        Keys::Restore { order } => {
+            let now_ms = jiff::Timestamp::now().as_millisecond();
+            ask(cli, order, "key-restoration", "restore", now_ms).await
+        }
     }
+}
+
+/// Reports and classifies an incident about the key, which begins the class's runbook. Whoever asks cannot approve.
+async fn ask(cli: &Cli, order: &KeyOrder, class: &str, step: &str, since_ms: i64) -> Answer {
+    let mut incidents = client(cli)?.incidents().await?;
+    let request = ReportRequest {
+        class: class.to_owned(),
+        log: String::new(),
+        origin: order.origin.clone().unwrap_or_default(),
+        seen: order.why.clone(),
+        expected: String::new(),
+        earliest_at_ms: since_ms,
+        checkpoint: Vec::new().into(),
+        request_id: uuid::Uuid::new_v4().to_string(),
+        key: order.key.clone(),
+    };
+    let reported = incidents.report(request).await?.into_inner();
+    let request = ClassifyRequest {
+        incident: reported.incident.clone(),
+        class: class.to_owned(),
+        compromised_since_ms: since_ms,
+        reason: order.why.clone(),
+    };
+    incidents.classify(request).await?;
+    let run = format!("R-{}", reported.incident.trim_start_matches("I-"));
+    if cli.json {
+        output::json(&json!({ "incident": reported.incident, "run": run, "step": step }));
+        return Ok(Ending::Good);
+    }
+    output::line(&format!(
+        "asked to {step} key {}: incident {}, run {run}; nothing is done before others approve",
+        order.key, reported.incident
+    ));
+    output::line(&format!(
+        "next: sealwarden approve {run} {step}   (by those whom `sealwarden run show {run}` names, and not by you)"
+    ));
+    Ok(Ending::Good)
 }
 
 fn tell(cli: &Cli, answer: &KeyChangeResponse) {

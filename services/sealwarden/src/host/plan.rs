@@ -10,7 +10,7 @@ use sealwarden_runbook::{Finding, PlanSet};
 use super::installation::{new_ssh_key, private_dir, write_durably};
 
 /// The shipped plan, as it stands in `runbooks/`.
-const SHIPPED: [(&str, &str); 3] = [
+const SHIPPED: [(&str, &str); 6] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
     (
         "roster.yaml",
@@ -19,6 +19,18 @@ const SHIPPED: [(&str, &str); 3] = [
     (
         "key-compromise.yaml",
         include_str!("../../../../runbooks/key-compromise.yaml"),
+    ),
+    (
+        "revoke-key.yaml",
+        include_str!("../../../../runbooks/revoke-key.yaml"),
+    ),
+    (
+        "destroy-key.yaml",
+        include_str!("../../../../runbooks/destroy-key.yaml"),
+    ),
+    (
+        "restore-key.yaml",
+        include_str!("../../../../runbooks/restore-key.yaml"),
     ),
 ];
 

@@ -166,6 +166,11 @@ pub enum StopReason {
         /// Incident.
         incident: String,
     },
+    /// No key of an algorithm that has to sign may do so.
+    NoKey {
+        /// The algorithm.
+        algorithm: String,
+    },
     /// New seals are refused.
     ReadOnly {
         /// Incident.
@@ -198,6 +203,10 @@ impl std::fmt::Display for StopReason {
             Self::Isolated { incident } => {
                 write!(f, "the sealing key is isolated by incident {incident}")
             }
+            Self::NoKey { algorithm } => write!(
+                f,
+                "no {algorithm} key of this origin may sign: each is revoked, destroyed or isolated; restore one, or rotate the origin"
+            ),
             Self::ReadOnly { incident } => {
                 write!(f, "read-only mode, ordered by incident {incident}")
             }
@@ -369,6 +378,11 @@ impl LogControl {
         if let Some(incident) = self.isolated_by(node, origin) {
             return Err(StopReason::Isolated { incident });
         }
+        if let Some(algorithm) = current.lacking() {
+            return Err(StopReason::NoKey {
+                algorithm: algorithm.to_owned(),
+            });
+        }
         let reseal = reseal.filter(|epoch| self.is_resealing(node, origin, *epoch));
         if let Some(stop) = self.stopping_mode(node, reseal) {
             return Err(stop);
@@ -390,15 +404,28 @@ impl LogControl {
         })
     }
 
-    /// The incident whose isolation of the origin the node acknowledged.
+    /// The incident whose isolation of the origin the node acknowledged, unless it acknowledged a newer order to restore a key of it.
     pub fn isolated_by(&self, node: &str, origin: &str) -> Option<String> {
-        self.directives
-            .values()
-            .find(|d| {
-                d.kind() == DirectiveKind::IsolateKey
-                    && d.acks.contains_key(node)
-                    && directive_input(&d.directive, "origin") == Some(origin)
-            })
+        let mut newest_first = self.directives.values().rev().filter(|d| {
+            let decides = match d.kind() {
+                DirectiveKind::IsolateKey | DirectiveKind::RestoreKey => true,
+                DirectiveKind::Unspecified
+                | DirectiveKind::ReadOnly
+                | DirectiveKind::RotateOrigin
+                | DirectiveKind::Reseal
+                | DirectiveKind::Open
+                | DirectiveKind::Queue
+                | DirectiveKind::QueueNoncritical
+                | DirectiveKind::RevokeKey
+                | DirectiveKind::DestroyKey => false,
+            };
+            decides
+                && d.acks.contains_key(node)
+                && directive_input(&d.directive, "origin") == Some(origin)
+        });
+        newest_first
+            .next()
+            .filter(|d| d.kind() == DirectiveKind::IsolateKey)
             .map(|d| d.directive.incident.clone())
     }
 }
@@ -409,8 +436,11 @@ fn stops_signing(kind: DirectiveKind) -> bool {
         DirectiveKind::Unspecified
         | DirectiveKind::IsolateKey
         | DirectiveKind::ReadOnly
+        | DirectiveKind::RevokeKey
         | DirectiveKind::Queue => true,
         DirectiveKind::RotateOrigin
+        | DirectiveKind::DestroyKey
+        | DirectiveKind::RestoreKey
         | DirectiveKind::Reseal
         | DirectiveKind::Open
         | DirectiveKind::QueueNoncritical => false,
@@ -436,6 +466,9 @@ pub fn kind_name(kind: DirectiveKind) -> &'static str {
         DirectiveKind::Open => "open",
         DirectiveKind::Queue => "queue",
         DirectiveKind::QueueNoncritical => "queue-noncritical",
+        DirectiveKind::RevokeKey => "revoke-key",
+        DirectiveKind::DestroyKey => "destroy-key",
+        DirectiveKind::RestoreKey => "restore-key",
     }
 }
 

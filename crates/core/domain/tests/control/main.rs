@@ -9,6 +9,8 @@ mod incidents;
 #[cfg(test)]
 mod installation;
 #[cfg(test)]
+mod key_orders;
+#[cfg(test)]
 mod machine;
 #[cfg(test)]
 mod moves;

@@ -27,8 +27,8 @@ pub use quorum::{
     Group, MAX_GROUPS, MAX_MEMBERS, NO_QUORUM, Quorum, QuorumTree, Threshold, Witnessing,
 };
 pub use roots::Roots;
-pub use suspension::Suspension;
-pub use verified::{TrustedLog, TrustedWitness, VerifiedBundle};
+pub use suspension::{RevokedKey, Suspension};
+pub use verified::{SuspendedKey, TrustedLog, TrustedWitness, VerifiedBundle};
 
 #[cfg(test)]
 pub(crate) use sshsig::verify as verify_sshsig;
