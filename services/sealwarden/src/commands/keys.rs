@@ -1,6 +1,6 @@
 //! `keys …`: the sealing log's keys, failing back to a provider, planned rotation, and asking for orders about one.
 
-use sealwarden_wire::incident::v1::{ClassifyRequest, ReportRequest};
+use sealwarden_wire::incident::v1::{ClassifyRequest, ReportRequest, ShowRequest};
 use sealwarden_wire::seal::v1::{
     FailBackRequest, KeyChangeResponse, KeyStatus, RotateKeyRequest, StatusRequest,
 };
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, client, time_argument};
 use crate::cli::{Cli, KeyOrder, Keys};
-use crate::failure::Ending;
+use crate::failure::{Ending, Failure};
 use crate::output::{self, time};
 
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -42,14 +42,8 @@ pub(crate) async fn run(cli: &Cli, what: &Keys) -> Answer {
             };
             ask(cli, order, "key-revocation", "revoke", since_ms).await
         }
-        Keys::Destroy { order } => {
-            let now_ms = jiff::Timestamp::now().as_millisecond();
-            ask(cli, order, "key-destruction", "destroy", now_ms).await
-        }
-        Keys::Restore { order } => {
-            let now_ms = jiff::Timestamp::now().as_millisecond();
-            ask(cli, order, "key-restoration", "restore", now_ms).await
-        }
+        Keys::Destroy { order } => ask(cli, order, "key-destruction", "destroy", 0).await,
+        Keys::Restore { order } => ask(cli, order, "key-restoration", "restore", 0).await,
     }
 }
 
@@ -68,6 +62,13 @@ async fn ask(cli: &Cli, order: &KeyOrder, class: &str, step: &str, since_ms: i64
         key: order.key.clone(),
     };
     let reported = incidents.report(request).await?.into_inner();
+    let incident = reported.incident.clone();
+    let known = incidents.show(ShowRequest { incident }).await?.into_inner();
+    if let Some(run) = known.runs.first() {
+        return Err(Failure::refused(format!(
+            "run {run} about this key is open since before: `sealwarden run show {run}` says what it waits for; retry or abort it, then ask again"
+        )));
+    }
     let request = ClassifyRequest {
         incident: reported.incident.clone(),
         class: class.to_owned(),
