@@ -9,10 +9,12 @@ mod scenarios {
     mod archive;
     mod audit;
     mod bulk;
+    mod certificates;
     mod crash;
     mod damage;
     mod deployed;
     mod drill;
+    mod exports;
     mod mirror;
     mod operators;
     mod outside;

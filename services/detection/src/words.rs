@@ -72,6 +72,9 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         }
         Kind::SuspensionAdded(e) => suspended(e),
         Kind::SignatureWithheld(e) => withheld(e),
+        Kind::SealCertificateImported(_)
+        | Kind::SealCertificateBound(_)
+        | Kind::SealCertificateRevoked(_) => return of_certificate(kind),
         Kind::SignerAdded(_)
         | Kind::SignersActivated(_)
         | Kind::SignerRetired(_)
@@ -294,6 +297,26 @@ fn acknowledged(e: &DirectiveAcknowledged, log: Option<&LogControl>) -> String {
         format!(" ({})", results.join("; "))
     };
     format!("{} enforces directive {} {kind}{results}", e.node, e.epoch)
+}
+
+fn of_certificate(kind: &Kind) -> Option<String> {
+    if let Kind::SealCertificateImported(e) = kind {
+        Some(format!("seal certificate of {} imported", e.subject))
+    } else if let Kind::SealCertificateBound(e) = kind {
+        let keys = e.vkeys.len();
+        Some(format!(
+            "seal certificate {} bound to {keys} keys of {}",
+            e.certificate, e.origin
+        ))
+    } else if let Kind::SealCertificateRevoked(e) = kind {
+        let at = time_text(e.at_ms);
+        Some(format!(
+            "seal certificate {} revoked as of {at} ({})",
+            e.certificate, e.reason
+        ))
+    } else {
+        None
+    }
 }
 
 fn suspended(e: &SuspensionAdded) -> String {

@@ -384,6 +384,9 @@ pub(crate) enum Trust {
 pub(crate) enum Keys {
     /// All keys with state, age and uses: which of them sign now, which stand by, and when one is due for rotation
     List,
+    /// The seal certificate: whom the log's keys belong to, for exports and in the trust bundle
+    #[command(subcommand)]
+    Certificate(crate::commands::keys::certificate::KeyCertificate),
     /// Let the preferred key provider sign again after a failover; probes it first and refuses while it does not answer
     Failback {
         /// Log line (default: the sealing node's)

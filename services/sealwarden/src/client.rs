@@ -8,6 +8,7 @@ use sealwarden_pki::{Identity, IdentityFiles};
 use sealwarden_telemetry::TraceContext;
 use sealwarden_wire::archive::v1::archives_client::ArchivesClient;
 use sealwarden_wire::control::v1::control_client::ControlClient;
+use sealwarden_wire::control::v1::seal_certificates_client::SealCertificatesClient;
 use sealwarden_wire::incident::v1::incidents_client::IncidentsClient;
 use sealwarden_wire::run::v1::runs_client::RunsClient;
 use sealwarden_wire::seal::v1::sealing_client::SealingClient;
@@ -156,6 +157,14 @@ impl Client {
     pub(crate) async fn runs(&self) -> Result<RunsClient<Traced>, Failure> {
         Ok(RunsClient::new(self.channel(Role::RunbookExecutor).await?)
             .max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Seal certificates, recorded by the control authority.
+    pub(crate) async fn certificates(&self) -> Result<SealCertificatesClient<Traced>, Failure> {
+        Ok(
+            SealCertificatesClient::new(self.channel(Role::RunbookExecutor).await?)
+                .max_decoding_message_size(MAX_ANSWER),
+        )
     }
 
     /// Control.

@@ -7,7 +7,7 @@ pub(crate) mod certificate;
 pub(crate) mod evidence;
 pub(crate) mod export;
 mod incident;
-mod keys;
+pub(crate) mod keys;
 pub(crate) mod log;
 mod plan;
 pub(crate) mod run;

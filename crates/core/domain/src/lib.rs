@@ -5,6 +5,7 @@
 
 pub mod approval;
 pub mod archive;
+pub mod certificates;
 pub mod fold;
 pub mod incident;
 pub mod installation;
