@@ -268,7 +268,7 @@ async fn bind(cli: &Cli, origins: &[String], days: Option<u32>) -> Answer {
         let until_ms = found.map_or(0, |it| it.until_ms);
         if !cli.json {
             output::line(&format!(
-                "{}: {} keys are bound to {} until {} (trust bundle version {})",
+                "{}: keys bound: {}, to {} until {} (trust bundle version {})",
                 origin.origin,
                 origin.vkeys.len(),
                 recorded.subject,
@@ -493,7 +493,7 @@ fn tell(it: &SealCertificate, used: bool) {
             format!("; STALE: {}", bound.stale)
         };
         output::line(&format!(
-            "  bound to {} keys of {} until {}{stale}",
+            "  bound: {} keys of {} until {}{stale}",
             bound.vkeys.len(),
             bound.origin,
             time(bound.until_ms)
