@@ -359,7 +359,8 @@ impl Rig {
         let answer = self.node.board.wait_until(|installation| {
             let log = installation.logs.get("main")?;
             let state = &log.directives[&log.ordered(&place.0, &place.1, place.2)?];
-            let refused = state.refusals.get("sealing-1").cloned().map(Err);
+            let refused = state.refusals.get("sealing-1");
+            let refused = refused.map(|it| Err(it.reason.clone()));
             refused.or_else(|| state.acks.get("sealing-1").map(|ack| Ok(ack.note.clone())))
         });
         soon(answer).await
