@@ -513,6 +513,8 @@ pub(crate) enum Runbook {
         #[arg(long)]
         mermaid: bool,
     },
+    /// The JSON Schema of a runbook's file, for editors: fields, actions with their inputs, durations. `plan check` proves more
+    Schema,
 }
 
 #[derive(Debug, Args)]

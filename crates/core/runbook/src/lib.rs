@@ -24,6 +24,7 @@ mod read_plan;
 mod read_runbook;
 mod roster;
 mod runbook;
+mod schema;
 mod suggest;
 mod template;
 mod yaml;
@@ -38,6 +39,7 @@ pub use quorum::{Approver, Assessment, BadQuorum, MAX_PER_ROLE, MAX_ROLES, Quoru
 pub use read_runbook::MAX_STEPS;
 pub use roster::{ApproverKey, BadRoster, Person, Roster};
 pub use runbook::{Approval, Retry, Runbook, Step};
+pub use schema::runbook_schema;
 pub use template::{
     BadTemplate, IncidentField, MAX_TEMPLATE_BYTES, Part, PlanField, Reference, Template,
 };
