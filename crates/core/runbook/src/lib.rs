@@ -18,6 +18,7 @@ mod finding;
 mod graph;
 mod inputs;
 mod names;
+mod obligations;
 mod plan;
 mod quorum;
 mod read_plan;
@@ -34,6 +35,10 @@ pub use draw::{draw_mermaid, draw_text};
 pub use finding::{Finding, Place, Severity};
 pub use inputs::{MAX_INPUT_BYTES, ResolvedInputs, Unresolved};
 pub use names::{BadDuration, BadRole, Role, is_name, is_person_id, parse_duration, show_duration};
+pub use obligations::{
+    BadPeriod, BadZone, Calendar, Clock, Due, Duty, Limit, OutOfRange, Period, Regime,
+    RegimeTrigger, Regimes,
+};
 pub use plan::{Class, IncidentSeverity, Plan, PlanSet, Targets};
 pub use quorum::{Approver, Assessment, BadQuorum, MAX_PER_ROLE, MAX_ROLES, Quorum, show_counts};
 pub use read_runbook::MAX_STEPS;

@@ -10,7 +10,7 @@ use sealwarden_runbook::{Finding, PlanSet};
 use super::installation::{new_ssh_key, private_dir, write_durably};
 
 /// The shipped plan, as it stands in `runbooks/`.
-const SHIPPED: [(&str, &str); 3] = [
+const SHIPPED: [(&str, &str); 4] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
     (
         "roster.yaml",
@@ -19,6 +19,10 @@ const SHIPPED: [(&str, &str); 3] = [
     (
         "key-compromise.yaml",
         include_str!("../../../../runbooks/key-compromise.yaml"),
+    ),
+    (
+        "regimes.yaml",
+        include_str!("../../../../runbooks/regimes.yaml"),
     ),
 ];
 
