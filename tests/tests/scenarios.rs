@@ -14,6 +14,7 @@ mod scenarios {
     mod damage;
     mod deployed;
     mod drill;
+    mod duties;
     mod exports;
     mod mirror;
     mod operators;

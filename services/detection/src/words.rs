@@ -103,6 +103,11 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::DocumentRestored(_)
         | Kind::DocumentReleased(_)
         | Kind::RestoreFailed(_) => return crate::archive_words::sentence(kind),
+        Kind::RegimeDecided(_)
+        | Kind::RegimeClockStarted(_)
+        | Kind::DutyMet(_)
+        | Kind::DutyWarned(_)
+        | Kind::DutyMissed(_) => return crate::duties::sentence(kind),
         Kind::ErasureOrdered(_)
         | Kind::ErasureFinished(_)
         | Kind::LegalHoldSet(_)

@@ -10,6 +10,7 @@ pub mod fold;
 pub mod incident;
 pub mod installation;
 pub mod log_control;
+pub mod obligation;
 pub mod retention;
 pub mod run;
 
