@@ -109,8 +109,8 @@ fn show(cli: &Cli, answer: &wire::ObligationsResponse) {
         "DUTY",
         "DUE (UTC)",
         "LEFT",
-        "TELL",
         "WHAT COUNTS",
+        "TELL",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(answer.duties.iter().map(|duty| row(duty, answer.now_ms)));
