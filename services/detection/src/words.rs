@@ -34,17 +34,12 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
                 time_text(e.expires_at_ms)
             )
         }
-        Kind::IncidentOpened(e) => format!("incident opened: {}", e.title),
-        Kind::SignalJoined(e) => format!("signal {} of {} joined", e.signal, e.detector),
-        Kind::IncidentClassified(e) => classified(e),
-        Kind::IncidentStageReached(e) => format!("{}: {}", stage_name(e.stage()), e.reason),
-        Kind::RunLinked(e) => format!("run {} of runbook {} works on it", e.run, e.runbook),
-        Kind::EvidenceSealed(e) => {
-            format!(
-                "{} files of evidence sealed in {} (manifest {})",
-                e.files, e.bundle, e.manifest_sha256
-            )
-        }
+        Kind::IncidentOpened(_)
+        | Kind::SignalJoined(_)
+        | Kind::IncidentClassified(_)
+        | Kind::IncidentStageReached(_)
+        | Kind::RunLinked(_)
+        | Kind::EvidenceSealed(_) => return of_incident(kind),
         Kind::DirectiveIssued(e) => {
             let d = e.directive.as_ref()?;
             format!(
@@ -125,6 +120,28 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::CheckpointSighted(_)
         | Kind::NodeEnrolled(_)
         | Kind::ServiceAnnounced(_) => return None,
+    })
+}
+
+/// The events of an incident's own life.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "`words` names every event and sends only those of incidents here"
+)]
+fn of_incident(kind: &Kind) -> Option<String> {
+    Some(match kind {
+        Kind::IncidentOpened(e) => format!("incident opened: {}", e.title),
+        Kind::SignalJoined(e) => format!("signal {} of {} joined", e.signal, e.detector),
+        Kind::IncidentClassified(e) => classified(e),
+        Kind::IncidentStageReached(e) => format!("{}: {}", stage_name(e.stage()), e.reason),
+        Kind::RunLinked(e) => format!("run {} of runbook {} works on it", e.run, e.runbook),
+        Kind::EvidenceSealed(e) => {
+            format!(
+                "{} files of evidence sealed in {} (manifest {})",
+                e.files, e.bundle, e.manifest_sha256
+            )
+        }
+        _ => return None,
     })
 }
 

@@ -112,7 +112,9 @@ fn standing(incident: &Incident, regime: &str, duty: &str, now_ms: i64) -> Stand
 fn due_ms(standing: Standing) -> i64 {
     match standing {
         Standing::Running(due) | Standing::Missed(due) => due.at_ms,
-        other => panic!("{other:?} has no deadline"),
+        other @ (Standing::RuledOut | Standing::Waiting | Standing::Met { .. }) => {
+            panic!("{other:?} has no deadline")
+        }
     }
 }
 

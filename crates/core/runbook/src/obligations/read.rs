@@ -89,7 +89,7 @@ pub(crate) fn read_regimes(file: &str, text: &str) -> Result<Regimes, Vec<Findin
         Some(version) if reader.findings.is_empty() => Ok(Regimes {
             version,
             calendars,
-            regimes,
+            by_name: regimes,
             digest: sha256(text.as_bytes()),
         }),
         _ => Err(reader.findings),

@@ -16,7 +16,7 @@ use crate::plan::IncidentSeverity;
 pub struct Regimes {
     pub(crate) version: u32,
     pub(crate) calendars: BTreeMap<String, Calendar>,
-    pub(crate) regimes: BTreeMap<String, Regime>,
+    pub(crate) by_name: BTreeMap<String, Regime>,
     pub(crate) digest: [u8; 32],
 }
 
@@ -127,12 +127,12 @@ impl Regimes {
 
     /// The regimes, by name.
     pub fn regimes(&self) -> &BTreeMap<String, Regime> {
-        &self.regimes
+        &self.by_name
     }
 
     /// The regime of this name.
     pub fn regime(&self, name: &str) -> Option<&Regime> {
-        self.regimes.get(name)
+        self.by_name.get(name)
     }
 
     /// The calendars, by name.
@@ -151,7 +151,7 @@ impl Regimes {
         class: &'a str,
         severity: IncidentSeverity,
     ) -> impl Iterator<Item = &'a Regime> {
-        self.regimes
+        self.by_name
             .values()
             .filter(move |regime| regime.trigger.concerns(class, severity))
     }
