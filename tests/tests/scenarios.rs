@@ -16,6 +16,8 @@ mod scenarios {
     mod drill;
     mod duties;
     mod exports;
+    mod faulty_signer;
+    mod kms_audit;
     mod mirror;
     mod operators;
     mod outside;
