@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -67,6 +67,11 @@ impl Bao {
 
     /// Runs `bao` with root's token; whether it succeeded.
     pub fn try_run(&self, arguments: &[&str]) -> bool {
+        self.output(arguments).status.success()
+    }
+
+    /// Runs `bao` with root's token, and answers what it wrote.
+    pub fn output(&self, arguments: &[&str]) -> Output {
         Command::new(&self.program)
             .args(arguments)
             .env_clear()
@@ -76,8 +81,6 @@ impl Bao {
             .env("BAO_TOKEN", ROOT)
             .output()
             .expect("bao runs")
-            .status
-            .success()
     }
 
     /// Runs `bao` with root's token, which has to succeed.

@@ -51,3 +51,30 @@ fn a_rogue_use_of_a_servers_key_opens_a_proven_incident_and_our_own_uses_open_no
         assert_eq!(here.verify(file).code, 0, "verification goes on");
     }
 }
+
+#[test]
+fn the_servers_own_signatures_are_measured_beside_sealing_and_nothing_stays_in_it() {
+    let here = Installation::new();
+    let bao = Bao::start(&here);
+    let url = bao.url();
+    let [ca, token] = [bao.ca(), bao.token_file(&here)].map(|path| path.display().to_string());
+    let bench = ["bench", "transit", "--seconds", "1", "--allow-debug"];
+    let alone = [&bench[..], &["--bao", &url]].concat();
+    here.call(&alone).must_end_with(2);
+    let server = ["--bao", &url, "--bao-ca", &ca, "--token-file", &token];
+    let measured = here.call(&[&bench[..], &server].concat()).good();
+    let figures = measured["figures"].as_array().expect("figures");
+    let names: Vec<_> = figures.iter().map(|figure| &figure["name"]).collect();
+    assert_eq!(
+        names,
+        ["seal.transit", "seal.transit.batched", "seal.transit.p99"],
+        "{measured:#}"
+    );
+    for figure in figures {
+        assert!(figure["ratio"].as_f64() > Some(0.0), "{figure:#}");
+    }
+    let mounts = bao.output(&["secrets", "list"]);
+    let mounts = String::from_utf8_lossy(&mounts.stdout).into_owned();
+    assert!(mounts.contains("transit/"), "{mounts}");
+    assert!(!mounts.contains("sealwarden-bench"), "{mounts}");
+}
