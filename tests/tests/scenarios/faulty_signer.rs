@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use sealwarden_tests::load::{Load, collected, must_be_valid};
 use sealwarden_tests::{Bao, Fault, FaultyServer, Installation, Process, eventually};
+use serde_json::Value;
 
 /// How much memory the process may take more than before, in KiB.
 const MORE_KIB: u64 = 256 * 1024;
@@ -27,7 +28,7 @@ fn up(here: &Installation, bao: &Bao, faulty: &FaultyServer, others: &str) -> Pr
 /// Resident memory of the sealing service, in KiB.
 fn memory(here: &Installation) -> u64 {
     let endpoints = std::fs::read(here.data().join("endpoints.json")).expect("endpoints.json");
-    let endpoints: serde_json::Value = serde_json::from_slice(&endpoints).expect("JSON");
+    let endpoints: Value = serde_json::from_slice(&endpoints).expect("JSON");
     let pid = &endpoints["sealing"]["pid"];
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process");
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -95,7 +96,8 @@ async fn a_key_server_that_lies_and_stops_in_mid_load_is_stood_in_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_key_server_without_a_stand_in_fills_the_queue_which_drains_when_it_is_well() {
+async fn a_key_server_without_a_stand_in_that_is_slow_or_lies_fills_the_queue_which_drains_when_it_is_well()
+ {
     let here = Installation::new();
     let bao = Bao::start(&here);
     let faulty = FaultyServer::before(&bao);
@@ -109,6 +111,17 @@ async fn a_slow_key_server_without_a_stand_in_fills_the_queue_which_drains_when_
 
     faulty.set(Fault::Slow(Duration::from_millis(400)));
     load.queued(500).await;
+    faulty.set(Fault::None);
+    load.acknowledged(load.sealed() + 100).await;
+
+    // Signatures that do not verify are failures of the provider: it goes out, and nothing is sealed.
+    faulty.set(Fault::WrongSignatures);
+    eventually("the provider is out", || {
+        let status = here.status();
+        let providers = status["sealing"]["providers"].as_array()?.clone();
+        let is_out = |it: &Value| it["provider"] == "bao" && it["breaker"] != "closed";
+        providers.iter().any(is_out).then_some(())
+    });
     faulty.set(Fault::None);
     load.acknowledged(load.sealed() + 100).await;
 

@@ -72,7 +72,7 @@ fn a_rotated_audit_is_read_on_and_one_with_lines_removed_names_their_uses() {
     assert_eq!(signals.len(), 1, "the rotation is none: {shown:#}");
     assert_eq!(signals[0]["detector"], "silent-audit", "{shown:#}");
     let seen = signals[0]["seen"].as_str().expect("what was seen");
-    assert!(seen.contains("does not show them any more"), "{seen}");
+    assert!(seen.contains("are missing now (1)"), "{seen}");
     assert!(seen.contains("key main-1 signed SHA-256"), "{seen}");
     assert!(
         seen.contains("the checkpoint of seal.example.com/main/1 at size"),

@@ -98,11 +98,11 @@ pub(crate) fn words(gap: &AuditGapObserved) -> String {
         AuditGapKind::Off => format!(
             "the server of the {provider} provider says since {since} that it has no such audit: somebody switched it off, and no key is used there until it is back"
         ),
-        AuditGapKind::Truncated if count > 0 => format!(
-            "somebody has rewritten the audit file of the {provider} provider before {since}: it is shorter, begins before uses that were read there, and does not show them any more"
-        ),
         AuditGapKind::Truncated => format!(
             "the audit file of the {provider} provider was cut in place before {since}, as logrotate's copytruncate does: lines between copying and cutting are lost"
+        ),
+        AuditGapKind::Rewritten if count > 0 => format!(
+            "the audit file of the {provider} provider is not what was read before {since}: somebody has rewritten it, and uses that were read in it are missing now ({count})"
         ),
         AuditGapKind::Rewritten => format!(
             "the audit file of the {provider} provider is not what was read before {since}: somebody has rewritten it"
