@@ -15,6 +15,7 @@ mod scenarios {
     mod deployed;
     mod drill;
     mod duties;
+    mod erasing;
     mod exports;
     mod faulty_signer;
     mod kms_audit;

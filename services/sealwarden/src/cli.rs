@@ -94,6 +94,8 @@ pub(crate) enum Command {
     /// Sealing keys
     #[command(subcommand)]
     Keys(Keys),
+    /// Take private records out of the log for good, by request; and keep them: legal holds
+    Erase(crate::commands::erase::Erase),
     /// Report that something is wrong
     Signal(Signal),
     /// Incidents
@@ -167,6 +169,7 @@ impl Command {
             Self::Log(_) => "log",
             Self::Archive(_) => "archive",
             Self::Keys(_) => "keys",
+            Self::Erase(_) => "erase",
             Self::Signal(_) => "signal",
             Self::Incident(_) => "incident",
             Self::Run(_) => "run",
