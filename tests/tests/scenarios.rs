@@ -10,6 +10,7 @@ mod scenarios {
     mod audit;
     mod bulk;
     mod certificates;
+    mod client;
     mod crash;
     mod damage;
     mod deployed;
