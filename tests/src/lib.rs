@@ -17,6 +17,7 @@ pub mod installation;
 pub mod load;
 pub mod people;
 pub mod process;
+pub mod s3;
 pub mod thief;
 pub mod wait;
 

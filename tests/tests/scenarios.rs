@@ -7,6 +7,9 @@
 mod scenarios {
     mod approvals;
     mod archive;
+    mod archive_away;
+    mod archive_odd;
+    mod archive_s3;
     mod audit;
     mod bulk;
     mod certificates;
@@ -19,6 +22,7 @@ mod scenarios {
     mod erasing;
     mod exports;
     mod faulty_signer;
+    mod integrity;
     mod kms_audit;
     mod mirror;
     mod operators;

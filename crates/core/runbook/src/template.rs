@@ -22,16 +22,19 @@ pub enum IncidentField {
     CompromisedSince,
     /// The incident's class.
     Class,
+    /// The archive concerned, such as `main`.
+    Archive,
 }
 
 impl IncidentField {
     /// Every field.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Id,
         Self::Log,
         Self::Origin,
         Self::CompromisedSince,
         Self::Class,
+        Self::Archive,
     ];
 
     /// Its name in templates.
@@ -42,6 +45,7 @@ impl IncidentField {
             Self::Origin => "origin",
             Self::CompromisedSince => "compromised_since",
             Self::Class => "class",
+            Self::Archive => "archive",
         }
     }
 
@@ -49,7 +53,7 @@ impl IncidentField {
     pub fn kind(self) -> ValueType {
         match self {
             Self::CompromisedSince => ValueType::Time,
-            Self::Id | Self::Log | Self::Origin | Self::Class => ValueType::Text,
+            Self::Id | Self::Log | Self::Origin | Self::Class | Self::Archive => ValueType::Text,
         }
     }
 }

@@ -9,7 +9,16 @@ const PLAN: &str = include_str!("../../../../runbooks/plan.yaml");
 const ROSTER: &str = include_str!("../../../../runbooks/roster.yaml");
 const RUNBOOK: &str = include_str!("../../../../runbooks/key-compromise.yaml");
 
+const OTHER: &str = include_str!("../../../../runbooks/data-integrity.yaml");
+
 const HEAD: &str = "runbook: r\nversion: 1\nclass: c\ntitle: t\nsteps:\n";
+
+const NAMES: [&str; 4] = [
+    "plan.yaml",
+    "roster.yaml",
+    "key-compromise.yaml",
+    "data-integrity.yaml",
+];
 
 /// A step in four lines and more: `id`, `action`, then further lines.
 fn step(id: &str, action: &str, more: &[&str]) -> String {
@@ -46,10 +55,10 @@ fn named(code: &'static str, line: u32, step: &str) -> (&'static str, u32, Strin
 
 /// The findings of the shipped plan after a replacement in one of its files.
 fn changed(file: usize, from: &str, to: &str) -> Vec<Finding> {
-    let mut texts = [PLAN.to_owned(), ROSTER.to_owned(), RUNBOOK.to_owned()];
+    let mut texts = [PLAN, ROSTER, RUNBOOK, OTHER].map(str::to_owned);
     assert!(texts[file].contains(from), "{from}");
     texts[file] = texts[file].replacen(from, to, 1);
-    let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
+    let names = NAMES;
     let files: Vec<(&str, &String)> = names.into_iter().zip(&texts).collect();
     PlanSet::load(&files).err().unwrap_or_default()
 }
@@ -241,8 +250,8 @@ fn a_plan_may_leave_diversion_out_as_long_as_no_step_orders_it() {
         lines.fold(String::new(), |text, line| text + line + "\n")
     };
     let files = |plan: &str, runbook: &str| {
-        let texts = [plan.to_owned(), ROSTER.to_owned(), runbook.to_owned()];
-        let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
+        let texts = [plan, ROSTER, runbook, OTHER].map(str::to_owned);
+        let names = NAMES;
         let files: Vec<_> = names.into_iter().zip(texts).collect();
         codes(&PlanSet::load(&files).err().unwrap_or_default())
     };
@@ -454,6 +463,7 @@ fn people_who_cannot_be_away_are_named_in_a_warning() {
         ("plan.yaml", PLAN),
         ("roster.yaml", roster.as_str()),
         ("key-compromise.yaml", RUNBOOK),
+        ("data-integrity.yaml", OTHER),
     ];
     let warnings = PlanSet::load(&files)
         .map(|set| set.check())
@@ -490,7 +500,7 @@ proptest! {
         put in "[-a-z:{}\\[\\]&*!$, \n0-9]{0,12}",
         keep in any::<bool>(),
     ) {
-        let mut texts = [PLAN.to_owned(), ROSTER.to_owned(), RUNBOOK.to_owned()];
+        let mut texts = [PLAN, ROSTER, RUNBOOK, OTHER].map(str::to_owned);
         let chars: Vec<char> = texts[file].chars().collect();
         let from = from.index(chars.len());
         let to = (from + length).min(chars.len());
@@ -501,7 +511,7 @@ proptest! {
         mutant.push_str(&put);
         mutant.extend(&chars[to..]);
         texts[file] = mutant;
-        let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
+        let names = NAMES;
         let files: Vec<(&str, &String)> = names.into_iter().zip(&texts).collect();
         match PlanSet::load(&files) {
             Ok(set) => {

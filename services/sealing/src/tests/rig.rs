@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 pub(super) const ORIGIN: &str = "drill.invalid/main/1";
-const PLAN: [(&str, &str); 3] = [
+const PLAN: [(&str, &str); 4] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
     (
         "roster.yaml",
@@ -43,6 +43,10 @@ const PLAN: [(&str, &str); 3] = [
     (
         "key-compromise.yaml",
         include_str!("../../../../runbooks/key-compromise.yaml"),
+    ),
+    (
+        "data-integrity.yaml",
+        include_str!("../../../../runbooks/data-integrity.yaml"),
     ),
 ];
 /// No test waits longer for anything.

@@ -10,7 +10,7 @@ use sealwarden_runbook::{Finding, PlanSet};
 use super::installation::{new_ssh_key, private_dir, write_durably};
 
 /// The shipped plan, as it stands in `runbooks/`.
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 5] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
     (
         "roster.yaml",
@@ -23,6 +23,10 @@ const SHIPPED: [(&str, &str); 4] = [
     (
         "regimes.yaml",
         include_str!("../../../../runbooks/regimes.yaml"),
+    ),
+    (
+        "data-integrity.yaml",
+        include_str!("../../../../runbooks/data-integrity.yaml"),
     ),
 ];
 
