@@ -174,6 +174,8 @@ pub enum Way {
     NoBucket,
     /// Breaks every answer off after so many bytes.
     Torn(usize),
+    /// Says nothing more on a connection after so many bytes, until the way is changed.
+    Silent(usize),
 }
 
 #[derive(Debug)]
@@ -246,8 +248,9 @@ fn serve(shared: &Shared, mut client: TcpStream) {
         Way::Closed => {}
         Way::Busy => refuse(&mut client, &refusal("503 Slow Down", "SlowDown")),
         Way::NoBucket => refuse(&mut client, &refusal("404 Not Found", "NoSuchBucket")),
-        Way::Open => pass(shared, &client, usize::MAX),
-        Way::Torn(after) => pass(shared, &client, after),
+        Way::Open => pass(shared, &client, usize::MAX, false),
+        Way::Torn(after) => pass(shared, &client, after, false),
+        Way::Silent(after) => pass(shared, &client, after, true),
     }
     drop(client.shutdown(Shutdown::Both));
 }
@@ -260,18 +263,24 @@ fn refuse(client: &mut TcpStream, answer: &str) {
     }
 }
 
-/// Hands bytes on in both directions; of the answers no more than so many.
-fn pass(shared: &Shared, client: &TcpStream, after: usize) {
+/// Hands bytes on in both directions; of the answers no more than so many. Then the connection ends, or is left as it is.
+fn pass(shared: &Shared, client: &TcpStream, after: usize, silent: bool) {
     let Ok(server) = TcpStream::connect(shared.server) else {
         return;
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| hand_on(client, &server, usize::MAX));
-        hand_on(&server, client, after);
+        let asked = scope.spawn(|| hand_on(client, &server, usize::MAX));
+        if hand_on(&server, client, after) == 0 && silent {
+            // Until the client goes away, or the way is changed.
+            drop(asked.join());
+        }
+        drop(client.shutdown(Shutdown::Both));
+        drop(server.shutdown(Shutdown::Both));
     });
 }
 
-fn hand_on(mut from: &TcpStream, mut to: &TcpStream, mut left: usize) {
+/// How many of the bytes that it may hand on are left in the end.
+fn hand_on(mut from: &TcpStream, mut to: &TcpStream, mut left: usize) -> usize {
     let mut buffer = vec![0; 16 * 1024];
     while left > 0 {
         let room = left.min(buffer.len());
@@ -287,6 +296,9 @@ fn hand_on(mut from: &TcpStream, mut to: &TcpStream, mut left: usize) {
         }
         left -= read;
     }
-    drop(from.shutdown(Shutdown::Both));
-    drop(to.shutdown(Shutdown::Both));
+    if left > 0 {
+        drop(from.shutdown(Shutdown::Both));
+        drop(to.shutdown(Shutdown::Both));
+    }
+    left
 }

@@ -22,6 +22,7 @@ mod scenarios {
     mod erasing;
     mod exports;
     mod faulty_signer;
+    mod handover;
     mod integrity;
     mod kms_audit;
     mod mirror;

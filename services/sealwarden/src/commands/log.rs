@@ -5,6 +5,7 @@ mod folders;
 mod known;
 mod mirror;
 mod prove;
+mod published;
 mod serve;
 mod show;
 

@@ -292,13 +292,14 @@ impl Archives for ArchivesService {
     }
 }
 
-/// What is quarantined or known to be damaged, of what the inventory lists.
+/// What is quarantined or known to be damaged, of what the inventory lists. What a person put into quarantine and is whole has to be named to be released.
 fn bad_objects(archive: &Archive) -> Vec<ObjectName> {
     let inventory = archive.inventory();
     archive.state(|state| {
-        let mut names: Vec<ObjectName> = state
-            .quarantined
-            .keys()
+        let found = state.quarantined.iter();
+        let mut names: Vec<ObjectName> = found
+            .filter(|(_, quarantine)| !quarantine.by.starts_with(PERSON))
+            .map(|(object, _)| object)
             .chain(state.damaged.keys())
             .filter_map(|object| ObjectName::new(object.as_str()).ok())
             .filter(|name| inventory.get(name).is_some())
