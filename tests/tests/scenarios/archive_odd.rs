@@ -91,7 +91,10 @@ impl Odd {
         remove(self.seal("seal-folder"));
         std::fs::create_dir(self.seal("seal-folder")).expect("a folder");
         write(self.seal("other-seal"), &read(self.seal("both-damaged")));
-        write(self.document("both-damaged"), b"something else");
+        write(
+            self.document("both-damaged"),
+            b"something else".repeat(200).as_slice(),
+        );
         for version in std::fs::read_dir(self.here.home().join("backup/versions/both-damaged"))
             .expect("versions")
         {

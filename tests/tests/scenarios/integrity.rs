@@ -84,7 +84,7 @@ fn an_archive_that_goes_on_losing_documents_keeps_its_incident_open() {
     assert!(
         step["error"]
             .as_str()
-            .is_some_and(|error| error.contains("1 of them newly (1 missing)")),
+            .is_some_and(|error| error.contains("(2.bin)")),
         "{step}"
     );
     assert_eq!(here.status()["open_incidents"], 1);

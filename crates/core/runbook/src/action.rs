@@ -474,7 +474,7 @@ static RESTORE_ARCHIVE: ActionSpec = ActionSpec {
 static REVALIDATE_ARCHIVE: ActionSpec = ActionSpec {
     action: Action::RevalidateArchive,
     name: "revalidate-archive",
-    summary: "looks at every object of an archive again; anything newly damaged fails the step",
+    summary: "looks at every object of an archive again; whatever is damaged and was not given up as lost fails the step",
     inputs: &[text("archive")],
     outputs: &[text("job"), count("checked"), count("damaged")],
     effect: Effect::Reversible,

@@ -1,13 +1,15 @@
 //! Answering damage in an archive: quarantine, restoring, looking at all of it again. The verification service does the work, and releases nothing that it did not
 //! verify against its leaf.
 
+use std::sync::{Mutex, PoisonError};
+
 use sealwarden_domain::incident::Command as IncidentCommand;
 use sealwarden_engine::Role;
 use sealwarden_telemetry::TraceContext;
 use sealwarden_wire::archive::v1::archives_client::ArchivesClient;
 use sealwarden_wire::archive::v1::{
-    Progress as Revalidation, QuarantineRequest, RestoreRequest, RevalidateRequest, StatusRequest,
-    WatchRequest,
+    ListRequest, ListedObject, Progress as Revalidation, QuarantineRequest, RestoreRequest,
+    RevalidateRequest, StatusRequest, WatchRequest,
 };
 use sealwarden_wire::event::v1::IncidentStage;
 use tonic::Status;
@@ -20,6 +22,11 @@ use crate::executor::Executor;
 
 /// Who is waited for.
 const SERVICE: &str = "the verification service";
+
+/// Objects that are restored in one call.
+const AT_ONCE: usize = 500;
+/// Objects that a failure names.
+const NAMED: usize = 5;
 
 type Client = ArchivesClient<InterceptedService<Channel, TraceContext>>;
 
@@ -73,7 +80,7 @@ pub(super) async fn restore(
     let words = format!("restoring archive {archive}");
     reach(executor, attempt, IncidentStage::Recovering, words).await?;
     // What a call restored before it broke off is not among what the next one finds.
-    let done = std::sync::Mutex::new(0_u64);
+    let done = Mutex::new(0_u64);
     let end = until_answered(progress, SERVICE, || {
         restore_all(executor, archive, progress, &done)
     })
@@ -88,38 +95,55 @@ async fn restore_all(
     executor: &Executor,
     archive: &str,
     progress: &Progress,
-    done: &std::sync::Mutex<u64>,
+    done: &Mutex<u64>,
 ) -> Result<Restored, CallError> {
-    let request = RestoreRequest {
-        archive: archive.to_owned(),
-        all: true,
-        ..RestoreRequest::default()
+    let add = |count: u64| {
+        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+        *done += count;
+        *done
     };
-    let mut answers = client(executor)?.restore(request).await?.into_inner();
+    let damaged = damaged(executor, archive).await?;
     let mut lost = 0;
-    while let Some(one) = answers.message().await? {
-        let restored = {
-            let mut done = done
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            match one.outcome.as_str() {
-                "restored" | "released" => *done += 1,
-                _ => lost += 1,
-            }
-            *done
+    for some in damaged.chunks(AT_ONCE) {
+        let request = RestoreRequest {
+            archive: archive.to_owned(),
+            objects: some.iter().map(|one| one.object.clone()).collect(),
+            ..RestoreRequest::default()
         };
-        let text = format!("{restored} objects restored, {lost} without an original");
-        // Every hundredth: each report is an event.
-        let kept = vec![(restored / 100).to_string(), (lost / 100).to_string()];
-        progress.say(text, Vec::new(), kept).await;
+        let mut answers = client(executor)?.restore(request).await?.into_inner();
+        while let Some(one) = answers.message().await? {
+            let whole = matches!(one.outcome.as_str(), "restored" | "released");
+            let restored = add(u64::from(whole));
+            lost += u64::from(!whole);
+            let text = format!("{restored} objects restored, {lost} without an original");
+            // Every hundredth: each report is an event.
+            let kept = vec![(restored / 100).to_string(), (lost / 100).to_string()];
+            progress.say(text, Vec::new(), kept).await;
+        }
     }
-    let restored = *done
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let restored = add(0);
     Ok(Restored { restored, lost })
 }
 
-/// Looks at the whole archive in a revalidation that began after this step did. Whatever is newly damaged fails the step.
+/// What is damaged. What a person put into quarantine and is whole is none of it.
+async fn damaged(executor: &Executor, archive: &str) -> Result<Vec<ListedObject>, CallError> {
+    let request = ListRequest {
+        archive: archive.to_owned(),
+        bad: true,
+        ..ListRequest::default()
+    };
+    let mut answers = client(executor)?.list(request).await?.into_inner();
+    let mut damaged = Vec::new();
+    while let Some(one) = answers.message().await? {
+        if !one.damage.is_empty() {
+            damaged.push(one);
+        }
+    }
+    Ok(damaged)
+}
+
+/// Looks at the whole archive in a revalidation that began after this step did. Whatever is damaged fails the step, unless restoring found that it is lost; so does what
+/// nobody stored. That it was found before is no excuse: another try must not pass over what the first one found.
 pub(super) async fn revalidate(
     executor: &Executor,
     attempt: &Attempt,
@@ -128,25 +152,27 @@ pub(super) async fn revalidate(
     let archive = attempt.input("archive")?;
     until_answered(progress, SERVICE, || idle(executor, archive, progress)).await?;
     let end = until_answered(progress, SERVICE, || look(executor, archive, progress)).await?;
-    if end.state != "completed" || end.new_damage > 0 {
-        let classes: Vec<String> = end
-            .by_class
-            .iter()
-            .map(|(c, n)| format!("{n} {c}"))
-            .collect();
+    let bad = until_answered(progress, SERVICE, || damaged(executor, archive)).await?;
+    let names: Vec<&str> = bad
+        .iter()
+        .filter(|one| !one.lost)
+        .map(|one| one.object.as_str())
+        .collect();
+    let beside = |class: &str| end.by_class.get(class).copied().unwrap_or(0);
+    let strange = beside("unexpected") + beside("inventory-damaged");
+    if end.state != "completed" || !names.is_empty() || strange > 0 {
+        let named: Vec<&str> = names.iter().take(NAMED).copied().collect();
         return Err(Trouble::NotDone(format!(
-            "revalidation {} {}: {} of {} objects are damaged, {} of them newly ({}); see `sealwarden archive report {}`",
+            "revalidation {} {}: {} objects are damaged and were not given up as lost ({}), {strange} others were changed or put there; see `sealwarden archive report {}`, restore, and try again",
             end.job,
             end.state,
-            end.damaged,
-            end.checked,
-            end.new_damage,
-            classes.join(", "),
+            names.len(),
+            named.join(", "),
             end.job
         )));
     }
     let words = format!(
-        "revalidation {} looked at {} objects of archive {archive} and found nothing new",
+        "revalidation {} looked at {} objects of archive {archive} and found nothing that was not known to be lost",
         end.job, end.checked
     );
     reach(executor, attempt, IncidentStage::Revalidated, words).await?;
