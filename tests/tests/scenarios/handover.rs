@@ -151,6 +151,8 @@ fn another_operator_takes_a_log_over_with_its_anchors() {
         "{report}"
     );
     drop(served);
+    let listed = std::fs::read_to_string(Path::new(&theirs).join("logs.txt"));
+    assert_eq!(listed.expect("the list of logs"), "main/1\n");
     let log = format!("{theirs}/main/1");
     let audit = other
         .run(&["log", "check", &theirs, "--trust", &trust])

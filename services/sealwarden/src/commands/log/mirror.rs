@@ -63,10 +63,24 @@ pub(crate) async fn run(cli: &Cli, args: &Mirror) -> Answer {
     }
     // For the next time, where several logs lie below.
     write_public(&args.dest.join(BUNDLE), &bytes)?;
+    list_logs(cli, &args.dest)?;
     if cli.json {
         output::json(&json!({ "mirrored": reports, "trust_version": bundle.payload().version }));
     }
     Ok(Ending::Good)
+}
+
+/// Several logs below a folder are listed in it, so that any web server can serve them by one address.
+fn list_logs(cli: &Cli, dest: &Path) -> Result<(), Failure> {
+    if dest.join("log.json").is_file() {
+        return Ok(());
+    }
+    let found = folders::find(cli, Some(dest), &[])?;
+    let lines: Vec<String> = found
+        .iter()
+        .filter_map(|dir| Some(format!("{}\n", dir.strip_prefix(dest).ok()?.display())))
+        .collect();
+    write_public(&dest.join(published::LOG_LIST), lines.concat().as_bytes()).map_err(Failure::from)
 }
 
 fn tell(cli: &Cli, dest: &Path, report: &Mirrored, anchors: u64) {
