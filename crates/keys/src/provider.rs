@@ -217,9 +217,9 @@ pub enum AuditGapKind {
     Silent,
     /// The server says that it has no such audit.
     Off,
-    /// The file was cut shorter in place, as logrotate's `copytruncate` does: what was written between copying and cutting is lost.
+    /// The file was emptied in place and goes on, as after logrotate's `copytruncate`: what was written between copying and cutting is lost.
     Truncated,
-    /// The file is as long as before or longer, and is not what was read before.
+    /// The file still begins where it did, and is not what was read before.
     Rewritten,
     /// Another file has the audit's name, and it holds older lines: it was not rotated.
     Replaced,

@@ -10,6 +10,7 @@ use sealwarden_wire::event::v1::{
 };
 
 use crate::fold::{Fold, IllegalEvent, Rejection, RejectionCode, event};
+use crate::obligation::Obligations;
 
 /// A signal as an incident knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +40,8 @@ pub struct Incident {
     pub runs: Vec<RunLinked>,
     /// Sealed evidence.
     pub evidence: Vec<EvidenceSealed>,
+    /// Duties to notify.
+    pub obligations: Obligations,
 }
 
 /// A command to an incident.
@@ -350,6 +353,11 @@ impl Fold for Incident {
                 }
             }
             Kind::EvidenceSealed(e) => self.evidence.push(e.clone()),
+            Kind::RegimeDecided(e) => self.obligations.decided(e),
+            Kind::RegimeClockStarted(e) => self.obligations.clock_started(e),
+            Kind::DutyMet(e) => self.obligations.duty_met(e),
+            Kind::DutyWarned(e) => self.obligations.duty_warned(e),
+            Kind::DutyMissed(e) => self.obligations.duty_missed(e),
             _ => {
                 return Err(IllegalEvent::new(
                     envelope,

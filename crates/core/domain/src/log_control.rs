@@ -26,6 +26,6 @@ pub use mode::{Mode, OrderedMode};
 pub use orders::acknowledgement_results;
 pub use signers::{KeyPressure, MAX_SIGNERS, Signer, SignerLife, SignerState};
 pub use state::{
-    Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, OutsideTime, StopReason,
-    acknowledgement_text, directive_digest, directive_input, kind_name, refusal_text,
+    Ack, DirectiveState, Grant, Hold, Intent, LogControl, NodeRefusal, Origin, OutsideTime,
+    StopReason, acknowledgement_text, directive_digest, directive_input, kind_name, refusal_text,
 };

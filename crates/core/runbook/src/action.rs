@@ -33,6 +33,12 @@ pub enum Action {
     Reverify,
     /// Opens signing again.
     Resume,
+    /// Keeps people from what is damaged in an archive.
+    QuarantineArchive,
+    /// Puts intact originals back into an archive.
+    RestoreArchive,
+    /// Looks at every object of an archive again.
+    RevalidateArchive,
     /// A person does something outside the product and says so.
     Confirm,
     /// Closes the incident.
@@ -185,6 +191,9 @@ impl Action {
         Self::Reseal,
         Self::Reverify,
         Self::Resume,
+        Self::QuarantineArchive,
+        Self::RestoreArchive,
+        Self::RevalidateArchive,
         Self::Confirm,
         Self::CloseIncident,
     ];
@@ -215,6 +224,9 @@ impl Action {
             Self::Reseal => &RESEAL,
             Self::Reverify => &REVERIFY,
             Self::Resume => &RESUME,
+            Self::QuarantineArchive => &QUARANTINE_ARCHIVE,
+            Self::RestoreArchive => &RESTORE_ARCHIVE,
+            Self::RevalidateArchive => &REVALIDATE_ARCHIVE,
             Self::Confirm => &CONFIRM,
             Self::CloseIncident => &CLOSE_INCIDENT,
         }
@@ -423,6 +435,48 @@ static RESUME: ActionSpec = ActionSpec {
     idempotent: true,
     observed: "the log line holds this run's directive and its mode is open at that epoch",
     directives: &[DirectiveKind::Open],
+    manual: false,
+};
+
+static QUARANTINE_ARCHIVE: ActionSpec = ActionSpec {
+    action: Action::QuarantineArchive,
+    name: "quarantine-archive",
+    summary: "waits for a revalidation that is under way, then keeps people from every object that it found damaged",
+    inputs: &[text("archive")],
+    outputs: &[count("quarantined")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "the archive's stream says which objects are in quarantine; doing it again adds those that are missing",
+    directives: &[],
+    manual: false,
+};
+
+static RESTORE_ARCHIVE: ActionSpec = ActionSpec {
+    action: Action::RestoreArchive,
+    name: "restore-archive",
+    summary: "puts intact originals back from the backup store, verifies each against its leaf, and releases it; keeps the bytes that it replaces",
+    inputs: &[text("archive")],
+    outputs: &[count("restored"), count("lost")],
+    effect: Effect::Reversible,
+    needs_snapshot: true,
+    idempotent: true,
+    observed: "the archive's stream says what was restored; doing it again goes on with what is left",
+    directives: &[],
+    manual: false,
+};
+
+static REVALIDATE_ARCHIVE: ActionSpec = ActionSpec {
+    action: Action::RevalidateArchive,
+    name: "revalidate-archive",
+    summary: "looks at every object of an archive again; whatever is damaged and was not given up as lost fails the step",
+    inputs: &[text("archive")],
+    outputs: &[text("job"), count("checked"), count("damaged")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "it changes nothing that is whole: it can be done again",
+    directives: &[],
     manual: false,
 };
 

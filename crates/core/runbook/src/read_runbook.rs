@@ -23,7 +23,7 @@ const MANUAL_TIMEOUT: Duration = Duration::from_hours(24);
 /// The pause before a second attempt where the runbook does not say.
 const BACKOFF: Duration = Duration::from_secs(1);
 
-const RUNBOOK: Shape = Shape {
+pub(crate) const RUNBOOK: Shape = Shape {
     what: "a runbook",
     known: &[
         "runbook",
@@ -40,7 +40,7 @@ const RUNBOOK: Shape = Shape {
     ],
 };
 
-const STEP: Shape = Shape {
+pub(crate) const STEP: Shape = Shape {
     what: "a step",
     known: &[
         "id", "title", "action", "needs", "with", "approval", "retry", "timeout", "manual",
@@ -53,17 +53,17 @@ const STEP: Shape = Shape {
     ],
 };
 
-const APPROVAL: Shape = Shape {
+pub(crate) const APPROVAL: Shape = Shape {
     what: "an approval",
     known: &["quorum", "within"],
     unsupported: &[],
 };
-const RETRY: Shape = Shape {
+pub(crate) const RETRY: Shape = Shape {
     what: "a retry",
-    known: &["attempts", "backoff"],
-    unsupported: &[],
+    known: &["attempts", "backoff", "jitter"],
+    unsupported: &[("on", "retries by kind of error")],
 };
-const MANUAL: Shape = Shape {
+pub(crate) const MANUAL: Shape = Shape {
     what: "a manual task",
     known: &["instructions"],
     unsupported: &[],
@@ -441,9 +441,14 @@ fn read_retry(reader: &mut Reader, node: &Node, spec: Option<&ActionSpec>) -> Op
         Some(node) => reader.duration(node, "backoff", Duration::ZERO),
         None => Some(BACKOFF),
     };
+    let jitter = match fields.get("jitter") {
+        Some(node) => reader.duration(node, "jitter", Duration::ZERO),
+        None => Some(Duration::ZERO),
+    };
     Some(Retry {
         attempts: attempts?,
         backoff: backoff?,
+        jitter: jitter?,
     })
 }
 
@@ -472,6 +477,7 @@ impl Draft {
             retry: self.retry.unwrap_or(Retry {
                 attempts,
                 backoff: BACKOFF,
+                jitter: Duration::ZERO,
             }),
             timeout: self.timeout.unwrap_or(timeout),
             place: self.place,

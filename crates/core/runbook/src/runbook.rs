@@ -33,6 +33,8 @@ pub struct Retry {
     pub attempts: u32,
     /// The pause before the second attempt; each further one doubles it.
     pub backoff: Duration,
+    /// Each pause is up to so much longer; how much follows from the run and the attempt, so that runs of one outage do not come back together.
+    pub jitter: Duration,
 }
 
 /// A node of a runbook.

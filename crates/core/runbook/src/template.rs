@@ -24,6 +24,8 @@ pub enum IncidentField {
     Class,
     /// The sealing key concerned, by its id; only incidents that are about one key have it.
     Key,
+    /// The archive concerned, such as `main`.
+    Archive,
 }
 
 impl IncidentField {
@@ -35,6 +37,7 @@ impl IncidentField {
         Self::CompromisedSince,
         Self::Class,
         Self::Key,
+        Self::Archive,
     ];
 
     /// Its name in templates.
@@ -46,6 +49,7 @@ impl IncidentField {
             Self::CompromisedSince => "compromised_since",
             Self::Class => "class",
             Self::Key => "key",
+            Self::Archive => "archive",
         }
     }
 
@@ -53,7 +57,9 @@ impl IncidentField {
     pub fn kind(self) -> ValueType {
         match self {
             Self::CompromisedSince => ValueType::Time,
-            Self::Id | Self::Log | Self::Origin | Self::Class | Self::Key => ValueType::Text,
+            Self::Id | Self::Log | Self::Origin | Self::Class | Self::Key | Self::Archive => {
+                ValueType::Text
+            }
         }
     }
 }

@@ -3,28 +3,24 @@
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
-use sealwarden_runbook::{Finding, PlanSet, Runbook};
+use sealwarden_runbook::{Finding, PlanSet, Runbook, SHIPPED};
 
-const PLAN: &str = include_str!("../../../../runbooks/plan.yaml");
-const ROSTER: &str = include_str!("../../../../runbooks/roster.yaml");
-const RUNBOOK: &str = include_str!("../../../../runbooks/key-compromise.yaml");
-/// The shipped runbooks that no test here changes; the plan's classes name them.
-const OTHERS: [(&str, &str); 3] = [
-    (
-        "revoke-key.yaml",
-        include_str!("../../../../runbooks/revoke-key.yaml"),
-    ),
-    (
-        "destroy-key.yaml",
-        include_str!("../../../../runbooks/destroy-key.yaml"),
-    ),
-    (
-        "restore-key.yaml",
-        include_str!("../../../../runbooks/restore-key.yaml"),
-    ),
-];
+const PLAN: &str = SHIPPED[0].1;
+const ROSTER: &str = SHIPPED[1].1;
+const RUNBOOK: &str = SHIPPED[2].1;
 
 const HEAD: &str = "runbook: r\nversion: 1\nclass: c\ntitle: t\nsteps:\n";
+
+/// The shipped plan with other texts for some of its files.
+fn shipped_with(changed: &[(&str, &str)]) -> Vec<(&'static str, String)> {
+    let mut files = SHIPPED.map(|(name, text)| (name, text.to_owned())).to_vec();
+    for (name, text) in &mut files {
+        if let Some((_, other)) = changed.iter().find(|(changed, _)| changed == name) {
+            (*other).clone_into(text);
+        }
+    }
+    files
+}
 
 /// A step in four lines and more: `id`, `action`, then further lines.
 fn step(id: &str, action: &str, more: &[&str]) -> String {
@@ -61,12 +57,9 @@ fn named(code: &'static str, line: u32, step: &str) -> (&'static str, u32, Strin
 
 /// The findings of the shipped plan after a replacement in one of its files.
 fn changed(file: usize, from: &str, to: &str) -> Vec<Finding> {
-    let mut texts = [PLAN.to_owned(), ROSTER.to_owned(), RUNBOOK.to_owned()];
-    assert!(texts[file].contains(from), "{from}");
-    texts[file] = texts[file].replacen(from, to, 1);
-    let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
-    let texts = texts.iter().map(String::as_str);
-    let files: Vec<(&str, &str)> = names.into_iter().zip(texts).chain(OTHERS).collect();
+    let (name, text) = SHIPPED[file];
+    assert!(text.contains(from), "{from}");
+    let files = shipped_with(&[(name, &text.replacen(from, to, 1))]);
     PlanSet::load(&files).err().unwrap_or_default()
 }
 
@@ -257,9 +250,7 @@ fn a_plan_may_leave_diversion_out_as_long_as_no_step_orders_it() {
         lines.fold(String::new(), |text, line| text + line + "\n")
     };
     let files = |plan: &str, runbook: &str| {
-        let texts = [plan, ROSTER, runbook];
-        let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
-        let files: Vec<_> = names.into_iter().zip(texts).chain(OTHERS).collect();
+        let files = shipped_with(&[("plan.yaml", plan), ("key-compromise.yaml", runbook)]);
         codes(&PlanSet::load(&files).err().unwrap_or_default())
     };
     let plan = without(PLAN);
@@ -502,12 +493,7 @@ fn people_who_cannot_be_away_are_named_in_a_warning() {
         "roles: [on-call-sre]\n    contact: \"pager:sre-secondary\"",
         "roles: [product-owner]\n    contact: x",
     );
-    let files = [
-        ("plan.yaml", PLAN),
-        ("roster.yaml", roster.as_str()),
-        ("key-compromise.yaml", RUNBOOK),
-    ];
-    let files: Vec<_> = files.into_iter().chain(OTHERS).collect();
+    let files = shipped_with(&[("roster.yaml", &roster)]);
     let warnings = PlanSet::load(&files)
         .map(|set| set.check())
         .unwrap_or_default();
@@ -543,8 +529,8 @@ proptest! {
         put in "[-a-z:{}\\[\\]&*!$, \n0-9]{0,12}",
         keep in any::<bool>(),
     ) {
-        let mut texts = [PLAN.to_owned(), ROSTER.to_owned(), RUNBOOK.to_owned()];
-        let chars: Vec<char> = texts[file].chars().collect();
+        let mut files = SHIPPED.map(|(name, text)| (name, text.to_owned()));
+        let chars: Vec<char> = files[file].1.chars().collect();
         let from = from.index(chars.len());
         let to = (from + length).min(chars.len());
         let mut mutant: String = chars[..from].iter().collect();
@@ -553,9 +539,7 @@ proptest! {
         }
         mutant.push_str(&put);
         mutant.extend(&chars[to..]);
-        texts[file] = mutant;
-        let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
-        let files: Vec<(&str, &String)> = names.into_iter().zip(&texts).collect();
+        files[file].1 = mutant;
         match PlanSet::load(&files) {
             Ok(set) => {
                 for runbook in set.runbooks().values() {

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::problem::TokenProblem;
 
 /// Both ends are the same binary, except while it is being replaced.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// The longest content of a frame, in bytes.
 pub(super) const MAX_FRAME: u32 = 256 * 1024;
 /// The longest message that a token is asked to sign, in bytes: in hexadecimal it fits a frame.
@@ -65,6 +65,14 @@ pub(super) enum Work {
     Permit(KeyObject),
     /// Remove the key's objects.
     Destroy(KeyObject),
+    /// Find a certificate that vouches for the key.
+    Vouch {
+        /// The key.
+        key: KeyObject,
+        /// Its public part, which the certificate has to name.
+        #[serde(with = "hex::serde")]
+        public_key: [u8; 32],
+    },
     /// See whether token and session are there. Uses no key.
     Look,
 }
@@ -144,6 +152,11 @@ pub(super) enum Done {
     Destroyed,
     /// Token and session are there.
     Seen,
+    /// What was found.
+    Vouched {
+        /// The certificate (X.509, DER) in hexadecimal.
+        certificate: Option<String>,
+    },
 }
 
 /// The answer to one request.

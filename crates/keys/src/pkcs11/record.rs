@@ -25,6 +25,8 @@ const MAX_BYTES: u64 = 16 * 1024;
 
 /// The format of the attestation: the claims of the module as JSON, signed by nobody.
 const CLAIMS: &str = "pkcs11-module-claims-v1";
+/// The format of the attestation where the token holds a certificate for the key: X.509, DER. Whoever believes it checks its path to the vendor.
+const CERTIFICATE: &str = "x509";
 
 /// Where a key's making stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +173,22 @@ impl Record {
             },
             ..self
         })
+    }
+
+    /// Whether a certificate vouches for it.
+    pub(super) fn is_vouched(&self) -> bool {
+        matches!(&self.attestation, StoredAttestation::Document { format, .. } if format == CERTIFICATE)
+    }
+
+    /// The same key with a certificate that vouches for it, which says more than the module's word.
+    pub(super) fn vouched(self, certificate: Vec<u8>) -> Self {
+        Self {
+            attestation: StoredAttestation::Document {
+                format: CERTIFICATE.to_owned(),
+                bytes: certificate,
+            },
+            ..self
+        }
     }
 
     /// The same key in another state of its life.

@@ -9,7 +9,7 @@ use cryptoki::{
         Mechanism, MechanismType,
         eddsa::{EddsaParams, EddsaSignatureScheme},
     },
-    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
+    object::{Attribute, AttributeType, CertificateType, KeyType, ObjectClass, ObjectHandle},
     session::{Session, UserType},
     slot::{Slot, TokenInfo},
     types::AuthPin,
@@ -26,6 +26,10 @@ use super::{
 const CURVES: [&[u8]; 2] = [b"\x13\x0cedwards25519", b"\x06\x03\x2b\x65\x70"];
 /// What stands before the 32 bytes of a public point in a DER OCTET STRING.
 const POINT_PREFIX: [u8; 2] = [0x04, 0x20];
+/// What stands before them in the `SubjectPublicKeyInfo` of a certificate (RFC 8410): DER has one spelling of it.
+const SUBJECT_KEY_PREFIX: [u8; 12] = *b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+/// Longer certificates are not kept, in bytes.
+const MAX_CERTIFICATE: usize = 4096;
 
 /// A token with a session that is logged in.
 pub(super) struct Token {
@@ -115,6 +119,7 @@ impl Token {
             Work::Forbid(key) => self.forbid(key),
             Work::Permit(key) => self.permit(key),
             Work::Destroy(key) => self.destroy(key),
+            Work::Vouch { key, public_key } => self.vouch(key, public_key),
             Work::Look => self.look(),
         }
     }
@@ -160,6 +165,37 @@ impl Token {
             token_model: info.model().to_owned(),
             token_manufacturer: info.manufacturer_id().to_owned(),
         })
+    }
+
+    /// An X.509 certificate with the key's `CKA_ID` that names its public key: where HSMs that attest their keys leave the attestation.
+    fn vouch(&self, key: &KeyObject, public_key: &[u8; 32]) -> Result<Done, Trouble> {
+        let template = [
+            Attribute::Token(true),
+            Attribute::Class(ObjectClass::CERTIFICATE),
+            Attribute::CertificateType(CertificateType::X_509),
+            Attribute::Id(key.cka_id.to_vec()),
+        ];
+        let objects = self
+            .session()?
+            .find_objects(&template)
+            .map_err(|error| self.trouble(&error))?;
+        let named = [SUBJECT_KEY_PREFIX.as_slice(), public_key].concat();
+        for object in objects {
+            let attributes = self
+                .session()?
+                .get_attributes(object, &[AttributeType::Value])
+                .map_err(|error| self.trouble(&error))?;
+            for attribute in attributes {
+                if let Attribute::Value(der) = attribute
+                    && der.len() <= MAX_CERTIFICATE
+                    && der.windows(named.len()).any(|part| part == named)
+                {
+                    let certificate = Some(hex::encode(der));
+                    return Ok(Done::Vouched { certificate });
+                }
+            }
+        }
+        Ok(Done::Vouched { certificate: None })
     }
 
     fn generate(&mut self, key: &KeyObject) -> Result<ObjectHandle, Trouble> {

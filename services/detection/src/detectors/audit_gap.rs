@@ -102,6 +102,9 @@ pub(crate) fn words(gap: &AuditGapObserved) -> String {
         AuditGapKind::Truncated => format!(
             "the audit file of the {provider} provider was cut in place before {since}, as logrotate's copytruncate does: lines between copying and cutting are lost"
         ),
+        AuditGapKind::Rewritten if count > 0 => format!(
+            "the audit file of the {provider} provider is not what was read before {since}: somebody has rewritten it, and uses that were read in it are missing now ({count})"
+        ),
         AuditGapKind::Rewritten => format!(
             "the audit file of the {provider} provider is not what was read before {since}: somebody has rewritten it"
         ),

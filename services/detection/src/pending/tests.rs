@@ -116,7 +116,8 @@ impl World {
                 Effect::PlaceHold { hold, .. } => Some(hold),
                 Effect::RecordSignal { .. }
                 | Effect::JoinIncident { .. }
-                | Effect::Classify { .. } => None,
+                | Effect::Classify { .. }
+                | Effect::SayOfDuties { .. } => None,
             })
     }
 }

@@ -182,7 +182,8 @@ fn look(executor: &Executor, issued: &Issued, outputs: ToOutputs) -> Look {
         else {
             return Look::Waiting(format!("directive {}", issued.epoch));
         };
-        if let Some(reason) = directive.refusals.get(&writer.node) {
+        let refusal = acknowledgement::refusal_of(executor, installation, directive, &writer.node);
+        if let Ok(Some(reason)) = refusal {
             return Look::Refused(format!(
                 "node {} refuses directive {}: {reason}",
                 writer.node, issued.epoch
@@ -190,6 +191,7 @@ fn look(executor: &Executor, issued: &Issued, outputs: ToOutputs) -> Look {
         }
         match acknowledgement::of_node(executor, installation, directive, &writer.node) {
             Err(reason) => Look::Waiting(reason),
+            Ok(None) if refusal.is_err() => Look::Waiting(refusal.err().unwrap_or_default()),
             Ok(None) => Look::Waiting(format!("the acknowledgement of {}", writer.node)),
             Ok(Some(results)) => match outputs(log, directive, &results) {
                 Ok(outputs) => Look::Done(outputs),

@@ -313,18 +313,14 @@ fn provider(
     let can_disable = |it: &Signer| it.provider_can_disable;
     if !origin.signers.iter().any(can_disable) {
         // A node that refuses, or is in other hands, must not be able to hold up containment: its permit has run out.
-        let refusal = directive.refusals.get(&origin.node);
-        let silence = match results {
-            Ok(None) if refusal.is_some() => {
-                format!(
-                    "{} refused the directive: {}",
-                    origin.node,
-                    refusal.cloned().unwrap_or_default()
-                )
+        let refusal = acknowledgement::refusal_of(executor, installation, directive, &origin.node);
+        let silence = match (results, refusal) {
+            (Ok(None), Ok(Some(reason))) => {
+                format!("{} refused the directive: {reason}", origin.node)
             }
-            Err(reason) => reason,
-            Ok(None) => format!("{} has not acknowledged", origin.node),
-            Ok(Some(_)) => format!("{} does not say what its provider did", origin.node),
+            (Err(reason), _) | (Ok(None), Err(reason)) => reason,
+            (Ok(None), Ok(None)) => format!("{} has not acknowledged", origin.node),
+            (Ok(Some(_)), _) => format!("{} does not say what its provider did", origin.node),
         };
         return Ok(format!(
             "cannot: the {} provider cannot stop copies of a key ({silence})",

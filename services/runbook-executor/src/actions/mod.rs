@@ -4,6 +4,7 @@
 
 mod acknowledgement;
 mod affected;
+mod archive;
 mod attempt;
 mod close;
 mod directive;
@@ -47,6 +48,9 @@ pub(crate) async fn execute(
         Action::Reseal => reseal::execute(executor, attempt, progress).await,
         Action::Reverify => reverify::execute(executor, attempt, progress).await,
         Action::Resume => resume::execute(executor, attempt, progress).await,
+        Action::QuarantineArchive => archive::quarantine(executor, attempt, progress).await,
+        Action::RestoreArchive => archive::restore(executor, attempt, progress).await,
+        Action::RevalidateArchive => archive::revalidate(executor, attempt, progress).await,
         Action::Confirm => Err(Trouble::NotDone(
             "people perform this step; it ends by their confirmations".to_owned(),
         )),
@@ -69,9 +73,13 @@ pub(crate) async fn observe(
         Action::RestoreKey => key::observe_restored(executor, attempt).await,
         Action::RotateOrigin => rotate_origin::observe(executor, attempt).await,
         Action::PublishTrust => publish_trust::observe(executor, attempt).await,
-        Action::FindAffected | Action::Reverify => Ok(Observation::NotDone(
-            "it changes nothing, so it is simply done again".to_owned(),
+        // What was quarantined or restored is found so.
+        Action::QuarantineArchive | Action::RestoreArchive => Ok(Observation::NotDone(
+            "doing it again goes on where it stopped".to_owned(),
         )),
+        Action::FindAffected | Action::Reverify | Action::RevalidateArchive => Ok(
+            Observation::NotDone("it changes nothing, so it is simply done again".to_owned()),
+        ),
         Action::Reseal => reseal::observe(executor, attempt).await,
         Action::Resume => resume::observe(executor, attempt).await,
         Action::Confirm => Ok(Observation::CannotTell(

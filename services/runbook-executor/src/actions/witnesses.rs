@@ -35,12 +35,14 @@ pub(super) fn said(
     }
     let (mut words, mut missing) = (Vec::new(), Vec::new());
     for node in witnesses {
-        if let Some(reason) = directive.refusals.get(node) {
+        let refusal = acknowledgement::refusal_of(executor, installation, directive, node);
+        if let Ok(Some(reason)) = refusal {
             missing.push(format!("{node}: refuses the directive: {reason}"));
             continue;
         }
         match acknowledgement::of_node(executor, installation, directive, node) {
             Err(reason) => missing.push(reason),
+            Ok(None) if refusal.is_err() => missing.push(refusal.err().unwrap_or_default()),
             Ok(None) => missing.push(format!("{node}: has not said that the origin is {did}")),
             Ok(Some(results)) => match results.get(did) {
                 Some(at) => words.push(format!("{node}: {at}")),

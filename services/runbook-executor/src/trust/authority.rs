@@ -14,6 +14,7 @@ use sealwarden_seal::trust::{Payload, TrustBundle, TrustError};
 use sealwarden_wire::event::v1::{Event, TrustPublished, event::Kind};
 use tokio::sync::Mutex;
 
+use super::certificates;
 use super::cut;
 use super::facts::TrustFacts;
 use super::outside::Outside;
@@ -180,6 +181,18 @@ impl Authority {
             ))
         })
     }
+
+    /// Publishes a bundle if what the last one says of seal certificates is not what was recorded.
+    pub(crate) async fn publish_certificates(&self) -> Result<(), PublishError> {
+        let due = self.node.board.read(|installation| {
+            let published = installation.trust.published.as_ref()?;
+            certificates::due(installation, &payload_of(&published.bundle)?)
+        });
+        match due {
+            Some(reason) => self.publish(&reason, "").await.map(drop),
+            None => Ok(()),
+        }
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
@@ -264,8 +277,8 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
     }
 }
 
-/// What decides whether a bundle is due, besides the time: logs and their keys, verification nodes, published version.
-fn circumstances(installation: &Installation) -> (usize, usize, usize, u64) {
+/// What decides whether a bundle is due, besides the time: logs and their keys, verification nodes, published version, seal certificates.
+fn circumstances(installation: &Installation) -> (usize, usize, usize, u64, u64) {
     let witnesses = installation
         .nodes
         .values()
@@ -281,6 +294,7 @@ fn circumstances(installation: &Installation) -> (usize, usize, usize, u64) {
             .published
             .as_ref()
             .map_or(0, |published| published.version),
+        installation.trust.certificates.changes(),
     )
 }
 
@@ -343,6 +357,9 @@ fn due(
         return Some(format!("lists the new log {origin}"));
     }
     if let Some(reason) = unlisted_keys(installation, &payload) {
+        return Some(reason);
+    }
+    if let Some(reason) = certificates::due(installation, &payload) {
         return Some(reason);
     }
     if !outside.is_in(&payload) {

@@ -1,5 +1,6 @@
 //! The fold of `trust/<installation>`.
 
+use sealwarden_domain::certificates::Certificates;
 use sealwarden_domain::{Fold, IllegalEvent};
 use sealwarden_seal::merkle::Hash;
 use sealwarden_wire::event::v1::{Envelope, Event, SuspensionAdded, TrustPublished, event::Kind};
@@ -11,6 +12,8 @@ pub(crate) struct TrustFacts {
     pub(crate) published: Vec<TrustPublished>,
     /// Suspensions, in order.
     pub(crate) suspensions: Vec<SuspensionAdded>,
+    /// Seal certificates.
+    pub(crate) certificates: Certificates,
 }
 
 impl TrustFacts {
@@ -63,6 +66,7 @@ impl Fold for TrustFacts {
                 self.published.push(e.clone());
             }
             Some(Kind::SuspensionAdded(e)) => self.suspensions.push(e.clone()),
+            Some(kind) if self.certificates.apply(envelope, kind)? => {}
             Some(_) => {
                 return Err(IllegalEvent::new(
                     envelope,

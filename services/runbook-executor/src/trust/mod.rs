@@ -1,6 +1,7 @@
 //! The trust authority: bundles signed by the local root, suspensions signed by the signing key, both in `trust/<installation>`.
 
 mod authority;
+pub(crate) mod certificates;
 mod cut;
 mod facts;
 mod outside;
@@ -10,4 +11,5 @@ mod suspending;
 mod witnesses;
 
 pub(crate) use authority::{Authority, PublishError, run};
+pub(crate) use facts::TrustFacts;
 pub(crate) use root_key::RootKey;

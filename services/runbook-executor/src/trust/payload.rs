@@ -11,6 +11,7 @@ use sealwarden_seal::trust::{
 };
 use std::collections::BTreeMap;
 
+use super::certificates;
 use super::cut::Cut;
 
 /// What the event log does not know.
@@ -47,6 +48,7 @@ pub(super) fn next(installation: &Installation, terms: Terms<'_>) -> Result<Payl
     for log in installation.logs.values() {
         for origin in &log.origins {
             let mut entry = entry(log, origin)?;
+            entry.certificates = certificates::of_origin(installation, &origin.origin);
             if let (Some(end), Some(cut)) = (&mut entry.frozen_at, terms.cuts.get(&origin.origin)) {
                 *end = cut.end;
             }

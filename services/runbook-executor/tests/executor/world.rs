@@ -85,6 +85,7 @@ fn plan(edit: fn(String) -> String) -> (PlanSet, BTreeMap<String, PrivateKey>) {
         ("plan.yaml", read("plan.yaml")),
         ("roster.yaml", read("roster.yaml")),
         ("key-compromise.yaml", edit(runbook)),
+        ("data-integrity.yaml", read("data-integrity.yaml")),
     ];
     let mut files: Vec<(String, String)> = files.map(|(name, text)| (name.to_owned(), text)).into();
     for entry in std::fs::read_dir(&folder).unwrap() {

@@ -34,29 +34,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 pub(super) const ORIGIN: &str = "drill.invalid/main/1";
-const PLAN: [(&str, &str); 6] = [
-    ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
-    (
-        "roster.yaml",
-        include_str!("../../../../runbooks/roster.yaml"),
-    ),
-    (
-        "key-compromise.yaml",
-        include_str!("../../../../runbooks/key-compromise.yaml"),
-    ),
-    (
-        "revoke-key.yaml",
-        include_str!("../../../../runbooks/revoke-key.yaml"),
-    ),
-    (
-        "destroy-key.yaml",
-        include_str!("../../../../runbooks/destroy-key.yaml"),
-    ),
-    (
-        "restore-key.yaml",
-        include_str!("../../../../runbooks/restore-key.yaml"),
-    ),
-];
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -78,7 +55,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let shipped = PlanSet::load(&PLAN).unwrap();
+        let shipped = PlanSet::load(&sealwarden_runbook::SHIPPED).unwrap();
         let people: BTreeMap<_, _> = shipped
             .roster()
             .people()
@@ -374,7 +351,8 @@ impl Rig {
         let answer = self.node.board.wait_until(|installation| {
             let log = installation.logs.get("main")?;
             let state = &log.directives[&log.ordered(&place.0, &place.1, place.2)?];
-            let refused = state.refusals.get("sealing-1").cloned().map(Err);
+            let refused = state.refusals.get("sealing-1");
+            let refused = refused.map(|it| Err(it.reason.clone()));
             refused.or_else(|| state.acks.get("sealing-1").map(|ack| Ok(ack.note.clone())))
         });
         soon(answer).await

@@ -6,6 +6,10 @@ use sealwarden_wire::seal::v1::{
 };
 use serde_json::{Value, json};
 
+pub(crate) mod certificate;
+pub(super) mod certified;
+pub(crate) mod held;
+
 use super::{Answer, client, time_argument};
 use crate::cli::{Cli, KeyOrder, Keys};
 use crate::failure::{Ending, Failure};
@@ -16,6 +20,7 @@ const DAY_MS: i64 = 24 * 3_600_000;
 pub(crate) async fn run(cli: &Cli, what: &Keys) -> Answer {
     match what {
         Keys::List => list(cli).await,
+        Keys::Certificate(what) => certificate::run(cli, what).await,
         Keys::Failback { log, to, why } => {
             let request = FailBackRequest {
                 log: log.clone().unwrap_or_default(),
@@ -116,8 +121,17 @@ async fn list(cli: &Cli) -> Answer {
         .await?
         .into_inner();
     let now_ms = jiff::Timestamp::now().as_millisecond();
+    let certified = certified::Certified::ask(&client(cli)?).await;
     if cli.json {
-        let keys: Vec<_> = status.keys.iter().map(|key| as_json(key, now_ms)).collect();
+        let keys: Vec<_> = status
+            .keys
+            .iter()
+            .map(|key| {
+                let mut value = as_json(key, now_ms);
+                value["certificate"] = certified.of_key(key);
+                value
+            })
+            .collect();
         output::json(&json!({ "keys": keys }));
         return Ok(Ending::Good);
     }
@@ -134,12 +148,18 @@ async fn list(cli: &Cli) -> Answer {
             "USES",
             "ROTATION",
             "ATTESTATION",
+            "CERTIFICATE",
             "VERIFIER KEY",
         ]
         .map(str::to_owned)
         .to_vec(),
     ];
-    rows.extend(status.keys.iter().map(|key| row(key, now_ms)));
+    rows.extend(
+        status
+            .keys
+            .iter()
+            .map(|key| row(key, certified.words(key), now_ms)),
+    );
     output::table(&rows);
     Ok(Ending::Good)
 }
@@ -156,7 +176,7 @@ fn as_json(key: &KeyStatus, now_ms: i64) -> Value {
     })
 }
 
-fn row(key: &KeyStatus, now_ms: i64) -> Vec<String> {
+fn row(key: &KeyStatus, certificate: String, now_ms: i64) -> Vec<String> {
     let days = now_ms.saturating_sub(key.created_at_ms).max(0) / DAY_MS;
     let is_sealing = !key.origin.is_empty();
     let state = if is_sealing && key.life != "usable" {
@@ -187,6 +207,7 @@ fn row(key: &KeyStatus, now_ms: i64) -> Vec<String> {
         },
         rotation(key),
         key.attestation.clone(),
+        certificate,
         or_dash(&key.vkey),
     ]
 }

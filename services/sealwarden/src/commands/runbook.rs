@@ -1,6 +1,6 @@
-//! `runbook show NAME`
+//! `runbook show NAME | schema`
 
-use sealwarden_runbook::{PlanSet, draw_mermaid, draw_text};
+use sealwarden_runbook::{PlanSet, draw_mermaid, draw_text, runbook_schema};
 use serde_json::json;
 
 use super::Answer;
@@ -11,6 +11,10 @@ use crate::output;
 
 pub(crate) fn run(cli: &Cli, what: &Runbook) -> Answer {
     match what {
+        Runbook::Schema => {
+            output::json(&runbook_schema());
+            Ok(Ending::Good)
+        }
         Runbook::Show {
             name,
             plan: folder,

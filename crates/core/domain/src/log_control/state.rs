@@ -131,12 +131,21 @@ pub struct DirectiveState {
     pub opened: Option<String>,
     /// Acknowledgements by node.
     pub acks: BTreeMap<String, Ack>,
-    /// Refusals by node, with the reason.
-    pub refusals: BTreeMap<String, String>,
+    /// Refusals by node.
+    pub refusals: BTreeMap<String, NodeRefusal>,
     /// When fencing was proven, Unix milliseconds.
     pub fenced_at_ms: Option<i64>,
     /// When isolation was proven, Unix milliseconds.
     pub isolated_at_ms: Option<i64>,
+}
+
+/// A node's word that it does not obey a directive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRefusal {
+    /// Why not.
+    pub reason: String,
+    /// Its signed note over [`refusal_text`].
+    pub note: String,
 }
 
 impl DirectiveState {

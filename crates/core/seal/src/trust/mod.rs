@@ -16,10 +16,11 @@ mod verified;
 
 pub use accept::{Seen, SeenSuspension, accept};
 pub use certificate::{
-    MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES, Revocation, RevocationReason, SealCertificate, Tsa,
+    MAX_BINDING_BYTES, MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES, Revocation, RevocationReason,
+    SealCertificate, Tsa, pem_block,
 };
 pub use payload::{
-    Environment, FORMAT, FORMAT_2, FrozenAt, LogEntry, LogState, Payload, SignatureType,
+    Environment, FORMAT, FORMAT_2, FORMAT_3, FrozenAt, LogEntry, LogState, Payload, SignatureType,
     WitnessEntry,
 };
 pub(crate) use quorum::is_token as is_policy_name;
