@@ -6,10 +6,12 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 14] = [
+const FILES: &[&str] = &[
     "sealwarden/archive/v1/archive.proto",
+    "sealwarden/control/v1/certificate.proto",
     "sealwarden/control/v1/control.proto",
     "sealwarden/event/v1/archive.proto",
+    "sealwarden/event/v1/certificate.proto",
     "sealwarden/event/v1/event.proto",
     "sealwarden/event/v1/incident.proto",
     "sealwarden/event/v1/log.proto",

@@ -143,6 +143,17 @@ impl Installation {
         path
     }
 
+    /// A key of this provider with this duty, once verifiers know it.
+    pub fn key_on_duty(&self, duty: &str, provider: &str) -> Value {
+        eventually("a key with this duty", || {
+            let answer = self.call(&["keys", "list"]).good();
+            let keys = answer["keys"].as_array().cloned().unwrap_or_default();
+            keys.into_iter().find(|key| {
+                key["duty"] == duty && key["provider"] == provider && key["listed"] == true
+            })
+        })
+    }
+
     /// `status`.
     pub fn status(&self) -> Value {
         self.call(&["status"]).good()

@@ -9,15 +9,21 @@
     reason = "a scenario that cannot go on fails, and says where"
 )]
 
+pub mod bao;
 pub mod binary;
+pub mod faulty;
 pub mod history;
 pub mod installation;
+pub mod load;
 pub mod people;
 pub mod process;
+pub mod s3;
 pub mod thief;
 pub mod wait;
 
+pub use bao::Bao;
 pub use binary::{Answer, sealwarden};
+pub use faulty::{Fault, FaultyServer};
 pub use installation::Installation;
 pub use process::Process;
 pub use wait::eventually;

@@ -7,12 +7,25 @@
 mod scenarios {
     mod approvals;
     mod archive;
+    mod archive_away;
+    mod archive_odd;
+    mod archive_s3;
     mod audit;
     mod bulk;
+    mod certificates;
+    mod client;
     mod crash;
     mod damage;
     mod deployed;
     mod drill;
+    mod duties;
+    mod erasing;
+    mod exports;
+    mod faulty_signer;
+    mod handover;
+    mod integrity;
+    mod key_orders;
+    mod kms_audit;
     mod mirror;
     mod operators;
     mod outside;

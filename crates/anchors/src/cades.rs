@@ -1,9 +1,9 @@
 //! Detached CAdES-BES (ETSI EN 319 122, CMS `SignedData` with `signing-certificate-v2`) over a checkpoint's text.
 //!
 //! What is signed is the text of the checkpoint note: origin, size and root, with their newlines and without signature lines.
-//! The signature is the seal certificate's, made only over checkpoints that a log key named in that certificate signed.
+//! The signature is the seal certificate's, made only over checkpoints that a log key named in that certificate, or in a binding of it, signed.
 
-use sealwarden_seal::note::Note;
+use sealwarden_seal::note::{Note, Vkey};
 
 use crate::profile::ID_DATA;
 use crate::seal_certificate::{SealCertificate, SealCertificateError};
@@ -24,11 +24,16 @@ pub enum CadesError {
     Signed(#[from] SignedError),
 }
 
-/// Signs a checkpoint at `now_ms`, Unix milliseconds; DER.
-pub fn sign(note: &Note, signer: &Signer, now_ms: i64) -> Result<Vec<u8>, CadesError> {
+/// Signs a checkpoint at `now_ms`, Unix milliseconds; DER. `bound` are the keys that the certificate's bindings name.
+pub fn sign(
+    note: &Note,
+    signer: &Signer,
+    bound: &[Vkey],
+    now_ms: i64,
+) -> Result<Vec<u8>, CadesError> {
     let certificate = SealCertificate::read(signer.leaf()?)?;
     certificate.check_valid_at(now_ms)?;
-    certificate.check_covers(note)?;
+    certificate.check_covers(note, bound)?;
     let signature = signer.sign_cms(&CmsRequest {
         content_type: ID_DATA,
         content: note.text().as_bytes(),
@@ -37,15 +42,19 @@ pub fn sign(note: &Note, signer: &Signer, now_ms: i64) -> Result<Vec<u8>, CadesE
         signing_time_ms: Some(now_ms),
     })?;
     // Nothing leaves that does not verify.
-    verify(&signature, note)?;
+    verify(&signature, note, bound)?;
     Ok(signature)
 }
 
-/// Checks a signature over a checkpoint, and that a log key named in its certificate signed the checkpoint. Who certified the
-/// holder is not checked: that is for `openssl cms -verify` with the roots one trusts.
-pub fn verify(signature: &[u8], note: &Note) -> Result<SealCertificate, CadesError> {
+/// Checks a signature over a checkpoint, and that a log key named in its certificate, or among `bound`, signed the checkpoint. Who
+/// certified the holder is not checked: that is for `openssl cms -verify` with the roots one trusts.
+pub fn verify(
+    signature: &[u8],
+    note: &Note,
+    bound: &[Vkey],
+) -> Result<SealCertificate, CadesError> {
     let checked = signed::check(signature, ID_DATA, Some(note.text().as_bytes()))?;
     let certificate = SealCertificate::read(&checked.leaf)?;
-    certificate.check_covers(note)?;
+    certificate.check_covers(note, bound)?;
     Ok(certificate)
 }

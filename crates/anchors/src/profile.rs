@@ -3,14 +3,21 @@
 use der::Sequence;
 use der::asn1::{AnyRef, BitString, Int, Null, ObjectIdentifier, OctetString, Utf8StringRef};
 use der::{Any, Encode};
+use x509_cert::Certificate;
 use x509_cert::ext::Extensions;
 use x509_cert::ext::pkix::name::{GeneralName, GeneralNames};
+use x509_cert::name::Name;
 use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_tsp::{Accuracy, MessageImprint};
 
 pub(crate) const SHA_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
 pub(crate) const SHA_384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
 pub(crate) const SHA_512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
+pub(crate) const EC_PUBLIC_KEY: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+pub(crate) const P_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+pub(crate) const ORGANIZATION_IDENTIFIER: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("2.5.4.97");
 pub(crate) const ECDSA_SHA_256: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
 pub(crate) const ECDSA_SHA_384: ObjectIdentifier =
@@ -130,4 +137,30 @@ pub(crate) fn digest_of(
         SHA_512 => Some(&ring::digest::SHA512),
         _ => None,
     }
+}
+
+/// The point of a certificate's key, where that is one of P-256.
+pub(crate) fn p_256_point(certificate: &Certificate) -> Option<&[u8]> {
+    let spki = &certificate.tbs_certificate.subject_public_key_info;
+    let curve = spki.algorithm.parameters.as_ref()?.to_der().ok()?;
+    if spki.algorithm.oid != EC_PUBLIC_KEY || Some(curve) != P_256.to_der().ok() {
+        return None;
+    }
+    spki.subject_public_key.as_bytes()
+}
+
+/// A name as RFC 4514 writes it, with the organisation's identifier (X.520, ETSI EN 319 412-1) in letters instead of hexadecimal where it is plain.
+pub(crate) fn name_text(name: &Name) -> String {
+    let mut text = name.to_string();
+    for attribute in name.0.iter().flat_map(|it| it.0.iter()) {
+        let value = attribute.value.decode_as::<Utf8StringRef<'_>>();
+        let value = value.map(|it| it.to_string()).unwrap_or_default();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-:.".contains(&byte);
+        if attribute.oid == ORGANIZATION_IDENTIFIER && !value.is_empty() && value.bytes().all(plain)
+        {
+            let written = format!("organizationIdentifier={value}");
+            text = text.replace(&attribute.to_string(), &written);
+        }
+    }
+    text
 }

@@ -6,21 +6,23 @@
 //!
 //! The tree is RFC 9162's: leaf = SHA-256(0x00 ‖ entry), node = SHA-256(0x01 ‖ left ‖ right). **Who signs what**: the log's Ed25519 key
 //! signs the checkpoint note and nothing else, so it cannot sign a receipt. The receipt's own signature is the *seal certificate's*
-//! key, over COSE's `Sig_structure` with the root of a checkpoint that a log key named in the certificate signed. A
+//! key, over COSE's `Sig_structure` with the root of a checkpoint that a log key named in the certificate, or in a binding of it, signed. A
 //! verifier holds the entry (33 bytes, from the seal), recomputes the root, and checks the signature.
 //! RFC 9942 wants a path of at least one hash; in a tree of one leaf there is none, and the array is empty.
 
 use coset::cbor::value::Value;
 use coset::{CborSerializable as _, CoseSign1, CoseSign1Builder, HeaderBuilder, Label};
 use coset::{TaggedCborSerializable as _, iana};
-use der::{Decode as _, Encode as _};
+use der::Decode as _;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::merkle::{Hash, MAX_PROOF_HASHES, ProofError, leaf_hash, verify_inclusion};
+use sealwarden_seal::note::Vkey;
 use sealwarden_seal::record::{RecordError, entry};
 use sealwarden_seal::seal::Seal;
 use x509_cert::Certificate;
 
+use crate::profile;
 use crate::seal_certificate::{SealCertificate, SealCertificateError};
 use crate::signer::{Signer, SignerError};
 
@@ -68,11 +70,16 @@ pub struct Receipt {
     pub entry: Vec<u8>,
 }
 
-/// Makes the receipt of a seal at `now_ms`, Unix milliseconds.
-pub fn make(seal: &Seal, signer: &Signer, now_ms: i64) -> Result<Receipt, ReceiptError> {
+/// Makes the receipt of a seal at `now_ms`, Unix milliseconds. `bound` are the keys that the certificate's bindings name.
+pub fn make(
+    seal: &Seal,
+    signer: &Signer,
+    bound: &[Vkey],
+    now_ms: i64,
+) -> Result<Receipt, ReceiptError> {
     let certificate = SealCertificate::read(signer.leaf()?)?;
     certificate.check_valid_at(now_ms)?;
-    let checkpoint = certificate.check_covers(&seal.note)?;
+    let checkpoint = certificate.check_covers(&seal.note, bound)?;
     let entry = entry(&seal.nonce, &seal.record.encode()?).to_vec();
     let leaf = leaf_hash(&entry);
     verify_inclusion(
@@ -169,7 +176,7 @@ pub fn verify(
     }
     let root = &checkpoint.root;
     verify_inclusion(&leaf_hash(entry), index, size, &path, root)?;
-    let key = certificate_key(&certificate)?;
+    let key = profile::p_256_point(&certificate).ok_or(ReceiptError::Header("x5chain"))?;
     sign1.verify_detached_signature(root.as_bytes(), b"", |signature, message| {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key)
             .verify(message, signature)
@@ -180,19 +187,6 @@ pub fn verify(
         index,
         certificate: SealCertificate::read(&certificate)?,
     })
-}
-
-/// The key's point, where it is one of P-256.
-fn certificate_key(certificate: &Certificate) -> Result<&[u8], ReceiptError> {
-    let spki = &certificate.tbs_certificate.subject_public_key_info;
-    let p_256 = der::asn1::ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-    let curve = spki.algorithm.parameters.as_ref();
-    if curve.and_then(|it| it.to_der().ok()) != p_256.to_der().ok() {
-        return Err(ReceiptError::Header("x5chain"));
-    }
-    spki.subject_public_key
-        .as_bytes()
-        .ok_or(ReceiptError::Header("x5chain"))
 }
 
 fn header(rest: &[(Label, Value)], label: i64) -> Option<&Value> {

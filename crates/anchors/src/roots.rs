@@ -75,6 +75,15 @@ pub struct Roots {
 }
 
 impl Roots {
+    /// One certificate as a root.
+    pub(crate) fn of_der(der: &[u8]) -> Result<Self, String> {
+        let der = CertificateDer::from(der);
+        let anchor = anchor_from_trusted_cert(&der).map_err(|error| error.to_string())?;
+        Ok(Self {
+            anchors: vec![anchor.to_owned()],
+        })
+    }
+
     /// Reads PEM certificates of authorities.
     pub fn from_pem(pem: &[u8]) -> Result<Self, RootsError> {
         let certificates = CertificateDer::pem_slice_iter(pem)
@@ -105,6 +114,17 @@ impl Roots {
         others: &[Vec<u8>],
         at_ms: i64,
     ) -> Result<(), String> {
+        self.verify_path(leaf, others, at_ms, KeyUsage::required(TIME_STAMPING_BYTES))
+    }
+
+    /// Checks that a path leads from `leaf` to a root, every certificate being valid at `at_ms` (Unix milliseconds) and `leaf` having this purpose.
+    pub(crate) fn verify_path(
+        &self,
+        leaf: &[u8],
+        others: &[Vec<u8>],
+        at_ms: i64,
+        purpose: KeyUsage,
+    ) -> Result<(), String> {
         let leaf = CertificateDer::from(leaf);
         let leaf = EndEntityCert::try_from(&leaf).map_err(|error| error.to_string())?;
         let others: Vec<_> = others
@@ -118,7 +138,7 @@ impl Roots {
             &self.anchors,
             &others,
             time,
-            KeyUsage::required(TIME_STAMPING_BYTES),
+            purpose,
             None,
             None,
         )

@@ -1,10 +1,14 @@
 //! The seal certificate (X.509, P-256): ties a log's keys to a legal person (eIDAS Art. 36).
 //!
-//! The subject names the person (organisation, organisation identifier as ETSI EN 319 412-1, country). Each verifier key of the log
-//! stands in the subject's alternative names as a URI `sealwarden-log:<vkey>`, everything but letters, digits and `-._~`
-//! percent-encoded; the vkey's name is the log's origin. The certificate's validity gives the dates. A certificate authority
-//! that signs such a certificate thereby signs {origin, verifier keys, dates}. One made by [`issue`] has a root of its own and shows
-//! only how it works; [`request`] makes what a real authority wants.
+//! The subject names the person (organisation, organisation identifier as ETSI EN 319 412-1, country). It says which keys of which logs are that
+//! person's in one of two ways, or both:
+//! - its key signs a [binding](crate::binding) of origin, verifier keys and dates; any certificate that may sign documents can do that;
+//! - each verifier key stands in the subject's alternative names as a URI `sealwarden-log:<vkey>`, everything but letters, digits and
+//!   `-._~` percent-encoded; the vkey's name is the log's origin. An authority that signs such a certificate thereby signs {origin, verifier keys,
+//!   dates} itself; few do.
+//!
+//! One made by [`issue`] has a root of its own and shows only how it works; [`request`] makes what a real authority wants, and
+//! [`crate::chain`] checks what it gives back.
 
 use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
 use sealwarden_seal::checkpoint::{Checkpoint, CheckpointError};
@@ -14,6 +18,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{KeyUsage, SubjectAltName};
 
 use crate::authority::{Issued, issue_under_new_root};
+use crate::profile;
 use crate::signer::SignerError;
 
 /// What the URIs of verifier keys begin with.
@@ -32,11 +37,14 @@ pub enum SealCertificateError {
         /// What is wrong.
         reason: String,
     },
-    /// It names no log key.
+    /// It names no log key, and no binding does.
     #[error(
-        "the certificate of {0} names no verifier key of a log ({SCHEME}… among its alternative names); use a seal certificate"
+        "the certificate of {0} is bound to no log; sign which keys are its holder's with `sealwarden keys certificate bind`"
     )]
     NoKeys(String),
+    /// It names too many.
+    #[error("the certificate of {0} names more than {MAX_VKEYS} verifier keys")]
+    TooManyKeys(String),
     /// A URI that is not a vkey.
     #[error("the certificate's name {0:?} is not the verifier key of a log")]
     Vkey(String),
@@ -86,12 +94,52 @@ pub struct LegalPerson {
     pub country: Option<String>,
 }
 
+impl LegalPerson {
+    /// Checks what an authority would refuse: empty or long names (X.520 allows 64 characters), a country that is not two letters, an identifier that is
+    /// not written as ETSI EN 319 412-1, 5.1.4 has it (three letters of a scheme, a country, a hyphen, the reference).
+    pub fn check(&self) -> Result<(), String> {
+        let organization = &self.organization;
+        let length = organization.chars().count();
+        if organization.trim() != organization
+            || !(1..=64).contains(&length)
+            || organization.contains(char::is_control)
+        {
+            return Err(format!(
+                "the organisation {organization:?} is not 1 to 64 characters without blanks around them"
+            ));
+        }
+        let letters = |text: &str, count: usize| {
+            text.len() == count && text.bytes().all(|it| it.is_ascii_uppercase())
+        };
+        if let Some(country) = self.country.as_ref().filter(|it| !letters(it, 2)) {
+            return Err(format!(
+                "the country {country:?} is not two capital letters, such as DE"
+            ));
+        }
+        let Some(identifier) = &self.identifier else {
+            return Ok(());
+        };
+        let parts = identifier.split_once('-');
+        let good = parts.is_some_and(|(scheme, reference)| {
+            letters(scheme, 5)
+                && !reference.is_empty()
+                && reference.bytes().all(|it| it.is_ascii_graphic())
+        });
+        if good && identifier.len() <= 64 {
+            return Ok(());
+        }
+        Err(format!(
+            "the identifier {identifier:?} is not a scheme, a country, a hyphen and the reference, such as NTRDE-HRB123456"
+        ))
+    }
+}
+
 /// What a seal certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealCertificate {
     /// The certificate's subject.
     pub subject: String,
-    /// The verifier keys; the name of each is an origin.
+    /// The verifier keys among its names; the name of each is an origin. Empty for a certificate that says so by bindings only.
     pub vkeys: Vec<Vkey>,
     /// Valid from, Unix milliseconds.
     pub not_before_ms: i64,
@@ -154,7 +202,7 @@ impl SealCertificate {
     /// Reads what a certificate says; who signed it is not checked.
     pub fn read(certificate: &Certificate) -> Result<Self, SealCertificateError> {
         let tbs = &certificate.tbs_certificate;
-        let subject = tbs.subject.to_string();
+        let subject = profile::name_text(&tbs.subject);
         let unreadable = |reason: der::Error| SealCertificateError::Unreadable {
             subject: subject.clone(),
             reason: reason.to_string(),
@@ -177,8 +225,8 @@ impl SealCertificate {
                 vkeys.push(vkey);
             }
         }
-        if vkeys.is_empty() || vkeys.len() > MAX_VKEYS {
-            return Err(SealCertificateError::NoKeys(subject));
+        if vkeys.len() > MAX_VKEYS {
+            return Err(SealCertificateError::TooManyKeys(subject));
         }
         let ms = |time: x509_cert::time::Time| {
             i64::try_from(time.to_unix_duration().as_millis()).unwrap_or(i64::MAX)
@@ -204,17 +252,24 @@ impl SealCertificate {
         })
     }
 
-    /// Checks that a key which the certificate names signed this checkpoint of a log which it names.
-    pub fn check_covers(&self, note: &Note) -> Result<Checkpoint, SealCertificateError> {
+    /// Checks that a key which the certificate names, or which a binding of it names, signed this checkpoint.
+    pub fn check_covers(
+        &self,
+        note: &Note,
+        bound: &[Vkey],
+    ) -> Result<Checkpoint, SealCertificateError> {
         let checkpoint = Checkpoint::parse(note.text())?;
-        let keys: Vec<Vkey> = self
-            .vkeys
-            .iter()
+        let all = || self.vkeys.iter().chain(bound);
+        if all().next().is_none() {
+            return Err(SealCertificateError::NoKeys(self.subject.clone()));
+        }
+        let keys: Vec<Vkey> = all()
             .filter(|vkey| vkey.name() == checkpoint.origin)
             .cloned()
             .collect();
         if keys.is_empty() {
-            let names: Vec<_> = self.vkeys.iter().map(Vkey::name).collect();
+            let mut names: Vec<_> = all().map(Vkey::name).collect();
+            names.dedup();
             return Err(SealCertificateError::Origin {
                 subject: self.subject.clone(),
                 origin: checkpoint.origin,
@@ -226,7 +281,7 @@ impl SealCertificate {
     }
 }
 
-fn date(time_ms: i64) -> String {
+pub(crate) fn date(time_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(time_ms)
         .map_or_else(|_| format!("{time_ms} ms"), |time| time.to_string())
 }
@@ -236,11 +291,14 @@ fn log_key(encoded: &str) -> Option<Vkey> {
     let vkey: Vkey = percent_decode(encoded)?.parse().ok()?;
     // One spelling of each: what was read is what would be written.
     let canonical = percent_encode(&vkey.to_string()) == encoded;
-    let of_a_log = match vkey.key() {
+    (canonical && is_key_of_a_log(&vkey)).then_some(vkey)
+}
+
+pub(crate) fn is_key_of_a_log(vkey: &Vkey) -> bool {
+    match vkey.key() {
         VerifierKey::CosignatureV1(_) => false,
         VerifierKey::Ed25519(_) | VerifierKey::MlDsa44(_) => true,
-    };
-    (canonical && of_a_log).then_some(vkey)
+    }
 }
 
 fn percent_encode(text: &str) -> String {

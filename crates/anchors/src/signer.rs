@@ -132,6 +132,15 @@ impl Signer {
             .unwrap_or_default()
     }
 
+    /// From when to when the certificate is valid, Unix milliseconds.
+    pub fn validity_ms(&self) -> Result<(i64, i64), SignerError> {
+        let validity = self.leaf()?.tbs_certificate.validity;
+        let ms = |time: x509_cert::time::Time| {
+            i64::try_from(time.to_unix_duration().as_millis()).unwrap_or(i64::MAX)
+        };
+        Ok((ms(validity.not_before), ms(validity.not_after)))
+    }
+
     /// The certificate, DER.
     pub fn certificate_der(&self) -> &[u8] {
         &self.leaf_der

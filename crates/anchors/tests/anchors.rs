@@ -7,6 +7,7 @@
 )]
 
 mod anchors {
+    mod bindings;
     mod exports;
     mod files;
     mod http;

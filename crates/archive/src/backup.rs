@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use crate::damage::{Document, Measured};
 use crate::error::StoreError;
 use crate::inventory::Entry;
+use crate::limits::{MAX_SEAL, at_most};
 use crate::meter::Meter;
 use crate::name::ObjectName;
 use crate::store::{Store, Upload};
@@ -69,9 +70,8 @@ impl Versions {
 
     /// The seal that was kept beside a version.
     pub async fn seal(&self, version: &Version) -> Result<Vec<u8>, StoreError> {
-        let limit = u64::try_from(sealwarden_seal::seal::MAX_SEAL_BYTES).unwrap_or(u64::MAX);
         self.store
-            .get(&format!("{}.seal", version.key), limit)
+            .get(&format!("{}.seal", version.key), MAX_SEAL)
             .await
     }
 
@@ -81,8 +81,14 @@ impl Versions {
         let mut listed = self.store.list(&below)?;
         let mut versions = Vec::new();
         while let Some(object) = listed.next().await {
-            let (key, size) = object?;
-            let Some(version) = parse(&below, key, size) else {
+            let object = object?;
+            if let Some(reason) = object.closed {
+                return Err(StoreError::Unlisted {
+                    place: format!("{}/{}", self.store.place(), object.key),
+                    reason,
+                });
+            }
+            let Some(version) = parse(&below, object.key, object.size) else {
                 continue;
             };
             if versions.len() < MAX_VERSIONS {
@@ -109,40 +115,60 @@ impl Versions {
                 size: entry.size,
                 sha256: entry.sha256,
             };
-            if self.store.measure(&version.key, meter).await? == Document::Present(expected) {
-                return Ok((Some(version), tried));
+            match self.store.measure(&version.key, meter).await? {
+                Document::Present(found) if found == expected => {
+                    return Ok((Some(version), tried));
+                }
+                // Nobody may conclude from this that there is no original.
+                Document::Unanswered(reason) => {
+                    return Err(StoreError::Away {
+                        place: self.store.place().to_owned(),
+                        reason,
+                    });
+                }
+                Document::Present(_)
+                | Document::Oversized(_)
+                | Document::Missing
+                | Document::Unreadable(_) => {}
             }
         }
         Ok((None, tried))
     }
 
-    /// Keeps the bytes that a restore is about to replace.
+    /// Keeps the bytes that a restore is about to replace, unless they are far more than the document ever had.
     pub async fn keep_damaged(
         &self,
         from: &Store,
-        name: &ObjectName,
+        entry: &Entry,
         at_ms: i64,
         meter: &Meter,
     ) -> Result<(), StoreError> {
+        let name = &entry.name;
         let key = format!("damaged/{name}/@{:013}", at_ms.max(0));
-        match self
-            .store
-            .copy_from(from, &name.document(), &key, meter)
-            .await
-        {
-            Ok(_) => {}
-            Err(e) if e.is_not_found() => {}
-            Err(e) => return Err(e),
+        let parts = [
+            (name.document(), key.clone(), at_most(entry)),
+            (name.seal(), format!("{key}.seal"), MAX_SEAL),
+        ];
+        for (source, target, limit) in parts {
+            match from.size(&source).await? {
+                None => continue,
+                Some(found) if found > limit => {
+                    return Err(StoreError::TooLarge {
+                        place: from.place().to_owned(),
+                        key: source,
+                        found,
+                        limit,
+                    });
+                }
+                Some(_) => {}
+            }
+            match self.store.copy_from(from, &source, &target, meter).await {
+                Ok(_) => {}
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e),
+            }
         }
-        match self
-            .store
-            .copy_from(from, &name.seal(), &format!("{key}.seal"), meter)
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(e) if e.is_not_found() => Ok(()),
-            Err(e) => Err(e),
-        }
+        Ok(())
     }
 
     /// Writes a version from bytes at hand.

@@ -24,6 +24,8 @@ pub enum Document {
     Missing,
     /// Something that cannot be read; why.
     Unreadable(String),
+    /// The store did not give it this time; why. Nothing is known: it may be whole.
+    Unanswered(String),
 }
 
 /// What stands where a seal should be.
@@ -35,6 +37,8 @@ pub enum SealFile {
     Missing,
     /// Something that cannot be read; why.
     Unreadable(String),
+    /// The store did not give it this time; why. Nothing is known: it may be whole.
+    Unanswered(String),
 }
 
 /// A document and its seal as found.
@@ -44,6 +48,43 @@ pub struct Found {
     pub document: Document,
     /// The seal.
     pub seal: SealFile,
+}
+
+impl Found {
+    /// Whether the store gave neither yes nor no for one of the two.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self.document, Document::Unanswered(_))
+            || matches!(self.seal, SealFile::Unanswered(_))
+    }
+
+    /// Whether one of the two is not there or was not read: that can be the store's fault as well.
+    pub fn is_doubtful(&self) -> bool {
+        self.is_unanswered()
+            || matches!(self.document, Document::Missing | Document::Unreadable(_))
+            || matches!(self.seal, SealFile::Missing | SealFile::Unreadable(_))
+    }
+
+    /// Takes the store's silence for an answer: it is whole, and this cannot be read.
+    #[must_use]
+    pub fn settled(self) -> Self {
+        let settle =
+            |reason| format!("the store gives other objects, and does not give this one: {reason}");
+        Self {
+            document: match self.document {
+                Document::Unanswered(reason) => Document::Unreadable(settle(reason)),
+                known @ (Document::Present(_)
+                | Document::Oversized(_)
+                | Document::Missing
+                | Document::Unreadable(_)) => known,
+            },
+            seal: match self.seal {
+                SealFile::Unanswered(reason) => SealFile::Unreadable(settle(reason)),
+                known @ (SealFile::Present(_) | SealFile::Missing | SealFile::Unreadable(_)) => {
+                    known
+                }
+            },
+        }
+    }
 }
 
 /// The kinds of damage. Their names stand in reports and events, and do not change.

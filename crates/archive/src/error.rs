@@ -51,6 +51,28 @@ pub enum StoreError {
         /// The bound, bytes.
         limit: u64,
     },
+    /// The store cannot be reached, or does not answer properly: nothing is known about its objects.
+    #[error(
+        "{place} cannot be reached: {reason}; nothing is said about its objects until it answers"
+    )]
+    Away {
+        /// The store.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something answers, and it is not the store that holds this archive.
+    #[error(
+        "{place} is not where {whose} lies: {reason}. Is its disk mounted, is it the right bucket? If it is the right place and everything in it is lost, put its archive.json back (the other store has one; swap the word in its `role`) and restore"
+    )]
+    Elsewhere {
+        /// The store.
+        place: String,
+        /// Which archive, and whether its documents or its backup.
+        whose: String,
+        /// What was found.
+        reason: String,
+    },
     /// The caller's [`crate::Meter`] was stopped.
     #[error("reading was stopped")]
     Stopped,

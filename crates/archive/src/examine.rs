@@ -77,7 +77,7 @@ impl<'a> Examiner<'a> {
                     .damage
                     .push(of(entry, DamageClass::SealMissing, detail.to_owned()));
             }
-            SealFile::Unreadable(reason) => {
+            SealFile::Unreadable(reason) | SealFile::Unanswered(reason) => {
                 let detail = format!("its seal cannot be read: {reason}");
                 examined
                     .damage
@@ -94,7 +94,7 @@ impl<'a> Examiner<'a> {
                 let detail = format!("{} bytes are gone", entry.size);
                 return Some(of(entry, DamageClass::Missing, detail));
             }
-            Document::Unreadable(reason) => {
+            Document::Unreadable(reason) | Document::Unanswered(reason) => {
                 let detail = format!("it cannot be read: {reason}");
                 return Some(of(entry, DamageClass::Unreadable, detail));
             }

@@ -5,6 +5,8 @@
 //! documents/NAME.seal        its seal; documents/NAME.seal.anchors, if there are any
 //! inventory/000000000001.json  pages that list what was stored; each holds the SHA-256 of the page before it
 //! quarantine/<sha256 of NAME>.json  marker: the document is not to be used
+//! displaced/…                what stood where a document was restored to and was no file
+//! archive.json               which archive this is; where it is missing, a disk is not mounted or it is another bucket
 //! ```
 //! A second store holds every version that was ever stored, a copy of the inventory, and the damaged bytes that a restore replaced:
 //! ```text
@@ -17,17 +19,22 @@
 //! `sealwarden-seal`, and what a page of the inventory is worth is decided by who knows its digest. **Invariant:** what a write answered for is durable (folders: file and folder
 //! synced; S3: acknowledged by the server).
 
+mod answer;
 mod backup;
 mod damage;
+mod displace;
 mod error;
 mod examine;
 mod inventory;
+mod limits;
 mod marker;
 mod meter;
 mod name;
 mod place;
+mod presence;
 mod read;
 mod store;
+mod walk;
 
 pub use backup::{Version, Versions};
 pub use damage::{Damage, DamageClass, Document, Found, Measured, SealFile, from_hex};
@@ -40,4 +47,5 @@ pub use marker::Marker;
 pub use meter::Meter;
 pub use name::{NameError, ObjectName};
 pub use place::{Place, PlaceError, S3Settings};
-pub use store::{Listing, Store, Upload};
+pub use presence::{IDENTITY_KEY, Identity, Part};
+pub use store::{Listed, Listing, Store, Upload};

@@ -72,7 +72,12 @@ impl Meter {
 
     /// The same in a task.
     pub(crate) async fn passed(&self, bytes: usize) -> bool {
-        let mut left = self.pay(bytes);
+        let left = self.pay(bytes);
+        self.nap(left).await
+    }
+
+    /// Waits, unless it is stopped. False when stopped.
+    pub async fn nap(&self, mut left: Duration) -> bool {
         while !left.is_zero() && !self.is_stopped() {
             let nap = left.min(LONGEST_NAP);
             tokio::time::sleep(nap).await;

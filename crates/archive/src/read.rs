@@ -9,6 +9,7 @@ use ring::digest::{Context, SHA256};
 use rustix::fs::OFlags;
 
 use crate::damage::{Document, Measured, SealFile};
+use crate::limits::MAX_SEAL;
 use crate::meter::Meter;
 
 /// Bytes that are read at once.
@@ -30,7 +31,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Whether an error means that nothing is there.
-fn is_absent(error: &io::Error) -> bool {
+pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
@@ -96,9 +97,9 @@ fn measure(
 pub(crate) fn seal(path: &Path) -> SealFile {
     let read = || -> io::Result<Vec<u8>> {
         let file = open(path)?;
-        let limit = u64::try_from(sealwarden_seal::seal::MAX_SEAL_BYTES).unwrap_or(u64::MAX);
         let mut bytes = Vec::new();
-        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        file.take(MAX_SEAL.saturating_add(1))
+            .read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     match read() {

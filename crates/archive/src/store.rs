@@ -11,24 +11,35 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart};
 use ring::digest::{Context, SHA256};
 
+use crate::answer::{self, Answer};
 use crate::damage::{Document, Found, Measured, SealFile};
 use crate::error::StoreError;
 use crate::inventory::Entry;
+use crate::limits::{MAX_SEAL, at_most};
 use crate::meter::Meter;
 use crate::name::ObjectName;
-use crate::read;
+use crate::{displace, read, walk};
 
 /// Up to this many bytes are written at once; more in parts.
 const AT_ONCE: usize = 8 * 1024 * 1024;
 /// Parts that may be under way.
 const PARTS_UNDER_WAY: usize = 4;
-/// How much more than it should have is read of a document, bytes: enough to tell a swapped one.
-const SURPLUS: u64 = 64 * 1024 * 1024;
 /// The permission bits that allow writing.
 const WRITING: u32 = 0o222;
 
-/// Keys with their sizes.
-pub type Listing = Pin<Box<dyn Stream<Item = Result<(String, u64), StoreError>> + Send>>;
+/// Something that a store lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key. What is no text in a file's name is shown as `\u{fffd}`.
+    pub key: String,
+    /// Its size, bytes.
+    pub size: u64,
+    /// It is a folder whose contents cannot be listed; why.
+    pub closed: Option<String>,
+}
+
+/// What a store lists, piece by piece.
+pub type Listing = Pin<Box<dyn Stream<Item = Result<Listed, StoreError>> + Send>>;
 
 /// A store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -107,14 +118,24 @@ impl Store {
         }
     }
 
+    fn not_written(&self, key: &str, error: &object_store::Error) -> StoreError {
+        self.unwritable(key, &answer::words(error))
+    }
+
     fn failed(&self, key: &str, error: &object_store::Error) -> StoreError {
-        if matches!(error, object_store::Error::NotFound { .. }) {
-            return StoreError::NotFound {
+        match answer::of(error) {
+            Answer::NotThere => StoreError::NotFound {
                 place: self.place.clone(),
                 key: key.to_owned(),
-            };
+            },
+            Answer::No(reason) => self.unreadable(key, &reason),
+            // A file that cannot be read is the file's own matter.
+            Answer::None(reason) if self.folder.is_some() => self.unreadable(key, &reason),
+            Answer::None(reason) => StoreError::Away {
+                place: self.place.clone(),
+                reason,
+            },
         }
-        self.unreadable(key, error)
     }
 
     /// Refuses what is no regular file: reading a pipe in a document's place would wait for ever.
@@ -125,7 +146,7 @@ impl Store {
         match tokio::fs::symlink_metadata(&file).await {
             Ok(metadata) if metadata.is_file() => Ok(()),
             Ok(_) => Err(self.unreadable(key, &"it is no regular file")),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(StoreError::NotFound {
+            Err(e) if read::is_absent(&e) => Err(StoreError::NotFound {
                 place: self.place.clone(),
                 key: key.to_owned(),
             }),
@@ -176,7 +197,7 @@ impl Store {
     pub async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
         let path = self.path(key)?;
         let put = self.inner.put(&path, PutPayload::from(bytes)).await;
-        put.map(drop).map_err(|e| self.unwritable(key, &e))
+        put.map(drop).map_err(|e| self.not_written(key, &e))
     }
 
     /// Begins to write an object of any size.
@@ -195,13 +216,20 @@ impl Store {
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         match self.inner.delete(&self.path(key)?).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(self.unwritable(key, &e)),
+            Err(e) => Err(self.not_written(key, &e)),
         }
     }
 
-    /// Keys below a folder of the store with their sizes, in no order.
+    /// What lies below a folder of the store, in no order. Of folders everything that is no folder, links and pipes too; nothing is followed.
     pub fn list(&self, below: &str) -> Result<Listing, StoreError> {
         let path = self.path(below)?;
+        if let Some(folder) = &self.folder {
+            return Ok(walk::below(
+                folder.clone(),
+                below.to_owned(),
+                self.place.clone(),
+            ));
+        }
         let cut = if self.prefix.is_empty() {
             0
         } else {
@@ -211,10 +239,14 @@ impl Store {
         let listed = self.inner.list(Some(&path)).map(move |object| {
             let object = object.map_err(|e| StoreError::Unlisted {
                 place: place.clone(),
-                reason: e.to_string(),
+                reason: answer::words(&e),
             })?;
             let key = object.location.as_ref().get(cut..).unwrap_or_default();
-            Ok((key.to_owned(), object.size))
+            Ok(Listed {
+                key: key.to_owned(),
+                size: object.size,
+                closed: None,
+            })
         });
         Ok(Box::pin(listed))
     }
@@ -285,7 +317,8 @@ impl Store {
                 ));
             }
             offset = offset.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
-            if !meter.passed(length).await {
+            // Both sides were read.
+            if !meter.passed(length.saturating_mul(2)).await {
                 return Err(StoreError::Stopped);
             }
         }
@@ -314,8 +347,13 @@ impl Store {
         }
         let got = match self.inner.get(&self.path(key)?).await {
             Ok(got) => got,
-            Err(object_store::Error::NotFound { .. }) => return Ok(Document::Missing),
-            Err(e) => return Ok(Document::Unreadable(e.to_string())),
+            Err(e) => {
+                return Ok(match answer::of(&e) {
+                    Answer::NotThere => Document::Missing,
+                    Answer::No(reason) => Document::Unreadable(reason),
+                    Answer::None(reason) => Document::Unanswered(reason),
+                });
+            }
         };
         if got.meta.size > at_most {
             return Ok(Document::Oversized(got.meta.size));
@@ -325,7 +363,8 @@ impl Store {
         while let Some(piece) = stream.next().await {
             let piece = match piece {
                 Ok(piece) => piece,
-                Err(e) => return Ok(Document::Unreadable(e.to_string())),
+                // It began to answer: that the rest did not come says nothing of the object.
+                Err(e) => return Ok(Document::Unanswered(answer::words(&e))),
             };
             context.update(&piece);
             size = size.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
@@ -356,6 +395,12 @@ impl Store {
                 .measure_at_most(&entry.name.document(), at_most(&entry), meter)
                 .await?;
             let seal = self.seal_file(&entry.name).await;
+            // Seals are read at the same rate: of small documents they are the larger part.
+            if let SealFile::Present(bytes) = &seal
+                && !meter.passed(bytes.len()).await
+            {
+                return Err(StoreError::Stopped);
+            }
             all.push((entry, Found { document, seal }));
         }
         Ok(all)
@@ -379,6 +424,11 @@ impl Store {
             )
             .ok_or(StoreError::Stopped)?;
             let seal = read::seal(&file(&entry.name.seal()));
+            if let SealFile::Present(bytes) = &seal
+                && !meter.pass(bytes.len())
+            {
+                return Err(StoreError::Stopped);
+            }
             all.push((entry, Found { document, seal }));
         }
         Ok(all)
@@ -392,12 +442,33 @@ impl Store {
                 Err(e) => SealFile::Unreadable(e.to_string()),
             };
         }
-        let limit = u64::try_from(sealwarden_seal::seal::MAX_SEAL_BYTES).unwrap_or(u64::MAX);
-        match self.get(&name.seal(), limit).await {
+        match self.get(&name.seal(), MAX_SEAL).await {
             Ok(bytes) => SealFile::Present(bytes),
             Err(e) if e.is_not_found() => SealFile::Missing,
+            Err(StoreError::Away { reason, .. }) => SealFile::Unanswered(reason),
             Err(e) => SealFile::Unreadable(e.to_string()),
         }
+    }
+
+    /// Moves away what is no file, or is far too large, and stands where a document or its seal shall be written; answers where it lies then. Only folders can have such a thing.
+    pub async fn clear(&self, entry: &Entry, at_ms: i64) -> Result<Vec<PathBuf>, StoreError> {
+        let name = &entry.name;
+        let Some(folder) = self.folder.clone() else {
+            return Ok(Vec::new());
+        };
+        let keys = [(name.document(), at_most(entry)), (name.seal(), MAX_SEAL)];
+        let moved = tokio::task::spawn_blocking(move || {
+            let cleared = keys
+                .iter()
+                .map(|(key, at_most)| displace::clear(&folder, key, *at_most, at_ms));
+            cleared
+                .filter_map(Result::transpose)
+                .collect::<std::io::Result<_>>()
+        });
+        let moved = moved
+            .await
+            .map_err(|e| self.unwritable(&name.document(), &e))?;
+        moved.map_err(|e| self.unwritable(&name.document(), &e))
     }
 
     /// Makes a document and its seal read-only, or writable again, where the store has such a thing; answers whether it has. What is not there is left so.
@@ -420,7 +491,7 @@ impl Store {
                         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode))?;
                     }
                     Ok(_) => {}
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(e) if read::is_absent(&e) => {}
                     Err(e) => return Err(e),
                 }
             }
@@ -433,10 +504,6 @@ impl Store {
             .map(|()| true)
             .map_err(|e| self.unwritable(&name.document(), &e))
     }
-}
-
-fn at_most(entry: &Entry) -> u64 {
-    entry.size.saturating_mul(4).saturating_add(SURPLUS)
 }
 
 fn finished(context: Context) -> [u8; 32] {
@@ -470,7 +537,7 @@ impl Upload {
             .saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
         if let Some(parts) = &mut self.parts {
             let waited = parts.wait_for_capacity(PARTS_UNDER_WAY).await;
-            waited.map_err(|e| self.store.unwritable(&self.key, &e))?;
+            waited.map_err(|e| self.store.not_written(&self.key, &e))?;
             parts.put(piece);
             return Ok(());
         }
@@ -479,7 +546,7 @@ impl Upload {
             let path = self.store.path(&self.key)?;
             let parts = self.store.inner.put_multipart(&path).await;
             let mut parts =
-                WriteMultipart::new(parts.map_err(|e| self.store.unwritable(&self.key, &e))?);
+                WriteMultipart::new(parts.map_err(|e| self.store.not_written(&self.key, &e))?);
             parts.put(std::mem::take(&mut self.kept).into());
             self.parts = Some(parts);
         }
@@ -507,7 +574,7 @@ impl Upload {
                 .finish()
                 .await
                 .map(drop)
-                .map_err(|e| self.store.unwritable(&self.key, &e))?,
+                .map_err(|e| self.store.not_written(&self.key, &e))?,
             None => self.store.put(&self.key, self.kept).await?,
         }
         Ok(measured)

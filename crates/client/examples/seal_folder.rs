@@ -6,7 +6,7 @@
 //! ```
 
 use anyhow::Context as _;
-use sealwarden_client::{Chunk, Client, MAX_CHUNK_DIGESTS, Work};
+use sealwarden_client::{Chunk, Client, MAX_CHUNK_DIGESTS, Stage, Work};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -37,9 +37,14 @@ async fn main() -> anyhow::Result<()> {
             .await?;
     }
     drop(chunks);
+    // A seal without its witnesses is not `valid` yet.
+    let work = Work {
+        wait: Stage::Witnessed,
+        ..Work::new("default")
+    };
     let mut written = Ok(());
     client
-        .seal_bulk(&Work::new("default"), source, |chunk, sealed, _| {
+        .seal_bulk(&work, source, |chunk, sealed, _| {
             let mut files = of_chunk
                 .remove(&chunk.number)
                 .unwrap_or_default()

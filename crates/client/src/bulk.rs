@@ -20,6 +20,8 @@ use tonic::{Status, Streaming};
 pub struct Work {
     /// As in [`crate::Document`].
     pub tenant: String,
+    /// The sealing policy, as in [`crate::Document`].
+    pub policy: String,
     /// The client's own id of this work, at most 43 characters without `#`. Keep it to repeat work after a crash: chunks with
     /// the same numbers and digests get the seals that they have.
     pub request_id: String,
@@ -36,6 +38,7 @@ impl Work {
     pub fn new(tenant: impl Into<String>) -> Self {
         Self {
             tenant: tenant.into(),
+            policy: String::new(),
             request_id: uuid::Uuid::new_v4().to_string(),
             wait: Stage::Sealed,
             priority: Priority::Normal,
@@ -47,7 +50,7 @@ impl Work {
         SealStreamHeader {
             digest_algorithm: "sha-256".to_owned(),
             tenant: self.tenant.clone(),
-            policy: String::new(),
+            policy: self.policy.clone(),
             request_id: self.request_id.clone(),
             wait: self.wait.into(),
             priority: self.priority.into(),
@@ -249,14 +252,16 @@ fn expand(
         let records = answer.records.iter().map(AsRef::as_ref);
         return SealedChunk::expand(records, &answered).map_err(failed);
     }
-    let tenant = if work.tenant.is_empty() {
-        "default"
-    } else {
-        &work.tenant
+    let or_default = |name: &String| {
+        if name.is_empty() {
+            "default".to_owned()
+        } else {
+            name.clone()
+        }
     };
     let shared = Record {
-        tenant: tenant.to_owned(),
-        policy: "default".to_owned(),
+        tenant: or_default(&work.tenant),
+        policy: or_default(&work.policy),
         digest_algorithm: DigestAlgorithm::Sha256,
         digest: [0; 32],
         claimed_at_ms: answer.claimed_at_ms,

@@ -14,6 +14,9 @@ pub struct Document {
     pub digest: [u8; 32],
     /// Whose it is: 1 to 64 of `a-z`, `0-9`, `.` and `-`; empty means `default`.
     pub tenant: String,
+    /// The sealing policy that it is sealed under: as a tenant's name; empty means `default`. Which ones a tenant may name, and how long subject, policy and request id
+    /// may be together, the service's settings say; it refuses others with both values.
+    pub policy: String,
     /// What it is about: at most 256 bytes; empty means nothing. Never public.
     pub subject: String,
     /// Unix milliseconds, the client's claim; 0 means the service's time.
@@ -35,6 +38,7 @@ impl Document {
         Self {
             digest,
             tenant: String::new(),
+            policy: String::new(),
             subject: String::new(),
             claimed_at_ms: 0,
             request_id: String::new(),
@@ -89,7 +93,7 @@ impl Client {
             digest_algorithm: "sha-256".to_owned(),
             digest: document.digest.to_vec().into(),
             tenant: document.tenant.clone(),
-            policy: String::new(),
+            policy: document.policy.clone(),
             subject: document.subject.clone(),
             claimed_at_ms: document.claimed_at_ms,
             request_id,
@@ -122,13 +126,19 @@ impl Client {
         }
     }
 
-    /// Waits until a ticket's document reaches a stage: sealed or witnessed. Ends early only with an error.
+    /// Waits until a ticket's document reaches a stage: sealed, witnessed or anchored. Ends early only with an error.
     pub async fn wait_for(&self, ticket: &str, stage: Stage) -> Result<Sealed, ClientError> {
         let request = WatchTicketRequest {
             ticket: ticket.to_owned(),
             until: stage.into(),
         };
-        let reached = |at: Stage| at == Stage::Witnessed || at == stage;
+        let place = |at: Stage| match at {
+            Stage::Unspecified | Stage::Queued => 0,
+            Stage::Sealed => 1,
+            Stage::Witnessed => 2,
+            Stage::Anchored => 3,
+        };
+        let reached = |at: Stage| place(at) >= place(stage).max(1);
         let mut retry = Retry::new(self.patience);
         loop {
             let refused = match self.sealing.clone().watch_ticket(request.clone()).await {

@@ -133,6 +133,28 @@ pub enum KeyError {
     Token(#[from] TokenProblem),
 }
 
+impl KeyError {
+    /// Whether only a person mends it: asking again would be refused the same way, and may do harm.
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Token(problem) => problem.needs_a_person(),
+            Self::WrongGuard { .. } | Self::Unsafe { .. } => true,
+            Self::NotFound { .. }
+            | Self::AlreadyExists { .. }
+            | Self::Refused { .. }
+            | Self::WrongPurpose { .. }
+            | Self::WrongAlgorithm { .. }
+            | Self::Unsupported { .. }
+            | Self::NoSuchProvider { .. }
+            | Self::Busy { .. }
+            | Self::Out { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Corrupt { .. } => false,
+        }
+    }
+}
+
 impl From<FileError> for KeyError {
     fn from(error: FileError) -> Self {
         match &error {

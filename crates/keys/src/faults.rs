@@ -122,6 +122,10 @@ impl KeyProvider for FaultyProvider {
         self.inner.destroy(id).await
     }
 
+    async fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        self.inner.restore(id).await
+    }
+
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
         self.inner.audit_after(cursor, limit).await
     }

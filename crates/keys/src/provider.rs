@@ -45,13 +45,13 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// Where a key stands in its life. It only moves downwards in this list.
+/// Where a key stands in its life. It moves downwards in this list, and up only by [`KeyProvider::restore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyState {
     /// Signs.
     Active,
-    /// Still there, and never signs again.
+    /// Still there, and does not sign unless it is restored.
     Disabled,
     /// The private part is gone; the public part stays for verification.
     Destroyed,
@@ -217,9 +217,9 @@ pub enum AuditGapKind {
     Silent,
     /// The server says that it has no such audit.
     Off,
-    /// The file was cut shorter in place, as logrotate's `copytruncate` does: what was written between copying and cutting is lost.
+    /// The file was emptied in place and goes on, as after logrotate's `copytruncate`: what was written between copying and cutting is lost.
     Truncated,
-    /// The file is as long as before or longer, and is not what was read before.
+    /// The file still begins where it did, and is not what was read before.
     Rewritten,
     /// Another file has the audit's name, and it holds older lines: it was not rotated.
     Replaced,
@@ -292,6 +292,10 @@ pub trait KeyProvider: Send + Sync + 'static {
     /// Erases the private part of the key and keeps the public one. Repeating it changes nothing.
     async fn destroy(&self, id: &KeyId) -> Result<DisableOutcome, KeyError>;
 
+    /// Takes [`Self::disable`] back, durably: the key signs again. Repeating it changes nothing. A destroyed key is
+    /// [`KeyError::Refused`]. Providers do as they are told; who may order it is decided elsewhere.
+    async fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError>;
+
     /// At most `limit` complete lines of the audit after `cursor` (0: from the beginning), in order. A cursor that
     /// the audit no longer reaches is [`KeyError::Corrupt`]: somebody has shortened it.
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError>;
@@ -320,6 +324,14 @@ pub trait KeyProvider: Send + Sync + 'static {
     /// Asks one of [`Self::sealing_providers`] whether it could sign now, without using a sealing key.
     async fn probe(&self, provider: &str) -> Result<(), KeyError> {
         known(self.name(), provider)
+    }
+}
+
+/// What restoring a destroyed key is answered.
+pub(crate) fn is_destroyed(id: &KeyId) -> KeyError {
+    KeyError::Refused {
+        id: id.clone(),
+        reason: "it is destroyed, and that cannot be taken back".to_owned(),
     }
 }
 

@@ -130,9 +130,15 @@ pub fn mirror(
     let text = source.required(CHECKPOINT)?;
     let (offered, vkey) = accept(&text, vkeys)?;
     let mut disk = Disk::new(Arc::new(NoFaults));
-    Identity::of(&vkey).establish(&mut disk, dir)?;
+    // Who signs changes over a log's life: the key that a mirror began with need not be the one that signs now, but it must still be one of the log's.
+    let begun = Identity::find(dir)?.map(|known| known.vkey);
+    let first = begun.filter(|known| vkeys.contains(known)).unwrap_or(vkey);
+    let mut identity = Identity::of(&first);
+    identity.establish(&mut disk, dir)?;
     let _lock = lock(dir)?;
     disk.open(dir)?;
+    identity = Identity::read(dir)?;
+    identity.extend(&mut disk, dir, vkeys)?;
     let marker = b"{\"mirror\":1}\n";
     if read_if_there(&dir.join(MIRROR))?.is_none() {
         disk.replace(&dir.join(MIRROR), marker, Access::Public)?;

@@ -12,6 +12,7 @@ use sealwarden_eventlog::{Delivery, Filter, ReadError, Recorded, Subscription};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::duties::Agenda;
 use crate::pending::{Effect, pending};
 use crate::perform::perform;
 use crate::state::State;
@@ -19,6 +20,10 @@ use crate::state::State;
 /// How long to wait before an effect that could not be stored is tried again: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(5);
+
+/// The shortest and longest pause before duties to notify are looked at again.
+const DUTY_LEAST: Duration = Duration::from_millis(10);
+const DUTY_MOST: Duration = Duration::from_mins(1);
 
 /// The folded state, shared with the handlers of calls.
 pub(crate) struct Watch {
@@ -52,6 +57,12 @@ impl Watch {
         }
     }
 
+    /// Incidents of which something was folded since the last time this was asked.
+    fn touched(&self) -> BTreeSet<String> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut state.touched)
+    }
+
     fn take_in(&self, recorded: &Recorded) {
         match decode(recorded) {
             Ok(commit) => {
@@ -73,6 +84,8 @@ struct Follower {
     /// Effects that were carried out, or never can be, and that the state does not show yet.
     settled: BTreeSet<String>,
     retry: Option<(Instant, Duration)>,
+    /// When something has to be said of duties to notify.
+    agenda: Agenda,
 }
 
 /// Follows until shutdown. An error ends the process: the log is damaged or closed.
@@ -83,6 +96,7 @@ pub(crate) async fn follow(node: Arc<Node>, watch: Arc<Watch>) -> anyhow::Result
         live: false,
         settled: BTreeSet::new(),
         retry: None,
+        agenda: Agenda::default(),
     };
     let shutdown = follower.node.shutdown.clone();
     let Some(mut subscription) = follower.subscribe().await? else {
@@ -90,10 +104,12 @@ pub(crate) async fn follow(node: Arc<Node>, watch: Arc<Watch>) -> anyhow::Result
     };
     loop {
         let retry_at = follower.retry.map(|(at, _)| at);
+        let duty_at = follower.duty_at();
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             delivery = subscription.next() => follower.delivered(delivery)?,
             () = sleep_until(retry_at) => follower.retry = follower.retry.map(|(_, wait)| (Instant::now(), wait)),
+            () = sleep_until(duty_at) => {}
         }
         follower.act().await;
     }
@@ -143,9 +159,13 @@ impl Follower {
             return;
         }
         let now_ms = self.node.clock.now().wall_ms;
-        let effects = self
-            .watch
-            .read(|state| pending(state, self.node.plan.plan(), now_ms));
+        let touched = self.watch.touched();
+        let (agenda, node) = (&mut self.agenda, &self.node);
+        let effects = self.watch.read(|state| {
+            let mut effects = pending(state, node.plan.plan(), now_ms);
+            effects.extend(agenda.due(state, touched, node.plan.regimes(), now_ms));
+            effects
+        });
         let keys: BTreeSet<String> = effects.iter().map(Effect::key).collect();
         self.settled.retain(|key| keys.contains(key));
         for effect in effects {
@@ -169,6 +189,14 @@ impl Follower {
             }
         }
         self.retry = None;
+    }
+
+    /// When to look at duties again. The clock of the wall may be set meanwhile, so never in more than a minute.
+    fn duty_at(&self) -> Option<Instant> {
+        let at_ms = self.agenda.next_ms().filter(|_| self.live)?;
+        let left_ms = at_ms.saturating_sub(self.node.clock.now().wall_ms);
+        let wait = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
+        Some(Instant::now() + wait.clamp(DUTY_LEAST, DUTY_MOST))
     }
 
     fn back_off(&mut self) {

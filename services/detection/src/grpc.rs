@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
+use sealwarden_domain::obligation::Command;
 use sealwarden_domain::{Rejection, RejectionCode};
 use sealwarden_engine::{ExecuteError, Meta, Node};
 use sealwarden_pki::{Caller, CallerRole, caller_of, require};
-use sealwarden_wire::event::v1::{IncidentClassified, SignalReported};
+use sealwarden_wire::event::v1::{
+    DutyMet, IncidentClassified, RegimeClockStarted, RegimeDecided, SignalReported,
+};
 use sealwarden_wire::incident::v1::incidents_server::Incidents;
 use sealwarden_wire::incident::v1::{
-    ClassifyRequest, Incident, ListRequest, ListResponse, ReportRequest, ReportResponse,
-    ShowRequest,
+    ClassifyRequest, Incident, ListRequest, ListResponse, ObligationsRequest, ObligationsResponse,
+    RecordToldRequest, ReportRequest, ReportResponse, RuleRegimeRequest, ShowRequest,
+    StartClockRequest,
 };
 use tonic::{Request, Response, Status};
 
 use crate::config::Config;
+use crate::duties;
 use crate::follow::Watch;
 use crate::pending::classify as classification;
 use crate::perform::{classify, record_signal};
@@ -168,11 +173,53 @@ impl IncidentsService {
         Ok(classification(class, since_ms, by, request.reason.clone()))
     }
 
+    /// Records a person's word about duties, and shows them.
+    async fn say_of_duties(
+        &self,
+        caller: &Caller,
+        id: &str,
+        command: Command,
+    ) -> Result<ObligationsResponse, Status> {
+        let Some(regimes) = self.node.plan.regimes() else {
+            return Err(Status::failed_precondition(
+                "the plan has no duties to notify: add regimes.yaml to it",
+            ));
+        };
+        self.catch_up().await?;
+        self.obligations(id)?; // an incident that is there
+        let meta = Meta::person(caller.name.as_str()).correlated(id.to_owned());
+        let executed = duties::record(&self.node, regimes, meta, id, command)
+            .await
+            .map_err(status)?;
+        let seen = self
+            .watch
+            .wait_until(|state| (state.position >= executed.position).then_some(()));
+        self.within(seen).await?;
+        self.obligations(id)
+    }
+
+    fn obligations(&self, id: &str) -> Result<ObligationsResponse, Status> {
+        let now_ms = self.node.clock.now().wall_ms;
+        self.watch
+            .read(|state| duties::duties(state, self.node.plan.regimes(), id, now_ms))
+            .ok_or_else(|| not_found(id))
+    }
+
     fn show(&self, id: &str) -> Result<Incident, Status> {
         self.watch
             .read(|state| details(state, id))
             .ok_or_else(|| not_found(id))
     }
+}
+
+fn operator<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = caller_of(request)?;
+    require(&caller, &[CallerRole::Operator])?;
+    Ok(caller)
+}
+
+fn checked(name: &'static str, text: &str) -> Result<(), Status> {
+    check_text(name, text, MAX_REASON).map_err(|bad| Status::invalid_argument(bad.to_string()))
 }
 
 fn not_found(id: &str) -> Status {
@@ -273,6 +320,78 @@ impl Incidents for IncidentsService {
         let caller = caller_of(&request)?;
         require(&caller, &[CallerRole::Operator])?;
         Self::classify(self, &caller, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+
+    async fn obligations(
+        &self,
+        request: Request<ObligationsRequest>,
+    ) -> Result<Response<ObligationsResponse>, Status> {
+        require(
+            &caller_of(&request)?,
+            &[CallerRole::Operator, CallerRole::Node],
+        )?;
+        Self::obligations(self, &request.get_ref().incident).map(Response::new)
+    }
+
+    async fn rule_regime(
+        &self,
+        request: Request<RuleRegimeRequest>,
+    ) -> Result<Response<ObligationsResponse>, Status> {
+        let caller = operator(&request)?;
+        let asked = request.into_inner();
+        checked("reason", &asked.reason)?;
+        let decided = RegimeDecided {
+            regime: asked.regime,
+            applies: asked.applies,
+            reason: asked.reason,
+            by: format!("person {}", caller.name),
+        };
+        self.say_of_duties(&caller, &asked.incident, Command::Decide(decided))
+            .await
+            .map(Response::new)
+    }
+
+    async fn start_clock(
+        &self,
+        request: Request<StartClockRequest>,
+    ) -> Result<Response<ObligationsResponse>, Status> {
+        let caller = operator(&request)?;
+        let asked = request.into_inner();
+        checked("reason", &asked.reason)?;
+        let started = RegimeClockStarted {
+            regime: asked.regime,
+            clock: asked.clock,
+            at_ms: asked.at_ms,
+            reason: asked.reason,
+            by: format!("person {}", caller.name),
+        };
+        self.say_of_duties(&caller, &asked.incident, Command::StartClock(started))
+            .await
+            .map(Response::new)
+    }
+
+    async fn record_told(
+        &self,
+        request: Request<RecordToldRequest>,
+    ) -> Result<Response<ObligationsResponse>, Status> {
+        let caller = operator(&request)?;
+        let asked = request.into_inner();
+        checked("reference", &asked.reference)?;
+        let at_ms = match asked.at_ms {
+            0 => self.node.clock.now().wall_ms,
+            at_ms => at_ms,
+        };
+        let met = DutyMet {
+            regime: asked.regime,
+            duty: asked.duty,
+            at_ms,
+            reference: asked.reference,
+            due_at_ms: 0,
+            by: format!("person {}", caller.name),
+        };
+        self.say_of_duties(&caller, &asked.incident, Command::Meet(met))
             .await
             .map(Response::new)
     }

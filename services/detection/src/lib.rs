@@ -14,6 +14,7 @@
 mod archive_words;
 mod config;
 mod detectors;
+mod duties;
 mod follow;
 mod grpc;
 mod ids;

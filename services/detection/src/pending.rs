@@ -44,6 +44,13 @@ pub(crate) enum Effect {
         /// Trace context of the signal that it rests on.
         traceparent: String,
     },
+    /// Warn that a duty to notify is due soon, or say that its time ran out.
+    SayOfDuties {
+        /// The incident.
+        incident: String,
+        /// What has to be said, one text each.
+        said: String,
+    },
 }
 
 impl Effect {
@@ -54,6 +61,7 @@ impl Effect {
             | Self::RecordSignal { traceparent, .. }
             | Self::JoinIncident { traceparent, .. }
             | Self::Classify { traceparent, .. } => traceparent,
+            Self::SayOfDuties { .. } => "",
         }
     }
 
@@ -73,6 +81,7 @@ impl Effect {
                     classified.class, classified.compromised_since_ms
                 )
             }
+            Self::SayOfDuties { incident, said } => format!("duties of {incident}: {said}"),
         }
     }
 }

@@ -60,6 +60,7 @@ async fn carry_out(node: &Node, watch: &Watch, effect: Effect) -> Result<(), Exe
             }
             Ok(())
         }
+        Effect::SayOfDuties { incident, .. } => crate::duties::say(node, &incident).await,
     }
 }
 

@@ -38,6 +38,11 @@ pub(crate) enum BadReport {
         log: String,
         named: String,
     },
+    /// No such key.
+    #[error(
+        "key is {found:?}, which is no sealing key of {place}; `sealwarden keys list` shows them"
+    )]
+    Key { found: String, place: String },
     /// Nothing was said.
     #[error("seen is empty; say in a sentence what was seen")]
     Empty,
@@ -145,6 +150,10 @@ fn claim(
     now_ms: i64,
 ) -> SignalReported {
     let subject = match (origin.is_empty(), log.is_empty()) {
+        // What is to become of one key is a story of its own, apart from its origin's.
+        (false, _) if !request.key.is_empty() => {
+            format!("key {} of {origin} ({})", request.key, request.class)
+        }
         (false, _) => format!("origin {origin}"),
         (true, false) => format!("log {log}"),
         (true, true) => format!("class {}", request.class),
@@ -161,6 +170,7 @@ fn claim(
         vec![by.name.as_bytes(), request.request_id.as_bytes()]
     };
     SignalReported {
+        key: request.key.clone(),
         signal: signal_id(by.detector(), &identity),
         detector: by.detector().to_owned(),
         class: request.class.clone(),
@@ -183,6 +193,9 @@ fn claim(
 
 /// Log and origin that the report is about. A compromise of a log's key is about its current origin.
 fn place(request: &ReportRequest, logs: Logs<'_>) -> Result<(String, String), BadReport> {
+    if !request.key.is_empty() {
+        return place_of_key(request, logs);
+    }
     if !request.origin.is_empty() {
         let found = logs
             .origin(&request.origin)
@@ -219,6 +232,29 @@ fn place(request: &ReportRequest, logs: Logs<'_>) -> Result<(String, String), Ba
     ))
 }
 
+/// Log and origin of the key that the report is about: of the origin that it names, or of the one that has a key of this name.
+fn place_of_key(request: &ReportRequest, logs: Logs<'_>) -> Result<(String, String), BadReport> {
+    let named = |it: &str, wanted: &str| wanted.is_empty() || it == wanted;
+    let mut found = logs.logs.iter().flat_map(|(log, control)| {
+        let origins = control.origins.iter();
+        origins.map(move |origin| (log, origin))
+    });
+    let found = found.find(|(log, origin)| {
+        named(log, &request.log)
+            && named(&origin.origin, &request.origin)
+            && origin.signer(&request.key).is_some()
+    });
+    let (log, origin) = found.ok_or_else(|| BadReport::Key {
+        found: request.key.clone(),
+        place: match (request.origin.as_str(), request.log.as_str()) {
+            ("", "") => "this installation".to_owned(),
+            ("", log) => format!("log {log}"),
+            (origin, _) => origin.to_owned(),
+        },
+    })?;
+    Ok((log.clone(), origin.origin.clone()))
+}
+
 /// Refuses a class that the plan does not know.
 pub(crate) fn check_class(class: &str, plan: &Plan) -> Result<(), BadReport> {
     if plan.class(class).is_some() {
@@ -240,6 +276,7 @@ fn check_texts(request: &ReportRequest) -> Result<(), BadReport> {
     check_text("expected", &request.expected, MAX_SENTENCE)?;
     check_text("origin", &request.origin, 255)?;
     check_text("log", &request.log, 128)?;
+    check_text("key", &request.key, 128)?;
     check_text("request_id", &request.request_id, MAX_REQUEST_ID)
 }
 

@@ -68,6 +68,8 @@ pub(crate) struct State {
     /// By subject.
     pub(crate) tallies: BTreeMap<String, Tally>,
     pub(crate) timelines: Timelines,
+    /// Incidents of which something was folded since [`Self::touched`] was taken.
+    pub(crate) touched: BTreeSet<String>,
     poisoned: BTreeMap<String, String>,
     /// Position of the last commit.
     pub(crate) position: u64,
@@ -115,6 +117,7 @@ impl State {
                 incident
                     .apply(envelope, event)
                     .map_err(|illegal| illegal.reason)?;
+                self.touched.insert(id.to_owned());
                 self.follow_incident(id, event);
                 Ok(())
             }

@@ -34,17 +34,12 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
                 time_text(e.expires_at_ms)
             )
         }
-        Kind::IncidentOpened(e) => format!("incident opened: {}", e.title),
-        Kind::SignalJoined(e) => format!("signal {} of {} joined", e.signal, e.detector),
-        Kind::IncidentClassified(e) => classified(e),
-        Kind::IncidentStageReached(e) => format!("{}: {}", stage_name(e.stage()), e.reason),
-        Kind::RunLinked(e) => format!("run {} of runbook {} works on it", e.run, e.runbook),
-        Kind::EvidenceSealed(e) => {
-            format!(
-                "{} files of evidence sealed in {} (manifest {})",
-                e.files, e.bundle, e.manifest_sha256
-            )
-        }
+        Kind::IncidentOpened(_)
+        | Kind::SignalJoined(_)
+        | Kind::IncidentClassified(_)
+        | Kind::IncidentStageReached(_)
+        | Kind::RunLinked(_)
+        | Kind::EvidenceSealed(_) => return of_incident(kind),
         Kind::DirectiveIssued(e) => {
             let d = e.directive.as_ref()?;
             format!(
@@ -72,6 +67,9 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         }
         Kind::SuspensionAdded(e) => suspended(e),
         Kind::SignatureWithheld(e) => withheld(e),
+        Kind::SealCertificateImported(_)
+        | Kind::SealCertificateBound(_)
+        | Kind::SealCertificateRevoked(_) => return of_certificate(kind),
         Kind::SignerAdded(_)
         | Kind::SignersActivated(_)
         | Kind::SignerRetired(_)
@@ -100,6 +98,11 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::DocumentRestored(_)
         | Kind::DocumentReleased(_)
         | Kind::RestoreFailed(_) => return crate::archive_words::sentence(kind),
+        Kind::RegimeDecided(_)
+        | Kind::RegimeClockStarted(_)
+        | Kind::DutyMet(_)
+        | Kind::DutyWarned(_)
+        | Kind::DutyMissed(_) => return crate::duties::sentence(kind),
         Kind::ErasureOrdered(_)
         | Kind::ErasureFinished(_)
         | Kind::LegalHoldSet(_)
@@ -117,6 +120,28 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::CheckpointSighted(_)
         | Kind::NodeEnrolled(_)
         | Kind::ServiceAnnounced(_) => return None,
+    })
+}
+
+/// The events of an incident's own life.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "`words` names every event and sends only those of incidents here"
+)]
+fn of_incident(kind: &Kind) -> Option<String> {
+    Some(match kind {
+        Kind::IncidentOpened(e) => format!("incident opened: {}", e.title),
+        Kind::SignalJoined(e) => format!("signal {} of {} joined", e.signal, e.detector),
+        Kind::IncidentClassified(e) => classified(e),
+        Kind::IncidentStageReached(e) => format!("{}: {}", stage_name(e.stage()), e.reason),
+        Kind::RunLinked(e) => format!("run {} of runbook {} works on it", e.run, e.runbook),
+        Kind::EvidenceSealed(e) => {
+            format!(
+                "{} files of evidence sealed in {} (manifest {})",
+                e.files, e.bundle, e.manifest_sha256
+            )
+        }
+        _ => return None,
     })
 }
 
@@ -294,6 +319,26 @@ fn acknowledged(e: &DirectiveAcknowledged, log: Option<&LogControl>) -> String {
         format!(" ({})", results.join("; "))
     };
     format!("{} enforces directive {} {kind}{results}", e.node, e.epoch)
+}
+
+fn of_certificate(kind: &Kind) -> Option<String> {
+    if let Kind::SealCertificateImported(e) = kind {
+        Some(format!("seal certificate of {} imported", e.subject))
+    } else if let Kind::SealCertificateBound(e) = kind {
+        let keys = e.vkeys.len();
+        Some(format!(
+            "seal certificate {} bound to {keys} keys of {}",
+            e.certificate, e.origin
+        ))
+    } else if let Kind::SealCertificateRevoked(e) = kind {
+        let at = time_text(e.at_ms);
+        Some(format!(
+            "seal certificate {} revoked as of {at} ({})",
+            e.certificate, e.reason
+        ))
+    } else {
+        None
+    }
 }
 
 fn suspended(e: &SuspensionAdded) -> String {

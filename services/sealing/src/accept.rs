@@ -1,7 +1,7 @@
 //! One request's way: known already, into the next batch, or into the durable queue.
 
 use crate::queue::{Entry, Place, Ticket};
-use crate::request::{self, Checked};
+use crate::request::{self, Checked, hex};
 use crate::seals::{log_status, newest_at, origin_of, response, witnessed};
 use crate::service::Service;
 use crate::stop::Failure;
@@ -88,13 +88,19 @@ fn known(service: &Service, checked: &Checked) -> Result<Option<Made>, Status> {
 
 /// A request id stands for one document.
 fn require_digest(leaf: &Leaf, digest: &[u8; 32]) -> Result<(), Status> {
-    let same = Record::decode(&leaf.record).is_ok_and(|record| record.digest == *digest);
-    if same {
+    let Ok(record) = Record::decode(&leaf.record) else {
+        return Err(Status::data_loss(
+            "the record that was sealed under this request_id cannot be read: see `sealwarden log check`",
+        ));
+    };
+    if record.digest == *digest {
         return Ok(());
     }
-    Err(Status::already_exists(
-        "this request_id was used for another digest: a new request needs an id of its own",
-    ))
+    Err(Status::already_exists(format!(
+        "this request_id was used for digest {}, and now comes with {}: a new request needs an id of its own",
+        hex(&record.digest),
+        hex(digest)
+    )))
 }
 
 async fn make(service: &Service, checked: Checked) -> Result<Made, Failure> {

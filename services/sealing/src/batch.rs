@@ -11,9 +11,10 @@ use crate::stop::Failure;
 use crate::tree::{Tree, with_writer};
 use crate::writer::note_successors;
 use sealwarden_domain::RejectionCode;
-use sealwarden_domain::log_control::Command;
+use sealwarden_domain::log_control::{Command, SignerLife};
 use sealwarden_engine::ExecuteError;
 use sealwarden_seal::merkle::Hash;
+use sealwarden_seal::note::{Note, Vkey};
 use sealwarden_seallog::{Intent, Leaves, LogError, Published, Staged};
 use sealwarden_wire::event::v1::{IntentRecorded, SignatureWithheld};
 use std::sync::Arc;
@@ -89,6 +90,9 @@ pub(crate) async fn finish(
         Ok(permit) => permit,
         Err(failure) => return Err(withhold(service, tree, &staged, &failure).await),
     };
+    if let Some(failure) = disowned(service, tree, &note).await {
+        return Err(withhold(service, tree, &staged, &failure).await);
+    }
     // Writing tiles takes time, and a suspended process wakes in the middle of it: the permit is looked at again when only the rename is left.
     let clock = Arc::clone(&service.node.clock);
     let (batch, until_ms) = (staged.clone(), permit.until_boot_ms);
@@ -210,6 +214,25 @@ pub(crate) async fn recheck(
         .await
         .map_err(|error| Failure::Away(error.to_string()))?;
     service.may_sign(control.state(), &tree.origin, reseal)
+}
+
+/// A signature of a key that an order took away since it was made is not released. The batch is signed again by those that sign now.
+async fn disowned(service: &Service, tree: &Tree, note: &Note) -> Option<Failure> {
+    let control = service.control.lock().await;
+    let origin = control.state().origin(&tree.origin)?;
+    let gone = origin.signers.iter().find(|signer| {
+        let Ok(vkey) = signer.vkey.parse::<Vkey>() else {
+            return false;
+        };
+        let mut lines = note.signatures().iter();
+        signer.life != SignerLife::Usable
+            && lines.any(|it| it.name() == vkey.name() && it.key_id() == vkey.key_id())
+    })?;
+    Some(Failure::Away(format!(
+        "key {} was {} while it signed",
+        gone.key_id,
+        gone.life.as_str()
+    )))
 }
 
 /// Records that a signature is thrown away, and gives what its callers are told.

@@ -2,6 +2,7 @@
 
 use crate::anchoring::Anchors;
 use crate::queue::Limits;
+use crate::retention::RetentionSettings;
 use crate::tenants::TenantLimits;
 use anyhow::ensure;
 use sealwarden_seal::bulk::MAX_CHUNK_DIGESTS;
@@ -31,6 +32,8 @@ pub struct Config {
     pub tenants: BTreeMap<String, TenantLimits>,
     /// Limits of tenants that are not listed, each by itself.
     pub tenant_defaults: TenantLimits,
+    /// How long records are kept, and who may erase them. By default nothing is erased.
+    pub retention: RetentionSettings,
     /// Whether only tenants that are listed may seal.
     pub only_listed_tenants: bool,
     /// How many tickets wait in the durable queue at most; the next request is told `RESOURCE_EXHAUSTED`.
@@ -85,6 +88,7 @@ impl Default for Config {
             bulk_wait_ms: 2_000,
             tenants: BTreeMap::new(),
             tenant_defaults: TenantLimits::default(),
+            retention: RetentionSettings::default(),
             only_listed_tenants: false,
             queue_tickets: 262_144,
             queue_bytes: 256 << 20,
@@ -133,6 +137,7 @@ impl Config {
         );
         self.validate_bulk()?;
         self.validate_tenants()?;
+        self.retention.validate(self)?;
         ensure!(
             (1..=16_777_216).contains(&self.queue_tickets),
             "queue_tickets {} is not from 1 to 16777216",

@@ -4,7 +4,9 @@ use crate::enforce::{Enforced, Obstacle, enforce};
 use crate::reseal::newer_stop;
 use crate::service::Service;
 use anyhow::Context as _;
-use sealwarden_domain::approval::{DirectiveExpectation, Environment, Order, verify_directive};
+use sealwarden_domain::approval::{
+    DirectiveExpectation, Environment, Order, verify_directive, verify_snapshot,
+};
 use sealwarden_domain::incident::Incident;
 use sealwarden_domain::log_control::{
     Command, DirectiveState, LogControl, acknowledgement_text, kind_name, refusal_text,
@@ -18,6 +20,8 @@ use std::time::Duration;
 
 /// Pause before a directive that could not be carried out is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How long the live fold may take to reach a directive's place before that is tried again.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Answers directives until shutdown.
 pub(crate) async fn follow(service: &Arc<Service>) -> anyhow::Result<()> {
@@ -64,7 +68,16 @@ async fn answer_next(service: &Arc<Service>) -> anyhow::Result<bool> {
         let seen = obeyed(control.state(), node, state.directive.epoch);
         (state, seen)
     };
-    let DirectiveState { directive, .. } = state;
+    let DirectiveState {
+        directive,
+        position,
+        ..
+    } = state;
+    // Everything recorded before the order is known then: the incident's reporters and evidence among it.
+    let caught_up = service.node.board.reached(position);
+    tokio::time::timeout(CATCH_UP, caught_up)
+        .await
+        .context("this node has not caught up with the event log")?;
     let (epoch, kind) = (directive.epoch, kind_name(directive.kind()));
     match judge(service, &directive, &seen) {
         Ok(()) => {
@@ -138,9 +151,32 @@ fn judge(service: &Service, directive: &Directive, seen: &BTreeSet<Order>) -> Re
         seen,
         requesters: &requesters.unwrap_or_default(),
     };
-    verify_directive(directive, &expected)
-        .map(drop)
-        .map_err(|refusal| refusal.to_string())
+    verify_directive(directive, &expected).map_err(|refusal| refusal.to_string())?;
+    match kind {
+        PlanKind::RevokeKey | PlanKind::DestroyKey | PlanKind::RestoreKey => {
+            snapshot(service, directive)
+        }
+        PlanKind::IsolateKey
+        | PlanKind::ReadOnly
+        | PlanKind::RotateOrigin
+        | PlanKind::Reseal
+        | PlanKind::Open
+        | PlanKind::Queue
+        | PlanKind::QueueNoncritical => Ok(()),
+    }
+}
+
+/// Whether the evidence was sealed before a key's life is changed: by what the incident's stream holds and the installation's signing key signed.
+fn snapshot(service: &Service, directive: &Directive) -> Result<(), String> {
+    let board = &service.node.board;
+    let signing = service.listed.signing(board);
+    let signing = signing
+        .ok_or("no trust bundle names the installation's signing key yet, so no evidence counts")?;
+    let evidence = board.read(|installation| {
+        let incident = installation.incidents.get(&directive.incident);
+        incident.map(|it| it.evidence.clone()).unwrap_or_default()
+    });
+    verify_snapshot(directive, &evidence, &signing)
 }
 
 fn plan_kind(kind: DirectiveKind) -> Option<PlanKind> {
@@ -153,6 +189,9 @@ fn plan_kind(kind: DirectiveKind) -> Option<PlanKind> {
         DirectiveKind::Open => Some(PlanKind::Open),
         DirectiveKind::Queue => Some(PlanKind::Queue),
         DirectiveKind::QueueNoncritical => Some(PlanKind::QueueNoncritical),
+        DirectiveKind::RevokeKey => Some(PlanKind::RevokeKey),
+        DirectiveKind::DestroyKey => Some(PlanKind::DestroyKey),
+        DirectiveKind::RestoreKey => Some(PlanKind::RestoreKey),
     }
 }
 

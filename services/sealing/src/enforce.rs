@@ -1,11 +1,12 @@
 //! Carrying a directive out. Everything here may be done twice: a crash can fall before the acknowledgement.
 
+use crate::key_orders;
 use crate::reseal::reseal;
 use crate::service::Service;
 use crate::tree::{begin, opened};
 use crate::writer::record_size;
 use anyhow::Context as _;
-use sealwarden_domain::log_control::{Origin, directive_input};
+use sealwarden_domain::log_control::{KeyChanges, Origin, Signer, SignerLife, directive_input};
 use sealwarden_keys::{DisableOutcome, KeyId};
 use sealwarden_wire::event::v1::{Directive, DirectiveKind, KeyLife, KeyLifeChanged, OriginOpened};
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ pub(crate) struct Enforced<'a> {
     /// The origin that a rotation opens.
     pub(crate) opened: Option<OriginOpened>,
     /// What became of keys.
-    pub(crate) keys: Vec<KeyLifeChanged>,
+    pub(crate) keys: KeyChanges,
     /// Keeps signatures from being released until a stop is acknowledged.
     pub(crate) released: Option<MutexGuard<'a, ()>>,
 }
@@ -56,6 +57,9 @@ pub(crate) async fn enforce<'a>(
             ..Enforced::default()
         }),
         DirectiveKind::Open | DirectiveKind::QueueNoncritical => Ok(Enforced::default()),
+        DirectiveKind::RevokeKey => key_orders::revoke(service, directive).await,
+        DirectiveKind::DestroyKey => key_orders::destroy(service, directive).await,
+        DirectiveKind::RestoreKey => key_orders::restore(service, directive).await,
         DirectiveKind::RotateOrigin => rotate(service, directive).await,
         DirectiveKind::Reseal => {
             let results = reseal(service, directive).await?;
@@ -85,11 +89,11 @@ async fn isolate<'a>(
     let known =
         known.ok_or_else(|| Obstacle::Refused(format!("origin {origin} was never opened")))?;
     let mut results = BTreeMap::from([("origin".to_owned(), origin.to_owned())]);
-    let mut keys = Vec::new();
+    let mut keys = KeyChanges::default();
     if known.node == service.node.name {
         let (words, changed) = disable_all(service, &known, directive.epoch).await?;
         results.insert("provider".to_owned(), words);
-        keys = changed;
+        keys.lives = changed;
     }
     if let Some(tree) = service.tree(origin) {
         let view = tokio::task::spawn_blocking(move || tree.reader.view()).await??;
@@ -114,7 +118,9 @@ async fn disable_all(
     epoch: u64,
 ) -> anyhow::Result<(String, Vec<KeyLifeChanged>)> {
     let (mut words, mut keys, mut failed) = (Vec::new(), Vec::new(), None);
-    for signer in &origin.signers {
+    // What was revoked or destroyed before is disabled already, and stays so.
+    let left = |it: &&Signer| it.life <= SignerLife::Isolated;
+    for signer in origin.signers.iter().filter(left) {
         let outcome = match KeyId::new(signer.key_id.as_str()) {
             Ok(key) => disable(service, &key).await,
             Err(error) => Err(error.into()),
@@ -148,7 +154,7 @@ async fn disable_all(
 
 /// What the provider did, in the words of the acknowledgement. Without its word nothing is acknowledged: the order stays open,
 /// which stops signing by itself, and the provider is asked again.
-async fn disable(service: &Service, key: &KeyId) -> anyhow::Result<String> {
+pub(crate) async fn disable(service: &Service, key: &KeyId) -> anyhow::Result<String> {
     let answer = tokio::time::timeout(DISABLE, service.node.keys.disable(key)).await;
     let outcome = answer.with_context(|| format!("disabling key {key}: no answer in time"))?;
     Ok(

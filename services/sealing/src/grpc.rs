@@ -22,6 +22,7 @@ use sealwarden_wire::seal::v1::{
     RotateKeyRequest, SealRequest, SealResponse, SealStreamRequest, SealStreamResponse,
     StatusRequest, StatusResponse, TicketResponse, WatchSealRequest, WatchTicketRequest,
 };
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -210,7 +211,7 @@ impl Sealing for Grpc {
     }
 }
 
-fn own_log(service: &Service, log: &str) -> Result<(), Status> {
+pub(crate) fn own_log(service: &Service, log: &str) -> Result<(), Status> {
     if log.is_empty() || log == service.config.log {
         return Ok(());
     }
@@ -255,8 +256,20 @@ async fn place(
 /// Sends every seal of a tree. A reader that went away ends it. Blocks its thread.
 fn export(service: &Service, tree: &Tree, to: &mpsc::Sender<Result<SealResponse, Status>>) {
     let required = service.witnesses.required(&service.node.board);
+    // Erased ones have no seal any more that could be sent.
+    let seals = |view: &View, range: Range<u64>| {
+        let parts = service.records.present(&tree.origin, range);
+        let seals = parts.into_iter().map(|part| view.seals(part));
+        seals.collect::<Result<Vec<_>, LogError>>()
+    };
     let send = |view: &View, start: u64| -> Result<(), LogError> {
-        for seal in view.seals(start..view.size().min(start + EXPORT_CHUNK))? {
+        let range = start..view.size().min(start + EXPORT_CHUNK);
+        let read = match seals(view, range.clone()) {
+            // Something may have been erased in between, which is no damage.
+            Err(LogError::Erased { .. } | LogError::RecordDamaged { .. }) => seals(view, range),
+            other => other,
+        };
+        for seal in read?.into_iter().flatten() {
             if to
                 .blocking_send(Ok(respond(required.as_deref(), tree, &seal)))
                 .is_err()

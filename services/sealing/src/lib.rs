@@ -10,6 +10,7 @@
 //! - `queue`, `tickets`: requests that wait while they cannot be signed, durably, each under a ticket.
 //! - `tenants`: what each tenant may ask for.
 //! - `requests`: the same request gives the same seal.
+//! - `retention`: how long records are kept: holds, erasing by request and by schedule.
 //! - `permits`: the right to use the key, asked for again and again, counted on `CLOCK_BOOTTIME`.
 //! - `directives`, `enforce`, `reseal`: containment orders, judged by this node's own plan.
 //! - `audit`: every use of the key that its provider saw, copied into the event log.
@@ -31,6 +32,7 @@ mod directives;
 mod drain;
 mod enforce;
 mod grpc;
+mod key_orders;
 mod listed;
 mod pace;
 mod permits;
@@ -39,6 +41,7 @@ mod queue;
 mod request;
 mod requests;
 mod reseal;
+mod retention;
 mod rotation;
 mod seals;
 mod service;
@@ -60,6 +63,7 @@ mod tests;
 
 pub use anchoring::{Anchors, Tsa};
 pub use config::Config;
+pub use retention::{Jurisdiction, RetentionSettings};
 pub use tenants::TenantLimits;
 
 use crate::anchoring::Authorities;
@@ -68,6 +72,7 @@ use crate::tree::{Access, Tree};
 use anyhow::{Context as _, bail};
 use sealwarden_domain::log_control::{Command, LogControl};
 use sealwarden_engine::{Node, Stream, StreamName};
+use sealwarden_wire::seal::v1::erasure_server::ErasureServer;
 use sealwarden_wire::seal::v1::sealing_server::SealingServer;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -92,6 +97,9 @@ pub struct Mounts {
 pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
     let (service, tasks) = assemble(config, node).await?;
     let grpc = Routes::new(SealingServer::new(grpc::Grpc(Arc::clone(&service))));
+    let grpc = grpc.add_service(ErasureServer::new(retention::grpc::Grpc(Arc::clone(
+        &service,
+    ))));
     Ok(Mounts {
         grpc,
         http: tiles::router(&service),
@@ -115,6 +123,7 @@ async fn assemble(
     let (chunks, waiting) = mpsc::channel(CHUNKS);
     let waiting = writer::Waiting::new(jobs, waiting);
     let tickets = tickets::open(&node, &config).await?;
+    let records = retention::Records::open(&node, &config).await?;
     let authorities = Authorities::open(&config.anchors).context("sealing.anchors")?;
     for tree in &trees {
         let held = tokio::task::block_in_place(|| authorities.load(tree));
@@ -126,11 +135,14 @@ async fn assemble(
         control,
         trees,
         (queue, chunks),
-        tickets,
+        (tickets, records),
         authorities,
     ));
     read_successors(&service).await?;
     tickets::settle_published(&service).await?;
+    retention::resume(&service)
+        .await
+        .context("finishing what was ordered to be erased")?;
     let tasks = spawn(&service, waiting);
     Ok((service, tasks))
 }
@@ -157,6 +169,8 @@ fn spawn(service: &Arc<Service>, waiting: writer::Waiting) -> JoinSet<anyhow::Re
     tasks.spawn(async move { audit::run(&own).await });
     let own = Arc::clone(service);
     tasks.spawn(async move { anchoring::run(&own).await });
+    let own = Arc::clone(service);
+    tasks.spawn(async move { retention::schedule::keep(&own).await });
     tasks
 }
 
@@ -234,12 +248,12 @@ async fn read_successors(service: &Arc<Service>) -> anyhow::Result<()> {
         // Later trees override earlier ones: the latest place of a record counts.
         trees.sort_by_key(|tree| tree.number);
         for tree in trees.into_iter().filter(|tree| tree.number > 1) {
-            let read = own.successors.read(&tree);
+            let read = own.successors.read(&own.records, &tree);
             read.with_context(|| format!("reading the records of {}", tree.origin))?;
         }
         let mut trees = own.trees();
         trees.sort_by_key(|tree| tree.number);
-        let read = own.requests.read(&trees);
+        let read = own.requests.read(&own.records, &trees);
         read.context("reading the requests of the log's last records")
     });
     read.await.context("the log's thread ended")?

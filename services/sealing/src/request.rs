@@ -8,6 +8,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sealwarden_seal::record::{DigestAlgorithm, MAX_CLAIMED_AT_MS, Nonce, Record};
 use sealwarden_seallog::Leaf;
 use sealwarden_wire::seal::v1::{Priority as WirePriority, SealRequest, Stage};
+use std::fmt::Write as _;
 use tonic::Status;
 
 const DIGEST_ALGORITHM: &str = "sha-256";
@@ -201,6 +202,15 @@ pub(crate) fn line(
 
 pub(crate) fn invalid(field: &str, value: impl std::fmt::Display, limit: &str) -> Status {
     Status::invalid_argument(format!("{field} {value} {limit}"))
+}
+
+/// Bytes in hexadecimal, for a message.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Outside text for a message, shortened and quoted.

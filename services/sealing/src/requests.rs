@@ -4,12 +4,14 @@
 //! that the settings say; a request whose leaf is older than that is a new one.
 
 use crate::queue::Place;
+use crate::retention::Records;
 use crate::tree::Tree;
 use ring::digest::{SHA256, digest};
 use sealwarden_seal::bulk::MAX_CHUNK_DIGESTS;
 use sealwarden_seal::record::{Record, RequestOf, request_of};
 use sealwarden_seallog::LogError;
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Leaves read at once.
@@ -66,17 +68,22 @@ struct Index {
     order: VecDeque<(u64, RequestKey)>,
     /// Leaves seen.
     leaves: u64,
+    /// Of those, how many erased ones came last.
+    gap: u64,
 }
 
 impl Index {
-    /// Notes the leaves of one request, the last one just seen.
-    fn note(&mut self, key: RequestKey, run: Run, is_resealed: bool) {
+    /// Notes the leaves of one request, the last one just seen, and how many erased ones were before them.
+    fn note(&mut self, key: RequestKey, (run, gap): (Run, u64), is_resealed: bool) {
         let mut noted = run;
         if let Some((_, known)) = self.runs.get(&key) {
-            if known.end() == run.place {
+            // Erased leaves in the middle of a chunk were the chunk's.
+            let mut end = known.end();
+            end.index = end.index.saturating_add(gap);
+            if end == run.place {
                 noted = Run {
                     place: known.place,
-                    count: known.count.saturating_add(run.count),
+                    count: known.count.saturating_add(gap).saturating_add(run.count),
                 };
             } else if is_resealed && known.count > 1 {
                 // A chunk stays where all of it is.
@@ -136,27 +143,55 @@ impl Requests {
         first_index: u64,
         records: impl IntoIterator<Item = &'a [u8]>,
     ) {
+        self.note_present(tree, first_index, records.into_iter().map(Some));
+    }
+
+    /// As [`Self::note`]; `None` in place of a record that is erased.
+    fn note_present<'a>(
+        &self,
+        tree: u64,
+        first_index: u64,
+        records: impl IntoIterator<Item = Option<&'a [u8]>>,
+    ) {
         let mut guard = self.index();
         let index = &mut *guard;
-        let mut current: Option<(RequestOf<'a>, Run)> = None;
+        let mut current: Option<(RequestOf<'a>, (Run, u64))> = None;
         for (place, record) in (first_index..).zip(records) {
+            index.leaves += 1;
+            let Some(record) = record else {
+                flush(index, current.take());
+                index.gap += 1;
+                continue;
+            };
+            let gap = std::mem::take(&mut index.gap);
             let request = request_of(record).filter(|request| request.id.is_some());
             match (&mut current, request) {
-                (Some((of, run)), Some(request)) if *of == request => run.count += 1,
+                (Some((of, (run, _))), Some(request)) if *of == request => run.count += 1,
                 (_, request) => {
                     flush(index, current.take());
                     let place = Place { tree, index: place };
-                    current = request.map(|request| (request, Run { place, count: 1 }));
+                    current = request.map(|request| (request, (Run { place, count: 1 }, gap)));
                 }
             }
-            index.leaves += 1;
         }
         flush(index, current);
         index.forget(self.window);
     }
 
+    /// Forgets what was sealed in places that are erased. A chunk of which only a part is gone stays known: it cannot be answered again, nor sealed anew as if it
+    /// had never been.
+    pub(crate) fn forget(&self, tree: u64, places: &[Range<u64>]) {
+        let mut sorted: Vec<_> = places.to_vec();
+        sorted.sort_by_key(|it| it.start);
+        self.index().runs.retain(|_, (_, run)| {
+            let next = sorted.partition_point(|it| it.end <= run.place.index);
+            let place = sorted.get(next).filter(|_| run.place.tree == tree);
+            !place.is_some_and(|it| it.start <= run.place.index && run.end().index <= it.end)
+        });
+    }
+
     /// Reads the last leaves of the trees, oldest tree first. Blocks its thread.
-    pub(crate) fn read(&self, trees: &[Arc<Tree>]) -> Result<(), LogError> {
+    pub(crate) fn read(&self, records: &Records, trees: &[Arc<Tree>]) -> Result<(), LogError> {
         let mut views = Vec::new();
         // A chunk whose first leaf lies before the window is read from there on, so that none is known by its end only.
         let chunk = u64::try_from(MAX_CHUNK_DIGESTS).unwrap_or(u64::MAX);
@@ -165,18 +200,18 @@ impl Requests {
             let view = tree.reader.view()?;
             let start = view.size().saturating_sub(left);
             left = left.saturating_sub(view.size());
-            views.push((tree.number, view, start));
+            views.push((tree, view, start));
         }
-        for (number, view, first) in views.into_iter().rev() {
+        for (tree, view, first) in views.into_iter().rev() {
+            // What is erased at the end of one tree is no part of what follows in another.
+            self.index().gap = 0;
             let mut start = first;
             while start < view.size() {
                 let end = view.size().min(start + CHUNK);
-                let leaves = view.records(start..end)?;
-                self.note(
-                    number,
-                    start,
-                    leaves.iter().map(|leaf| leaf.record.as_slice()),
-                );
+                let leaves = records.read(tree, &view, start..end)?;
+                let leaves = leaves.iter();
+                let leaves = leaves.map(|leaf| leaf.as_ref().map(|leaf| leaf.record.as_slice()));
+                self.note_present(tree.number, start, leaves);
                 start = end;
             }
         }
@@ -184,7 +219,7 @@ impl Requests {
     }
 }
 
-fn flush(index: &mut Index, run: Option<(RequestOf<'_>, Run)>) {
+fn flush(index: &mut Index, run: Option<(RequestOf<'_>, (Run, u64))>) {
     if let Some((of, run)) = run
         && let Some(id) = of.id
     {
@@ -266,6 +301,24 @@ mod tests {
         });
         note(&requests, 2, 0, &[&resealed]);
         assert_eq!(run("work#0"), at(7, 5), "a chunk stays where all of it is");
+    }
+
+    #[test]
+    fn a_chunk_with_erased_leaves_stays_one_and_what_is_erased_whole_is_forgotten() {
+        let requests = Requests::new(100);
+        let chunk = record("a", "c#0").encode().unwrap();
+        let some = Some(chunk.as_slice());
+        requests.note_present(1, 3, [some, None]);
+        requests.note_present(1, 5, [None, some, some]);
+        let key = RequestKey::of(&record("a", "c#0")).unwrap();
+        let place = Place { tree: 1, index: 3 };
+        let whole = Some(Run { place, count: 5 });
+        assert_eq!(requests.run_of(&key), whole);
+        requests.forget(1, &[3..4, 6..8]);
+        requests.forget(2, &[0..50, 50..100]);
+        assert_eq!(requests.run_of(&key), whole, "a part of it is left");
+        requests.forget(1, &[100..101, 3..8]);
+        assert_eq!(requests.run_of(&key), None);
     }
 
     #[test]

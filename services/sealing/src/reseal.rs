@@ -32,26 +32,37 @@ pub(crate) async fn reseal(
     work.finish_staged().await?;
     let Coverage { total, covered } = work.coverage().await?;
     let mut done = work.done().await?;
-    let mut unreadable = 0;
+    let mut skipped = Skipped::default();
     for start in (0..covered).step_by(usize::try_from(BATCH).unwrap_or(1)) {
         let end = covered.min(start + BATCH);
-        let (leaves, originals, skipped) = work.next_batch(start..end, &done).await?;
-        unreadable += skipped;
+        let (leaves, originals, here) = work.next_batch(start..end, &done).await?;
+        skipped.erased += here.erased;
+        skipped.damaged += here.damaged;
         if !leaves.is_empty() {
             work.seal(leaves).await?;
             done.extend(originals);
         }
     }
-    let reported = total - covered + unreadable;
+    let lost = skipped.erased + skipped.damaged;
+    let reported = total - covered + lost;
     Ok(BTreeMap::from([
         ("origin".to_owned(), work.from.origin.clone()),
         ("into".to_owned(), work.into.origin.clone()),
-        ("resealed".to_owned(), (covered - unreadable).to_string()),
+        ("resealed".to_owned(), (covered - lost).to_string()),
+        ("erased".to_owned(), skipped.erased.to_string()),
         ("reported".to_owned(), reported.to_string()),
     ]))
 }
 
 type Place = (String, u64);
+
+/// Records of covered leaves that are not there to be sealed again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Skipped {
+    /// By somebody's order.
+    erased: u64,
+    damaged: u64,
+}
 
 struct Work<'a> {
     service: &'a Arc<Service>,
@@ -112,37 +123,50 @@ impl<'a> Work<'a> {
 
     /// The originals that the new tree already holds.
     async fn done(&self) -> anyhow::Result<BTreeSet<Place>> {
-        let reader = self.into.reader.clone();
+        let (service, tree) = (Arc::clone(self.service), Arc::clone(&self.into));
         let task = tokio::task::spawn_blocking(move || {
             let mut done = BTreeSet::new();
-            for leaf in reader.view()?.iter() {
-                let (_, leaf) = leaf?;
-                let original = Record::decode(&leaf.record)?.original;
-                done.extend(original.map(|original| (original.origin, original.index)));
+            let view = tree.reader.view()?;
+            for start in (0..view.size()).step_by(usize::try_from(BATCH).unwrap_or(1)) {
+                let range = start..view.size().min(start + BATCH);
+                let leaves = service.records.read(&tree, &view, range)?;
+                for leaf in leaves.into_iter().flatten() {
+                    let original = Record::decode(&leaf.record)?.original;
+                    done.extend(original.map(|original| (original.origin, original.index)));
+                }
             }
             anyhow::Ok(done)
         });
         task.await?
     }
 
-    /// The leaves to seal for a range of the old tree, their originals, and how many records cannot be read.
+    /// The leaves to seal for a range of the old tree, their originals, and how many records are erased or cannot be read.
     async fn next_batch(
         &self,
         range: std::ops::Range<u64>,
         done: &BTreeSet<Place>,
-    ) -> anyhow::Result<(Vec<Leaf>, Vec<Place>, u64)> {
-        let reader = self.from.reader.clone();
+    ) -> anyhow::Result<(Vec<Leaf>, Vec<Place>, Skipped)> {
+        let (service, tree) = (Arc::clone(self.service), Arc::clone(&self.from));
         let first = range.start;
-        let old = tokio::task::spawn_blocking(move || reader.view()?.records(range)).await??;
-        let (mut leaves, mut originals, mut unreadable) = (Vec::new(), Vec::new(), 0);
+        let old = tokio::task::spawn_blocking(move || {
+            let view = tree.reader.view()?;
+            service.records.read(&tree, &view, range)
+        });
+        let old = old.await??;
+        let (mut leaves, mut originals, mut unreadable) =
+            (Vec::new(), Vec::new(), Skipped::default());
         for (index, leaf) in (first..).zip(old) {
+            let Some(leaf) = leaf else {
+                unreadable.erased += 1;
+                continue;
+            };
             let Ok(mut record) = Record::decode(&leaf.record) else {
                 tracing::warn!(
                     origin = self.from.origin,
                     index,
                     "a record is not readable and is reported"
                 );
-                unreadable += 1;
+                unreadable.damaged += 1;
                 continue;
             };
             // A record that was sealed again before keeps naming where it was first.

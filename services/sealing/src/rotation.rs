@@ -123,6 +123,9 @@ fn next(
     let origin = log
         .current()
         .filter(|it| it.node == *node && it.isolation.is_none())?;
+    if let Some(algorithm) = origin.lacking() {
+        return replacement(origin, algorithm, listed, node);
+    }
     if let Some((new, old)) = origin.planned() {
         return listed.contains(&new.vkey).then(|| Next::Overlap {
             change: overlap(origin, new, old, node),
@@ -146,6 +149,34 @@ fn next(
         });
     }
     due(service, origin, wall_ms)
+}
+
+/// The newest key that may sign where every key of its algorithm was revoked: a person's order took them away, and the origin goes on with the next.
+fn replacement(
+    origin: &Origin,
+    algorithm: &str,
+    listed: &BTreeSet<String>,
+    node: &str,
+) -> Option<Next> {
+    let may =
+        |it: &&Signer| it.algorithm == algorithm && it.is_ready() && listed.contains(&it.vkey);
+    let new = origin.signers.iter().rev().find(may)?;
+    let mut active = origin.signing_keys();
+    active.push(new.key_id.clone());
+    Some(Next::Overlap {
+        change: SignersActivated {
+            origin: origin.origin.clone(),
+            active,
+            overlapping: Vec::new(),
+            reason: ActivationReason::Ordered.into(),
+            by: node.to_owned(),
+            why: format!(
+                "key {} signs, for orders took every other {algorithm} key away",
+                new.key_id
+            ),
+        },
+        seen: origin.signing_keys(),
+    })
 }
 
 /// An active key that is too old or was used too often. One of another provider than the preferred one stands in for a failure and is not replaced by itself.

@@ -1,6 +1,7 @@
 //! Reading seals and answering them: what every call that gives out seals shares.
 
 use crate::queue::Place;
+use crate::retention::FORGED;
 use crate::service::Service;
 use crate::tree::{Tree, origin_name};
 use crate::trust::Required;
@@ -40,14 +41,21 @@ pub(crate) async fn read_seal(
     tree: &Arc<Tree>,
     index: u64,
 ) -> Result<ProvenLeaf, Status> {
+    let leaf = index..index.saturating_add(1);
+    service.records.require(&tree.origin, &leaf)?;
     let required = service.witnesses.required(&service.node.board);
     let held = tree.anchors.covering(index, required.as_deref());
     let reader = tree.reader.clone();
-    blocking(move || match held {
+    let read = blocking(move || match held {
         Some(held) => reader.view()?.seal_under(&held.signed, index),
         None => reader.view()?.seal_of(index),
-    })
-    .await
+    });
+    let read = read.await;
+    if read.is_err() {
+        // It may have been erased in between, which is no damage.
+        service.records.require(&tree.origin, &leaf)?;
+    }
+    read
 }
 
 /// Reads from the log's files on a thread that may block.
@@ -63,6 +71,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
 pub(crate) fn log_status(error: &LogError) -> Status {
     if let LogError::NoLeaf { .. } = error {
         return Status::not_found(error.to_string());
+    }
+    if let LogError::Erased { index } = error {
+        // What orders name was answered before.
+        tracing::error!(index, "{FORGED}");
+        return Status::data_loss(format!("the record of leaf {index} is damaged: {FORGED}"));
     }
     tracing::error!(%error, "the seal log cannot be read");
     Status::data_loss(error.to_string())

@@ -7,6 +7,7 @@ use crate::pace::Pace;
 use crate::permits::{Permit, Permits, decider};
 use crate::queue::{Priority, Queue};
 use crate::requests::Requests;
+use crate::retention::Records;
 use crate::stop::Failure;
 use crate::tenants::Tenants;
 use crate::tree::{Successors, Tree};
@@ -67,6 +68,8 @@ pub(crate) struct Service {
     pub(crate) bulk_room: Arc<Semaphore>,
     /// The durable queue.
     pub(crate) tickets: Queue,
+    /// What is erased of the private records.
+    pub(crate) records: Records,
     /// Requests that are sealed already.
     pub(crate) requests: Requests,
     /// What tenants use of what they may.
@@ -86,7 +89,7 @@ impl Service {
         control: Stream<LogControl>,
         trees: Vec<Tree>,
         queue: (mpsc::Sender<Job>, mpsc::Sender<Chunk>),
-        tickets: Queue,
+        (tickets, records): (Queue, Records),
         authorities: Authorities,
     ) -> Self {
         let (queue, chunks) = queue;
@@ -117,6 +120,7 @@ impl Service {
             chunks,
             bulk_room,
             tickets,
+            records,
             requests,
             tenants: Tenants::default(),
             stuck: watch::Sender::new(None),

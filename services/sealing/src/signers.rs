@@ -1,8 +1,9 @@
 //! The keys of the current origin: one for each provider of the failover set, so that another provider can sign when the first one does not.
 
+use crate::key_orders;
 use crate::service::Service;
 use anyhow::Context as _;
-use sealwarden_domain::log_control::{Command, Origin, Signer, SignerState};
+use sealwarden_domain::log_control::{Command, Origin, Signer, SignerLife, SignerState};
 use sealwarden_keys::{
     Algorithm, Attestation, CreateKey, KeyError, KeyId, KeyInfo, KeyProvider, KeyState, Purpose,
 };
@@ -23,26 +24,39 @@ pub(crate) async fn keep(service: &Service) -> anyhow::Result<()> {
     let mut changes = service.node.board.changes();
     loop {
         changes.mark_unchanged();
+        let known = keys_of_current(service);
         let complete = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            complete = complete(service) => complete,
+            complete = async { complete(service).await & key_orders::catch_up(service).await } => complete,
         };
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(AGAIN), if !complete => {}
-            changed = another_origin(service, &mut changes), if complete => changed?,
+            changed = other_keys(service, &known, &mut changes), if complete => changed?,
         }
     }
 }
 
-/// Waits until another origin is the current one.
-async fn another_origin(
+/// The current origin and what orders have made of its keys.
+type Keys = Option<(String, Vec<SignerLife>)>;
+
+fn keys_of_current(service: &Service) -> Keys {
+    service
+        .on_board(|log| {
+            let current = log.current()?;
+            let lives = current.signers.iter().map(|it| it.life).collect();
+            Some((current.origin.clone(), lives))
+        })
+        .flatten()
+}
+
+/// Waits until another origin is the current one, or its keys are not as they were.
+async fn other_keys(
     service: &Service,
+    known: &Keys,
     changes: &mut tokio::sync::watch::Receiver<u64>,
 ) -> anyhow::Result<()> {
-    let current = || service.on_board(|log| log.current().map(|it| it.origin.clone()));
-    let known = current();
-    while current() == known {
+    while keys_of_current(service) == *known {
         changes.changed().await?;
     }
     Ok(())
@@ -79,6 +93,7 @@ async fn in_provider(service: &Service, provider: &str) -> anyhow::Result<()> {
         it.provider == provider
             && it.algorithm == Algorithm::Ed25519.as_str()
             && it.state != SignerState::Retired
+            && it.life <= SignerLife::Isolated
     };
     if let Some(signer) = origin.signers.iter().find(serves) {
         return attest(service, &origin, signer).await;

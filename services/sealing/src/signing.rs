@@ -169,7 +169,6 @@ async fn fail_over(
     failed: &BTreeSet<String>,
 ) -> Result<(), Failure> {
     let node = &service.node;
-    let listed = service.listed.keys(&node.board);
     let mut is_left = true;
     let outcome = service
         .control
@@ -179,15 +178,11 @@ async fn fail_over(
             let Some(origin) = log.origin(&tree.origin) else {
                 return Ok(Vec::new());
             };
-            let may =
-                |signer: &Signer| !failed.contains(&signer.key_id) && listed.contains(&signer.vkey);
-            // What failed with one key of a provider likely fails with another.
-            let order = |signer: &Signer| {
-                let same = signer.provider == missing.signer.provider;
-                let out = !service.is_asked(&signer.provider);
-                (same, out, service.preference(signer))
-            };
-            let Some(change) = without(origin, missing, may, order, &node.name) else {
+            let why = format!(
+                "key {} of the {} provider did not sign: {}",
+                missing.signer.key_id, missing.signer.provider, missing.reason
+            );
+            let Some(change) = in_its_place(service, origin, &missing.signer, failed, why) else {
                 is_left = false;
                 return Ok(Vec::new());
             };
@@ -230,16 +225,25 @@ async fn fail_over(
     }
 }
 
-/// Who signs when this key does not: the most preferred of the standby keys of its algorithm in its place, or the others alone where one of them has the same algorithm.
-fn without<K: Ord>(
+/// Who signs when this key does not: the most preferred of the standby keys of its algorithm that a published bundle lists, in its place; or the others alone where one
+/// of them has the same algorithm. `None` if nobody is left.
+pub(crate) fn in_its_place(
+    service: &Service,
     origin: &Origin,
-    missing: &Missing,
-    may: impl Fn(&Signer) -> bool,
-    order: impl Fn(&Signer) -> K,
-    by: &str,
+    gone: &Signer,
+    failed: &BTreeSet<String>,
+    why: String,
 ) -> Option<SignersActivated> {
-    let key = &missing.signer.key_id;
-    let same = |it: &&Signer| it.algorithm == missing.signer.algorithm && it.key_id != *key;
+    let listed = service.listed.keys(&service.node.board);
+    let may = |signer: &Signer| !failed.contains(&signer.key_id) && listed.contains(&signer.vkey);
+    // What failed with one key of a provider likely fails with another.
+    let order = |signer: &Signer| {
+        let same = signer.provider == gone.provider;
+        let out = !service.is_asked(&signer.provider);
+        (same, out, service.preference(signer))
+    };
+    let key = &gone.key_id;
+    let same = |it: &&Signer| it.algorithm == gone.algorithm && it.key_id != *key;
     let of = |state: SignerState| -> Vec<String> {
         let those = origin
             .signing()
@@ -253,10 +257,6 @@ fn without<K: Ord>(
         .filter(same)
         .filter(|it| it.is_ready() && !it.signs() && may(it))
         .min_by_key(|it| order(it));
-    let why = format!(
-        "key {key} of the {} provider did not sign: {}",
-        missing.signer.provider, missing.reason
-    );
     if origin.signing().any(|it| same(&it)) {
         if active.is_empty() {
             active = std::mem::take(&mut overlapping);
@@ -269,7 +269,7 @@ fn without<K: Ord>(
         active,
         overlapping,
         reason: ActivationReason::Failover.into(),
-        by: by.to_owned(),
+        by: service.node.name.clone(),
         why,
     })
 }

@@ -136,6 +136,7 @@ impl Failure {
                 StopReason::Hold { .. }
                 | StopReason::Judging { .. }
                 | StopReason::Isolated { .. }
+                | StopReason::NoKey { .. }
                 | StopReason::Queue { .. }
                 | StopReason::NotCurrent => true,
                 StopReason::ReadOnly { .. } | StopReason::NotWriter { .. } => false,
@@ -166,6 +167,7 @@ impl Failure {
                 StopReason::Queue { .. } => "queue",
                 StopReason::Hold { .. } | StopReason::Judging { .. } => "hold",
                 StopReason::Isolated { .. } => "isolated",
+                StopReason::NoKey { .. } => "no-key",
                 StopReason::NotCurrent | StopReason::NotWriter { .. } => "starting",
             },
             Self::NoPermit => "no-permit",
@@ -192,9 +194,10 @@ fn wait_for(reason: &StopReason, now_ms: i64) -> i64 {
         StopReason::Hold { until_ms, .. } => {
             until_ms.saturating_sub(now_ms).clamp(SOON_MS, LATE_MS)
         }
-        StopReason::Isolated { .. } | StopReason::NotWriter { .. } | StopReason::Queue { .. } => {
-            LATE_MS
-        }
+        StopReason::Isolated { .. }
+        | StopReason::NoKey { .. }
+        | StopReason::NotWriter { .. }
+        | StopReason::Queue { .. } => LATE_MS,
         StopReason::NotCurrent | StopReason::Judging { .. } | StopReason::ReadOnly { .. } => {
             SOON_MS
         }

@@ -1,4 +1,4 @@
-//! What each tenant may ask for: how much at once, how much a second, which words beside a digest, and who may speak for it.
+//! What each tenant may ask for: how much at once, how much a second, which words beside a digest, and who may speak for it; and how long its records are kept.
 
 use crate::config::Config;
 use crate::stop::Failure;
@@ -14,7 +14,7 @@ const REMEMBERED: usize = 16_384;
 /// What is allowed a second is given out in thousandths.
 const WHOLE: i64 = 1_000;
 
-/// A tenant's limits. Zero and an empty list mean: no limit.
+/// A tenant's limits, and how long its records are kept. Zero and an empty list mean: no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TenantLimits {
@@ -29,6 +29,12 @@ pub struct TenantLimits {
     pub policies: Vec<String>,
     /// Names of the callers (in their certificates) that may seal for it.
     pub callers: Vec<String>,
+    /// Its jurisdiction: one of `retention.jurisdictions`. Empty: none.
+    pub jurisdiction: String,
+    /// After how long its records are erased by themselves, such as `10 years`; `never` against what its jurisdiction says. Empty: as the jurisdiction says.
+    pub retention: String,
+    /// Why nothing of it may be erased at present. Empty: it may.
+    pub legal_hold: String,
 }
 
 impl TenantLimits {

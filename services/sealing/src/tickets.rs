@@ -69,10 +69,11 @@ fn find(service: &Service, earliest: Place) -> anyhow::Result<Vec<(Ticket, Place
         };
         while start < view.size() {
             let end = view.size().min(start + CHUNK);
-            let leaves = view.records(start..end);
+            let leaves = service.records.read(&tree, &view, start..end);
             let leaves =
                 leaves.with_context(|| format!("looking for tickets in {}", tree.origin))?;
-            for (index, leaf) in (start..end).zip(leaves) {
+            let leaves = (start..end).zip(leaves);
+            for (index, leaf) in leaves.filter_map(|(index, leaf)| Some((index, leaf?))) {
                 let tree = tree.number;
                 let ticket = service.tickets.of_nonce(&leaf.nonce);
                 found.extend(ticket.map(|ticket| (ticket, Place { tree, index })));

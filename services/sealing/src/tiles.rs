@@ -1,4 +1,5 @@
-//! Checkpoint and tiles over HTTP, as C2SP tlog-tiles v0.1.0 has them: `/<log>/<epoch>/checkpoint`, `/<log>/<epoch>/tile/…`.
+//! Checkpoint and tiles over HTTP, as C2SP tlog-tiles v0.1.0 has them: `/<log>/<epoch>/checkpoint`, `/<log>/<epoch>/tile/…`. For who takes a log over also
+//! `/<log>/<epoch>/anchors.txt` (names, a line each), `/<log>/<epoch>/anchors/<size in 20 digits>` and `/logs.txt` (`<log>/<epoch>`, a line each).
 
 use crate::service::Service;
 use crate::tree::Tree;
@@ -25,6 +26,9 @@ pub(crate) fn router(service: &Arc<Service>) -> Router {
     Router::new()
         .route(&format!("/{log}/{{epoch}}/checkpoint"), get(checkpoint))
         .route(&format!("/{log}/{{epoch}}/tile/{{*path}}"), get(tile))
+        .route(&format!("/{log}/{{epoch}}/anchors.txt"), get(anchor_list))
+        .route(&format!("/{log}/{{epoch}}/anchors/{{name}}"), get(anchors))
+        .route("/logs.txt", get(logs))
         .with_state(Arc::clone(service))
 }
 
@@ -74,6 +78,47 @@ async fn tile(
         Ok(bytes) => answer(BYTES, FOR_EVER, bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => absent(),
         Err(error) => failed(&tree.origin, &error.into()),
+    }
+}
+
+async fn logs(State(service): State<Arc<Service>>) -> Response {
+    let log = &service.config.log;
+    let trees = service.trees().into_iter();
+    let lines: Vec<String> = trees
+        .map(|tree| format!("{log}/{}\n", tree.number))
+        .collect();
+    answer(TEXT, NEVER, lines.concat().into_bytes())
+}
+
+async fn anchor_list(State(service): State<Arc<Service>>, Path(epoch): Path<String>) -> Response {
+    let Some(tree) = tree_of(&service, &epoch) else {
+        return absent();
+    };
+    let held = tree.anchors.all();
+    let sizes = held.iter().map(|held| held.signed.checkpoint.size);
+    let lines: Vec<String> = sizes.map(|size| format!("{size:020}\n")).collect();
+    answer(TEXT, NEVER, lines.concat().into_bytes())
+}
+
+async fn anchors(
+    State(service): State<Arc<Service>>,
+    Path((epoch, name)): Path<(String, String)>,
+) -> Response {
+    let size = name.parse::<u64>().ok();
+    let size = size.filter(|size| format!("{size:020}") == name);
+    let (Some(tree), Some(size)) = (tree_of(&service, &epoch), size) else {
+        return absent();
+    };
+    let held = tree.anchors.all();
+    if !held.iter().any(|held| held.signed.checkpoint.size == size) {
+        return absent();
+    }
+    let reading = Arc::clone(&tree);
+    let read = tokio::task::spawn_blocking(move || reading.anchors.file(size));
+    match read.await.map_err(anyhow::Error::from).flatten() {
+        // Further authorities may date the checkpoint later.
+        Ok(file) => answer(TEXT, NEVER, file.to_text().into_bytes()),
+        Err(error) => failed(&tree.origin, &error),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::anchoring::AnchorStore;
 use crate::config::Config;
+use crate::retention::Records;
 use crate::signers;
 use anyhow::{Context as _, anyhow, bail};
 use sealwarden_engine::Node;
@@ -14,6 +15,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::watch;
+
+/// Leaves read at once.
+const CHUNK: u64 = 1_024;
 
 /// One origin's tree.
 #[derive(Debug)]
@@ -81,15 +85,25 @@ impl Successors {
     }
 
     /// Reads a whole tree's records. Blocks its thread.
-    pub(crate) fn read(&self, tree: &Tree) -> Result<(), LogError> {
-        for leaf in tree.reader.view()?.iter() {
-            let (index, leaf) = leaf?;
-            match Record::decode(&leaf.record) {
-                Ok(record) => self.note(&record, &tree.origin, index),
-                Err(error) => {
-                    tracing::warn!(origin = tree.origin, index, %error, "a record is not readable");
+    pub(crate) fn read(&self, records: &Records, tree: &Tree) -> Result<(), LogError> {
+        let view = tree.reader.view()?;
+        let mut start = 0;
+        while start < view.size() {
+            let end = view.size().min(start + CHUNK);
+            for (index, leaf) in (start..end).zip(records.read(tree, &view, start..end)?) {
+                let record = leaf.map(|leaf| Record::decode(&leaf.record));
+                match record.transpose() {
+                    Ok(record) => {
+                        if let Some(record) = record {
+                            self.note(&record, &tree.origin, index);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(origin = tree.origin, index, %error, "a record is not readable");
+                    }
                 }
             }
+            start = end;
         }
         Ok(())
     }

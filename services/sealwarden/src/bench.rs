@@ -10,6 +10,7 @@ mod limits;
 mod load;
 mod log;
 mod steps;
+mod transit;
 mod unary;
 mod verify;
 
@@ -40,6 +41,15 @@ pub(crate) struct Bench {
     /// `log`: how many leaves the log is grown to for its memory, disk and start-up; 10 million take 1.6 GB for a while
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) entries: u64,
+    /// `transit`: the OpenBao server, https://host:port; a mount is made there and removed again
+    #[arg(long, value_name = "URL")]
+    pub(crate) bao: Option<String>,
+    /// `transit`: authorities that vouch for the server, PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bao_ca: Option<PathBuf>,
+    /// `transit`: file of mode 0600 with a token that may make and remove mounts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Measure a debug build, whose figures mean nothing
     #[arg(long)]
     pub(crate) allow_debug: bool,
@@ -60,6 +70,8 @@ pub(crate) enum What {
     Log,
     /// From the last approval to proven fencing of three nodes
     Contain,
+    /// Sealing with a key in OpenBao beside OpenBao signing each digest itself, the same callers (see --bao)
+    Transit,
 }
 
 impl What {
@@ -71,6 +83,7 @@ impl What {
             Self::Steps => "steps",
             Self::Log => "log",
             Self::Contain => "contain",
+            Self::Transit => "transit",
         }
     }
 }
@@ -118,18 +131,27 @@ pub(crate) async fn run(cli: &Cli, args: &Bench) -> Answer {
         entries: args.entries,
         bar: bar.clone(),
     };
-    let measured = measure(args.what, setting).await?;
+    let server = transit::Server::of(args)?;
+    let measured = measure(args.what, setting, server).await?;
     bar.finish_and_clear();
     measured.tell(args.what.name(), cli.json);
     Ok(Ending::Good)
 }
 
-async fn measure(what: What, setting: Setting) -> Result<Measured, Failure> {
+async fn measure(
+    what: What,
+    setting: Setting,
+    server: Option<transit::Server>,
+) -> Result<Measured, Failure> {
     let measured = match what {
         What::SealUnary => unary::measure(&setting).await?,
         What::SealBulk => bulk::measure(&setting).await?,
         What::Steps => steps::measure(&setting).await?,
         What::Contain => contain::measure(&setting).await?,
+        What::Transit => {
+            let server = server.ok_or_else(transit::Server::missing)?;
+            transit::measure(&setting, &server).await?
+        }
         What::Verify => tokio::task::spawn_blocking(move || verify::measure(&setting))
             .await
             .map_err(anyhow::Error::from)??,

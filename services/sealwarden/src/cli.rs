@@ -94,6 +94,8 @@ pub(crate) enum Command {
     /// Sealing keys
     #[command(subcommand)]
     Keys(Keys),
+    /// Take private records out of the log for good, by request; and keep them: legal holds
+    Erase(crate::commands::erase::Erase),
     /// Report that something is wrong
     Signal(Signal),
     /// Incidents
@@ -167,6 +169,7 @@ impl Command {
             Self::Log(_) => "log",
             Self::Archive(_) => "archive",
             Self::Keys(_) => "keys",
+            Self::Erase(_) => "erase",
             Self::Signal(_) => "signal",
             Self::Incident(_) => "incident",
             Self::Run(_) => "run",
@@ -384,6 +387,9 @@ pub(crate) enum Trust {
 pub(crate) enum Keys {
     /// All keys with state, age and uses: which of them sign now, which stand by, and when one is due for rotation
     List,
+    /// The seal certificate: whom the log's keys belong to, for exports and in the trust bundle
+    #[command(subcommand)]
+    Certificate(crate::commands::keys::certificate::KeyCertificate),
     /// Let the preferred key provider sign again after a failover; probes it first and refuses while it does not answer
     Failback {
         /// Log line (default: the sealing node's)
@@ -403,6 +409,38 @@ pub(crate) enum Keys {
         #[arg(long, default_value = "")]
         why: String,
     },
+    /// Ask for a key never to sign again; the origin's other keys go on. Begins a run: others approve it, nodes check that. (A stolen key is `signal`: it takes the whole origin out.)
+    Revoke {
+        #[command(flatten)]
+        order: KeyOrder,
+        /// Since when its signatures may be somebody else's (RFC 3339; default: now)
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+    },
+    /// Ask for a key that does not sign any more to be erased at its provider. Begins a run: others approve it
+    Destroy {
+        #[command(flatten)]
+        order: KeyOrder,
+    },
+    /// Ask for an isolated key to sign again, and its origin to go on. Begins a run: others approve it
+    Restore {
+        #[command(flatten)]
+        order: KeyOrder,
+    },
+}
+
+/// A key, and why something is to become of it.
+#[derive(Debug, Args)]
+pub(crate) struct KeyOrder {
+    /// The key's id, as `keys list` shows it
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    /// Its origin (default: the one that has a key of this name)
+    #[arg(long)]
+    pub(crate) origin: Option<String>,
+    /// Why: it is what the people who approve will read
+    #[arg(long)]
+    pub(crate) why: String,
 }
 
 #[derive(Debug, Args)]
@@ -451,6 +489,68 @@ pub(crate) enum Incident {
         #[arg(long, value_name = "TIME")]
         compromised_since: Option<String>,
         /// Why
+        #[arg(long)]
+        reason: String,
+    },
+    #[command(flatten)]
+    Duties(Duties),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Duties {
+    /// Who has to be told by when, and whether they were: the duties of laws and contracts
+    ///
+    /// A regime that may concern the incident runs its clocks until a person rules it out with `incident regime`. The data stands in the plan's
+    /// regimes.yaml; what is marked "not checked" was not compared with its source.
+    Obligations {
+        /// The incident
+        id: String,
+    },
+    /// Record that somebody was told, as a duty asks
+    Told {
+        /// The incident
+        id: String,
+        /// The duty, as `incident obligations` names it: REGIME/DUTY
+        #[arg(value_name = "REGIME/DUTY")]
+        duty: String,
+        /// Where it can be found again: the authority's number, a letter. The same one twice is recorded once
+        #[arg(long)]
+        reference: String,
+        /// When they were told (RFC 3339; default: now)
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+    },
+    /// Say whether a regime concerns the incident: a lawyer's decision, recorded with its reason
+    #[command(group = clap::ArgGroup::new("ruling").required(true).args(["applies", "does_not_apply"]))]
+    Regime {
+        /// The incident
+        id: String,
+        /// The regime
+        regime: String,
+        /// It concerns the incident
+        #[arg(
+            long,
+            conflicts_with = "does_not_apply",
+            required_unless_present = "does_not_apply"
+        )]
+        applies: bool,
+        /// It does not: its clocks are silent until somebody says that it does
+        #[arg(long)]
+        does_not_apply: bool,
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+    /// Record when the incident was determined to be material; it only ever moves to earlier
+    Material {
+        /// The incident
+        id: String,
+        /// The regime whose clock this starts
+        regime: String,
+        /// When (RFC 3339)
+        #[arg(long, value_name = "TIME")]
+        at: String,
+        /// Who determined it, and why
         #[arg(long)]
         reason: String,
     },

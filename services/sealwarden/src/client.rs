@@ -8,8 +8,10 @@ use sealwarden_pki::{Identity, IdentityFiles};
 use sealwarden_telemetry::TraceContext;
 use sealwarden_wire::archive::v1::archives_client::ArchivesClient;
 use sealwarden_wire::control::v1::control_client::ControlClient;
+use sealwarden_wire::control::v1::seal_certificates_client::SealCertificatesClient;
 use sealwarden_wire::incident::v1::incidents_client::IncidentsClient;
 use sealwarden_wire::run::v1::runs_client::RunsClient;
+use sealwarden_wire::seal::v1::erasure_client::ErasureClient;
 use sealwarden_wire::seal::v1::sealing_client::SealingClient;
 use sealwarden_wire::verify::v1::verification_client::VerificationClient;
 use tonic::service::interceptor::InterceptedService;
@@ -25,8 +27,8 @@ pub(crate) type Traced = InterceptedService<Channel, TraceContext>;
 /// The longest a call may take: sealing waits for witnesses, everything else is quick.
 const CALL: Duration = Duration::from_mins(1);
 
-/// The longest that storing one document may take.
-const STORING: Duration = Duration::from_hours(6);
+/// The longest that storing one document, or looking through all records, may take.
+const LONG: Duration = Duration::from_hours(6);
 
 /// The longest that connecting may take.
 const CONNECT: Duration = Duration::from_secs(8);
@@ -131,6 +133,13 @@ impl Client {
             .max_decoding_message_size(MAX_ANSWER))
     }
 
+    /// Erasing, by sealing: looking through a large log takes its time.
+    pub(crate) async fn erasure(&self) -> Result<ErasureClient<Traced>, Failure> {
+        let channel = self.channel_within(Role::Sealing, LONG).await?;
+        let channel = InterceptedService::new(channel, TraceContext);
+        Ok(ErasureClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+    }
+
     /// Verification.
     pub(crate) async fn verification(&self) -> Result<VerificationClient<Traced>, Failure> {
         Ok(
@@ -141,7 +150,7 @@ impl Client {
 
     /// Archives, kept by verification.
     pub(crate) async fn archives(&self) -> Result<ArchivesClient<Traced>, Failure> {
-        let channel = self.channel_within(Role::Verification, STORING).await?;
+        let channel = self.channel_within(Role::Verification, LONG).await?;
         let channel = InterceptedService::new(channel, TraceContext);
         Ok(ArchivesClient::new(channel).max_decoding_message_size(MAX_ANSWER))
     }
@@ -156,6 +165,14 @@ impl Client {
     pub(crate) async fn runs(&self) -> Result<RunsClient<Traced>, Failure> {
         Ok(RunsClient::new(self.channel(Role::RunbookExecutor).await?)
             .max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Seal certificates, recorded by the control authority.
+    pub(crate) async fn certificates(&self) -> Result<SealCertificatesClient<Traced>, Failure> {
+        Ok(
+            SealCertificatesClient::new(self.channel(Role::RunbookExecutor).await?)
+                .max_decoding_message_size(MAX_ANSWER),
+        )
     }
 
     /// Control.

@@ -4,10 +4,11 @@ mod anchors;
 pub(crate) mod approve;
 pub(crate) mod archive;
 pub(crate) mod certificate;
+pub(crate) mod erase;
 pub(crate) mod evidence;
 pub(crate) mod export;
 mod incident;
-mod keys;
+pub(crate) mod keys;
 pub(crate) mod log;
 mod plan;
 pub(crate) mod run;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Log(what) => log::run(&cli, what).await,
         Command::Archive(what) => archive::run(&cli, what).await,
         Command::Keys(what) => keys::run(&cli, what).await,
+        Command::Erase(args) => erase::run(&cli, args).await,
         Command::Signal(args) => signal::run(&cli, args).await,
         Command::Incident(what) => incident::run(&cli, what).await,
         Command::Run(what) => run::run(&cli, what).await,

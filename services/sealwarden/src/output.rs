@@ -80,6 +80,10 @@ pub(crate) fn span(ms: i64) -> String {
         0..1000 => format!("{ms} ms"),
         1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
         60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
-        _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
+        3_600_000..THREE_DAYS_MS => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
+        _ => format!("{} days {} h", ms / DAY_MS, ms % DAY_MS / 3_600_000),
     }
 }
+
+const DAY_MS: i64 = 86_400_000;
+const THREE_DAYS_MS: i64 = 3 * DAY_MS;

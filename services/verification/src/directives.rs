@@ -1,4 +1,4 @@
-//! Freezing origins by directive.
+//! Freezing origins by directive, and thawing them by one.
 //!
 //! The task folds the log streams by itself, leaving out their intents, so that it knows the head to acknowledge on without reading a long stream again. Who may order
 //! a freeze is judged by this node's own plan and roster; neither the executor nor the event log is believed.
@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealwarden_domain::approval::{DirectiveExpectation, Environment, Order, verify_directive};
+use sealwarden_domain::approval::{
+    DirectiveExpectation, Environment, Order, verify_directive, verify_snapshot,
+};
 use sealwarden_domain::incident::Incident;
 use sealwarden_domain::log_control::{
-    self, Command, DirectiveState, LogControl, acknowledgement_text, directive_input, refusal_text,
+    self, Command, DirectiveState, KeyChanges, LogControl, acknowledgement_text, directive_input,
+    refusal_text,
 };
 use sealwarden_domain::{Fold as _, RejectionCode};
 use sealwarden_engine::{ExecuteError, Node, Stream, StreamName, decode};
@@ -18,6 +21,7 @@ use sealwarden_eventlog::{
     self as eventlog, Delivery, Filter, Head, ReadError, Recorded, Subscription,
 };
 use sealwarden_runbook::DirectiveKind;
+use sealwarden_seal::trust::TrustBundle;
 use sealwarden_seal::witness::OriginState;
 use sealwarden_wire::event::v1::{Directive, DirectiveKind as WireKind};
 use tokio::time::Instant;
@@ -252,30 +256,33 @@ impl Obeying {
             "isolated by incident {}, directive {}",
             directive.incident, directive.epoch
         );
-        let frozen = self
-            .witness
-            .freeze(origin, reason)
-            .await
-            .map_err(|e| Failed::Never(e.to_string()))?;
+        let thaws = directive.kind() == WireKind::RestoreKey;
+        let changed = if thaws {
+            self.witness.thaw(origin).await
+        } else {
+            self.witness.freeze(origin, reason).await
+        };
+        let state = changed.map_err(|e| Failed::Never(e.to_string()))?;
+        let did = if thaws { "thawed" } else { "frozen" };
         let text = acknowledgement(
             &self.node.installation,
             &self.node.name,
             directive,
-            origin,
-            &frozen,
+            (did, origin),
+            &state,
         );
         let note = self
             .node
             .sign_note(&text)
             .await
             .map_err(|e| Failed::Later(e.to_string()))?;
-        tracing::warn!(%origin, size = frozen.size, epoch = directive.epoch, incident = %directive.incident, "the witness froze the origin");
+        tracing::warn!(%origin, size = state.size, epoch = directive.epoch, incident = %directive.incident, did, "a directive about the origin is obeyed");
         let acknowledge = Command::Acknowledge {
             epoch: directive.epoch,
             node: self.node.name.clone(),
             note: note.to_string(),
             opened: None,
-            keys: Vec::new(),
+            keys: KeyChanges::default(),
         };
         match self.write(stream, &directive.incident, acknowledge).await {
             Err(ExecuteError::Rejected(rejection)) if rejection.code != RejectionCode::NotNow => {
@@ -349,12 +356,43 @@ impl From<ExecuteError> for Failed {
     }
 }
 
-/// Epochs of isolations that the node has not answered, oldest first. Other kinds are not for a witness.
+/// Epochs of isolations, and of orders to take one back, that the node has not answered, oldest first. Other kinds are not for a witness.
 fn open_orders(log: &LogControl, node: &str) -> Vec<u64> {
-    let unanswered = log
-        .unanswered(node)
-        .filter(|d| d.kind() == WireKind::IsolateKey);
+    let unanswered = log.unanswered(node).filter(|d| judged(d.kind()).is_some());
     unanswered.map(|d| d.directive.epoch).collect()
+}
+
+/// The plan's kind of what a witness judges.
+fn judged(kind: WireKind) -> Option<DirectiveKind> {
+    match kind {
+        WireKind::IsolateKey => Some(DirectiveKind::IsolateKey),
+        WireKind::RestoreKey => Some(DirectiveKind::RestoreKey),
+        WireKind::Unspecified
+        | WireKind::ReadOnly
+        | WireKind::RotateOrigin
+        | WireKind::Reseal
+        | WireKind::Open
+        | WireKind::Queue
+        | WireKind::QueueNoncritical
+        | WireKind::RevokeKey
+        | WireKind::DestroyKey => None,
+    }
+}
+
+/// Whether the evidence was sealed before a frozen origin goes on: by what the incident's stream holds and the installation's signing key signed.
+fn snapshot(node: &Node, directive: &Directive) -> Result<(), String> {
+    let (bundle, evidence) = node.board.read(|installation| {
+        let published = installation.trust.published.as_ref();
+        let incident = installation.incidents.get(&directive.incident);
+        (
+            published.map(|it| it.bundle.clone()),
+            incident.map(|it| it.evidence.clone()).unwrap_or_default(),
+        )
+    });
+    let bundle = bundle.ok_or("no trust bundle names the installation's signing key yet")?;
+    let opened = TrustBundle::parse(&bundle).and_then(|bundle| bundle.open(None));
+    let opened = opened.map_err(|error| error.to_string())?;
+    verify_snapshot(directive, &evidence, &opened.payload().signing_key)
 }
 
 /// Whether this node may obey, by its own plan and roster.
@@ -372,10 +410,10 @@ fn judge(
         .filter(|d| d.directive.epoch != state.directive.epoch && d.acks.contains_key(&node.name))
         .map(|d| Order::from(&d.directive))
         .collect();
-    let Some(required) = node.plan.plan().containment(DirectiveKind::IsolateKey) else {
-        let reason = "this node's plan names no quorum for isolate-key".to_owned();
-        return Err(reason);
-    };
+    let kind = judged(state.kind()).ok_or("a witness does not judge this kind of directive")?;
+    let required = node.plan.plan().containment(kind);
+    let required =
+        required.ok_or_else(|| format!("this node's plan names no quorum for {kind}"))?;
     let validity = node.plan.plan().approval_validity().as_millis();
     let expected = DirectiveExpectation {
         installation: &node.installation,
@@ -393,22 +431,21 @@ fn judge(
         seen: &seen,
         requesters,
     };
-    verify_directive(&state.directive, &expected)
-        .map(drop)
-        .map_err(|refusal| refusal.to_string())
+    verify_directive(&state.directive, &expected).map_err(|refusal| refusal.to_string())?;
+    if kind == DirectiveKind::RestoreKey {
+        snapshot(node, &state.directive)?;
+    }
+    Ok(())
 }
 
 fn acknowledgement(
     installation: &str,
     node: &str,
     directive: &Directive,
-    origin: &str,
-    frozen: &OriginState,
+    (did, origin): (&str, &str),
+    state: &OriginState,
 ) -> String {
-    let results = BTreeMap::from([(
-        "frozen".to_owned(),
-        format!("{origin} at size {}", frozen.size),
-    )]);
-    let head = (frozen.size, frozen.root.as_bytes());
+    let results = BTreeMap::from([(did.to_owned(), format!("{origin} at size {}", state.size))]);
+    let head = (state.size, state.root.as_bytes());
     acknowledgement_text(installation, node, directive, head, &results)
 }

@@ -71,7 +71,8 @@ pub(crate) fn assemble(
     Ok((file, bundle, left_out))
 }
 
-/// Whether a suspension says more than the bundle: an earlier time, or the first one. What cannot be read is tried, and refused by name.
+/// Whether a suspension says more than the bundle: an earlier time, or the first one, and no payload that the roots signed after it says otherwise (that is how an
+/// isolation is taken back). Of a single key it is never taken back. What cannot be read is tried, and refused by name.
 fn adds(bundle: &VerifiedBundle, text: &str) -> bool {
     let parsed = Note::parse(text.as_bytes())
         .ok()
@@ -79,9 +80,14 @@ fn adds(bundle: &VerifiedBundle, text: &str) -> bool {
     let Some(suspension) = parsed else {
         return true;
     };
-    let known = bundle
-        .log(&suspension.origin)
-        .and_then(|log| log.compromised_since);
+    let log = bundle.log(&suspension.origin);
+    if suspension.key.is_some() {
+        return !bundle.suspensions().contains(&suspension);
+    }
+    if suspension.issued < bundle.payload().issued {
+        return false;
+    }
+    let known = log.and_then(|log| log.compromised_since);
     known.is_none_or(|since| suspension.from < since)
 }
 

@@ -368,6 +368,22 @@ impl Witness {
         self.set(&mut store, origin, frozen.clone()).await?;
         Ok(frozen)
     }
+
+    /// Cosigns an origin again that was frozen, from the size and root last cosigned on, which it gives. Doing it twice changes nothing.
+    pub(crate) async fn thaw(&self, origin: &str) -> anyhow::Result<OriginState> {
+        let mut store = self.store.lock().await;
+        let known = store.state().origins.get(origin).cloned();
+        let known = known.unwrap_or_default();
+        if known.frozen.is_none() {
+            return Ok(known);
+        }
+        let thawed = OriginState {
+            frozen: None,
+            ..known
+        };
+        self.set(&mut store, origin, thawed.clone()).await?;
+        Ok(thawed)
+    }
 }
 
 fn read(body: &[u8]) -> Option<(Checkpoint, Note)> {

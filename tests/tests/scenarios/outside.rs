@@ -109,6 +109,27 @@ fn a_seal_is_anchored_and_verifies_offline_by_the_bundle_alone() {
 }
 
 #[test]
+fn many_files_that_are_sealed_in_bulk_wait_for_their_anchors_together() {
+    let here = Installation::new();
+    let (_tsa, url, roots) = tsa(here.home(), "tsa", &[]);
+    anchored_by(&here, &[("drill", &url, &roots)]);
+    let _up = here.up();
+    here.seal_eventually(&here.file("first", b"first"));
+    let files: Vec<_> = (0..70_u8)
+        .map(|number| here.file(&format!("many-{number}"), &[number]))
+        .collect();
+    let names: Vec<_> = files.iter().map(|file| text(file)).collect();
+    let mut call = vec!["seal", "--wait", "anchored", "--wait-seconds", "60"];
+    call.extend(names.iter().map(String::as_str));
+    let answer = here.call(&call).good();
+    let told = answer["seals"].as_array().expect("seals");
+    assert_eq!(told.len(), 70);
+    assert!(told.iter().all(|it| it["stage"] == "anchored"), "{answer}");
+    assert!(files.iter().all(|file| anchors_of(file).exists()));
+    here.verify(&files[69]).must_end_with(0);
+}
+
+#[test]
 fn authorities_that_are_away_hang_or_lie_anchor_nothing_and_stop_nothing() {
     let here = Installation::new();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port that never answers");

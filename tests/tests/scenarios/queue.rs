@@ -147,3 +147,31 @@ async fn who_wants_no_ticket_is_refused_and_a_ticket_is_asked_for_again_under_it
     here.call(&["seal", "--collect", text(&nothing)])
         .must_end_with(2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_files_get_tickets_while_signing_is_held_and_their_seals_afterwards() {
+    let here = Installation::new();
+    let _up = here.up();
+    here.seal(&here.file("before", b"before"));
+    let run = hold(&here).await;
+    // As many as are sealed in bulk, which gives no tickets: they are asked for one by one.
+    let files: Vec<_> = (0..80_u8)
+        .map(|number| here.file(&format!("many-{number}"), &[number]))
+        .collect();
+    let mut call = vec!["seal"];
+    call.extend(files.iter().map(|file| text(file)));
+    let answer = here.call(&call).ends_with(1).json();
+    let told = answer["seals"].as_array().expect("seals");
+    assert_eq!(told.len(), 80);
+    assert!(told.iter().all(|it| it["stage"] == "queued"), "{answer}");
+    assert!(files.iter().all(|file| ticket_of(file).exists()));
+    people::approve_until_the_end(&here, &run);
+    let mut call = vec!["seal", "--collect", "--wait", "witnessed"];
+    call.extend(files.iter().map(|file| text(file)));
+    let answer = here.call(&call).good();
+    let told = answer["seals"].as_array().expect("seals");
+    let mut indexes: Vec<_> = told.iter().filter_map(|it| it["index"].as_u64()).collect();
+    indexes.sort_unstable();
+    indexes.dedup();
+    assert_eq!(indexes.len(), 80, "each has a leaf of its own: {answer}");
+}

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
+use sealwarden_tests::load::{Load, Outcome, must_be_valid};
 use sealwarden_tests::{Installation, Process, eventually, people};
 
 const TOKEN: &str = "sealing";
@@ -172,7 +173,15 @@ fn a_software_key_goes_on_after_a_token_is_chosen_and_a_wrong_pin_stops_the_star
         panic!("it started with a wrong PIN");
     };
     assert!(log.contains("the PIN is wrong for the token"), "{log}");
+    assert!(log.contains("put the right one into the PIN file"), "{log}");
     assert!(!log.contains(PIN), "{log}");
+    let module = MODULES.iter().find(|path| Path::new(path).exists());
+    let module = module.expect("the SoftHSM2 module: install the package softhsm2");
+    let pin_file = token.pin_file.to_str().expect("a path");
+    let up = ["up", "--base", "seal.example.com"];
+    let flags = ["--pkcs11-token", TOKEN, "--pkcs11-pin-file", pin_file];
+    let again = [&up[..], &flags, &["--pkcs11-module", module]].concat();
+    here.call(&again).must_end_with(2);
 }
 
 #[test]
@@ -249,23 +258,13 @@ fn up_with_set(token: &Token, here: &Installation) -> Process {
     Process::start(here.home(), "up", &here.arguments(&command))
 }
 
-/// The key with this duty, once verifiers know it.
-fn on_duty(here: &Installation, duty: &str, provider: &str) -> serde_json::Value {
-    eventually("a key with this duty", || {
-        let answer = here.call(&["keys", "list"]).good();
-        let keys = answer["keys"].as_array().cloned().unwrap_or_default();
-        keys.into_iter()
-            .find(|key| key["duty"] == duty && key["provider"] == provider && key["listed"] == true)
-    })
-}
-
 #[test]
 fn a_token_that_hangs_and_is_gone_is_stood_in_for_and_failed_back_to_by_command() {
     let here = Installation::new();
     let token = Token::new(&here);
     let _up = up_with_set(&token, &here);
-    on_duty(&here, "active", "hsm");
-    on_duty(&here, "standby", "software");
+    here.key_on_duty("active", "hsm");
+    here.key_on_duty("standby", "software");
     let first = here.file("first", b"first");
     here.seal_eventually(&first);
     // What a verifier has from before the outage is enough after it.
@@ -283,8 +282,8 @@ fn a_token_that_hangs_and_is_gone_is_stood_in_for_and_failed_back_to_by_command(
         files.push(here.file(&name, name.as_bytes()));
         here.seal(files.last().expect("a file"));
     }
-    on_duty(&here, "active", "software");
-    on_duty(&here, "standby", "hsm");
+    here.key_on_duty("active", "software");
+    here.key_on_duty("standby", "hsm");
     for file in &files {
         let (file, trust) = (file.to_string_lossy(), trust.to_string_lossy());
         let answer = here.call(&["verify", &file, "--trust", &trust]).good();
@@ -296,12 +295,12 @@ fn a_token_that_hangs_and_is_gone_is_stood_in_for_and_failed_back_to_by_command(
     assert_eq!(refused.code, 4, "the token is away: {refused}");
     std::fs::remove_dir(&token.folder).expect("the empty reader");
     std::fs::rename(&away, &token.folder).expect("the token is back");
-    on_duty(&here, "active", "software");
+    here.key_on_duty("active", "software");
     let back = eventually("the token answers a probe", || {
         let answer = here.call(&["keys", "failback", "--why", "the token answers again"]);
         (answer.code == 0).then(|| answer.good())
     });
-    let key = on_duty(&here, "active", "hsm");
+    let key = here.key_on_duty("active", "hsm");
     assert_eq!(back["active"][0], key["key_id"], "{back}");
     let last = here.file("last", b"last");
     here.seal(&last);
@@ -359,4 +358,33 @@ fn a_list_of_providers_starts_without_its_token_and_takes_it_in_when_it_is_back(
         up.log().contains("usable=true").then_some(())
     });
     assert!(up.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_killed_under_load_cost_no_seal() {
+    let here = Installation::new();
+    let token = Token::new(&here);
+    let _up = token.up(&here).unwrap_or_else(|log| panic!("{log}"));
+    let first = here.file("first", b"first");
+    here.seal_eventually(&first);
+    let trust = here.trust("trust.json");
+    let load = Load::start(&here, 8).await;
+    for round in 1..=3 {
+        load.acknowledged(round * 20).await;
+        let pid = Pid::from_raw(worker(&here)).expect("a process id");
+        kill_process(pid, Signal::KILL).expect("a signal");
+    }
+    load.acknowledged(100).await;
+    let seals = load.end().await;
+    assert!(
+        seals.iter().all(Outcome::is_sealed),
+        "each call was only slow"
+    );
+    must_be_valid(&seals, &trust);
+    let incidents = here.call(&["incident", "list"]).good();
+    assert_eq!(
+        incidents["incidents"],
+        serde_json::json!([]),
+        "every use has its intent"
+    );
 }

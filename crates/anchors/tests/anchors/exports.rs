@@ -14,8 +14,8 @@ use sealwarden_seal::merkle::{MemoryTree, leaf_hash, verify_inclusion};
 #[test]
 fn openssl_accepts_the_cades_signature() {
     let (issued, seal) = (seal_certificate(), seal(5, 11));
-    let signature = cades::sign(&seal.note, &signer(&issued), NOW_MS).unwrap();
-    let said = cades::verify(&signature, &seal.note).unwrap();
+    let signature = cades::sign(&seal.note, &signer(&issued), &[], NOW_MS).unwrap();
+    let said = cades::verify(&signature, &seal.note, &[]).unwrap();
     assert_eq!(said.vkeys, [vkey(ORIGIN, 1), vkey(ORIGIN, 2)]);
     assert!(
         said.subject.contains("O=Example Seals AG"),
@@ -44,12 +44,12 @@ fn openssl_accepts_the_cades_signature() {
 #[test]
 fn no_changed_bit_leaves_a_cades_signature_good() {
     let (issued, seal) = (seal_certificate(), seal(5, 11));
-    let signature = cades::sign(&seal.note, &signer(&issued), NOW_MS).unwrap();
-    let good = cades::verify(&signature, &seal.note).unwrap();
+    let signature = cades::sign(&seal.note, &signer(&issued), &[], NOW_MS).unwrap();
+    let good = cades::verify(&signature, &seal.note, &[]).unwrap();
     for place in 0..signature.len() {
         let mut changed = signature.clone();
         changed[place] ^= 1;
-        if let Ok(found) = cades::verify(&changed, &seal.note) {
+        if let Ok(found) = cades::verify(&changed, &seal.note, &[]) {
             assert_eq!(found, good, "byte {place}");
         }
     }
@@ -62,7 +62,7 @@ fn the_certificate_signs_only_for_its_log_and_its_time() {
     let mut tree = MemoryTree::new();
     tree.push_entry(b"entry");
     let refused = |origin: &str, seed| {
-        cades::sign(&note_of(origin, seed, &tree), &signer, NOW_MS).unwrap_err()
+        cades::sign(&note_of(origin, seed, &tree), &signer, &[], NOW_MS).unwrap_err()
     };
     let other_log = refused("seal.example.com/other/1", 1);
     assert!(matches!(
@@ -76,12 +76,12 @@ fn the_certificate_signs_only_for_its_log_and_its_time() {
     ));
     let year = 365 * 24 * 3_600_000;
     for time in [NOW_MS - year, NOW_MS + year] {
-        let error = cades::sign(&seal.note, &signer, time).unwrap_err();
+        let error = cades::sign(&seal.note, &signer, &[], time).unwrap_err();
         assert!(matches!(
             error,
             CadesError::Certificate(SealCertificateError::Expired { .. })
         ));
-        let error = receipt::make(&seal, &signer, time).unwrap_err();
+        let error = receipt::make(&seal, &signer, &[], time).unwrap_err();
         assert!(matches!(
             error,
             ReceiptError::Certificate(SealCertificateError::Expired { .. })
@@ -89,7 +89,7 @@ fn the_certificate_signs_only_for_its_log_and_its_time() {
     }
     // A certificate of a time-stamping authority names no log.
     let tsa = super::support::issued("Drill TSA");
-    let error = cades::sign(&seal.note, &super::support::signer(&tsa), NOW_MS).unwrap_err();
+    let error = cades::sign(&seal.note, &super::support::signer(&tsa), &[], NOW_MS).unwrap_err();
     assert!(matches!(
         error,
         CadesError::Certificate(SealCertificateError::NoKeys(_))
@@ -99,9 +99,9 @@ fn the_certificate_signs_only_for_its_log_and_its_time() {
 #[test]
 fn a_signature_over_something_else_is_no_timestamp_and_no_seal() {
     let (issued, seal) = (seal_certificate(), seal(5, 11));
-    let signature = cades::sign(&seal.note, &signer(&issued), NOW_MS).unwrap();
+    let signature = cades::sign(&seal.note, &signer(&issued), &[], NOW_MS).unwrap();
     let other = super::support::seal(0, 2);
-    let error = cades::verify(&signature, &other.note).unwrap_err();
+    let error = cades::verify(&signature, &other.note, &[]).unwrap_err();
     let digest = matches!(
         error,
         CadesError::Signed(SignedError::Attribute {
@@ -111,7 +111,7 @@ fn a_signature_over_something_else_is_no_timestamp_and_no_seal() {
     );
     assert!(digest, "{error}");
     let token = super::support::stamped(&super::support::issued("TSA"), b"x", NOW_MS);
-    assert!(cades::verify(&token, &seal.note).is_err());
+    assert!(cades::verify(&token, &seal.note, &[]).is_err());
     drop(roots(&issued));
 }
 
@@ -147,7 +147,7 @@ fn a_real_authority_gets_a_request_with_the_keys() {
 fn openssl_accepts_the_receipts_signature() {
     for (index, size) in [(5, 11), (0, 1), (10, 11)] {
         let (issued, seal) = (seal_certificate(), seal(index, size));
-        let receipt = receipt::make(&seal, &signer(&issued), NOW_MS).unwrap();
+        let receipt = receipt::make(&seal, &signer(&issued), &[], NOW_MS).unwrap();
         let checkpoint = Checkpoint::parse(seal.note.text()).unwrap();
         let root = checkpoint.root;
         let said = receipt::verify(&receipt.cose, &receipt.entry, &checkpoint).unwrap();
@@ -223,7 +223,7 @@ fn der_signature(fixed: &[u8]) -> Vec<u8> {
 fn changed_receipts_are_refused() {
     let (issued, seal) = (seal_certificate(), seal(5, 11));
     let signer = signer(&issued);
-    let made = receipt::make(&seal, &signer, NOW_MS).unwrap();
+    let made = receipt::make(&seal, &signer, &[], NOW_MS).unwrap();
     let checkpoint = Checkpoint::parse(seal.note.text()).unwrap();
     for place in 0..made.cose.len() {
         let mut changed = made.cose.clone();
@@ -249,7 +249,7 @@ fn changed_receipts_are_refused() {
     let mut wrong = seal.clone();
     wrong.index = 4;
     assert!(matches!(
-        receipt::make(&wrong, &signer, NOW_MS),
+        receipt::make(&wrong, &signer, &[], NOW_MS),
         Err(ReceiptError::Proof(_))
     ));
 }

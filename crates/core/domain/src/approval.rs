@@ -10,6 +10,7 @@
 pub mod break_glass;
 mod check;
 mod directive;
+mod evidence;
 mod inputs;
 mod refusal;
 mod signature;
@@ -18,6 +19,7 @@ mod statement;
 pub use check::{Accepted, Expectation, Standing, check};
 pub(crate) use check::{authenticate, counted_roles, in_words};
 pub use directive::{DirectiveExpectation, Order, verify_directive, wire_kind};
+pub use evidence::{snapshot_subject, verify_snapshot};
 pub use inputs::{Inputs, InputsError, MAX_INPUTS_BYTES};
 pub(crate) use inputs::{is_line_breaking, sha256_hex};
 pub use refusal::{Refusal, RefusalCode};

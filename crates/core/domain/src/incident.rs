@@ -10,6 +10,7 @@ use sealwarden_wire::event::v1::{
 };
 
 use crate::fold::{Fold, IllegalEvent, Rejection, RejectionCode, event};
+use crate::obligation::Obligations;
 
 /// A signal as an incident knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +40,8 @@ pub struct Incident {
     pub runs: Vec<RunLinked>,
     /// Sealed evidence.
     pub evidence: Vec<EvidenceSealed>,
+    /// Duties to notify.
+    pub obligations: Obligations,
 }
 
 /// A command to an incident.
@@ -174,6 +177,7 @@ fn open(state: &Incident, id: String, signal: SignalReported) -> Result<Vec<Even
         log: signal.log.clone(),
         origin: signal.origin.clone(),
         signal: signal.signal.clone(),
+        key: signal.key.clone(),
         title: format!("{} of {}", signal.class, signal.subject),
         earliest_at_ms: signal.earliest_at_ms,
         requesters: if reporter.person {
@@ -349,6 +353,11 @@ impl Fold for Incident {
                 }
             }
             Kind::EvidenceSealed(e) => self.evidence.push(e.clone()),
+            Kind::RegimeDecided(e) => self.obligations.decided(e),
+            Kind::RegimeClockStarted(e) => self.obligations.clock_started(e),
+            Kind::DutyMet(e) => self.obligations.duty_met(e),
+            Kind::DutyWarned(e) => self.obligations.duty_warned(e),
+            Kind::DutyMissed(e) => self.obligations.duty_missed(e),
             _ => {
                 return Err(IllegalEvent::new(
                     envelope,

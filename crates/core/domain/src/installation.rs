@@ -9,6 +9,7 @@ use sealwarden_wire::event::v1::{
     SuspensionAdded, TrustPublished, event::Kind,
 };
 
+use crate::certificates::Certificates;
 use crate::fold::{Fold, IllegalEvent};
 use crate::incident::Incident;
 use crate::log_control::LogControl;
@@ -30,6 +31,8 @@ pub struct Trust {
     pub published: Option<TrustPublished>,
     /// All suspensions that were ever added, in order; a newer bundle may list some of them.
     pub suspensions: Vec<SuspensionAdded>,
+    /// Seal certificates.
+    pub certificates: Certificates,
 }
 
 /// A run, as far as the installation needs to know it.
@@ -251,6 +254,7 @@ impl Installation {
                 self.trust.published = Some(e.clone());
             }
             Some(Kind::SuspensionAdded(e)) => self.trust.suspensions.push(e.clone()),
+            Some(kind) if self.trust.certificates.apply(envelope, kind)? => {}
             _ => return foreign(envelope, event),
         }
         Ok(())

@@ -5,10 +5,12 @@
 
 pub mod approval;
 pub mod archive;
+pub mod certificates;
 pub mod fold;
 pub mod incident;
 pub mod installation;
 pub mod log_control;
+pub mod obligation;
 pub mod retention;
 pub mod run;
 

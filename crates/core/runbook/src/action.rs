@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::directive::DirectiveKind;
+
 /// An operation that a step can perform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
@@ -13,6 +15,12 @@ pub enum Action {
     ReadOnly,
     /// Sends new seals, all or the non-critical ones, into the durable queue.
     Divert,
+    /// Takes one key of an origin out of service for ever; its other keys go on.
+    RevokeKey,
+    /// Erases one key at its provider.
+    DestroyKey,
+    /// Lets an isolated key sign again, and its origin go on.
+    RestoreKey,
     /// Opens a new origin with a new key.
     RotateOrigin,
     /// Publishes a trust bundle that knows the new origin and the suspension of the old key.
@@ -25,76 +33,16 @@ pub enum Action {
     Reverify,
     /// Opens signing again.
     Resume,
+    /// Keeps people from what is damaged in an archive.
+    QuarantineArchive,
+    /// Puts intact originals back into an archive.
+    RestoreArchive,
+    /// Looks at every object of an archive again.
+    RevalidateArchive,
     /// A person does something outside the product and says so.
     Confirm,
     /// Closes the incident.
     CloseIncident,
-}
-
-/// The kinds of orders that nodes obey. Nodes check the approvals that the plan demands for the kind themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DirectiveKind {
-    /// A sealing key must not be used any more.
-    IsolateKey,
-    /// New seals are refused.
-    ReadOnly,
-    /// A new origin with a new key is opened.
-    RotateOrigin,
-    /// Leaves of a frozen origin are sealed again in another one.
-    Reseal,
-    /// Signing is allowed again.
-    Open,
-    /// New seals wait in the durable queue, and nothing is signed for them.
-    Queue,
-    /// New seals that are not critical wait in the durable queue.
-    QueueNoncritical,
-}
-
-impl DirectiveKind {
-    /// Every kind.
-    pub const ALL: [Self; 7] = [
-        Self::IsolateKey,
-        Self::ReadOnly,
-        Self::RotateOrigin,
-        Self::Reseal,
-        Self::Open,
-        Self::Queue,
-        Self::QueueNoncritical,
-    ];
-
-    /// The name used in plan files.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::IsolateKey => "isolate-key",
-            Self::ReadOnly => "read-only",
-            Self::RotateOrigin => "rotate-origin",
-            Self::Reseal => "reseal",
-            Self::Open => "open",
-            Self::Queue => "queue",
-            Self::QueueNoncritical => "queue-noncritical",
-        }
-    }
-
-    /// Whether a plan may leave its quorum out: then nobody can order it, and no step may.
-    pub(crate) fn is_optional(self) -> bool {
-        match self {
-            Self::Queue | Self::QueueNoncritical => true,
-            Self::IsolateKey | Self::ReadOnly | Self::RotateOrigin | Self::Reseal | Self::Open => {
-                false
-            }
-        }
-    }
-
-    /// The kind of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-}
-
-impl fmt::Display for DirectiveKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// What an input or output holds. All travel as text.
@@ -229,17 +177,23 @@ const fn count(name: &'static str) -> Field {
 
 impl Action {
     /// Every action, in the order of an incident.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::SnapshotEvidence,
         Self::IsolateKey,
         Self::ReadOnly,
         Self::Divert,
+        Self::RevokeKey,
+        Self::DestroyKey,
+        Self::RestoreKey,
         Self::RotateOrigin,
         Self::PublishTrust,
         Self::FindAffected,
         Self::Reseal,
         Self::Reverify,
         Self::Resume,
+        Self::QuarantineArchive,
+        Self::RestoreArchive,
+        Self::RevalidateArchive,
         Self::Confirm,
         Self::CloseIncident,
     ];
@@ -261,12 +215,18 @@ impl Action {
             Self::IsolateKey => &ISOLATE_KEY,
             Self::ReadOnly => &READ_ONLY,
             Self::Divert => &DIVERT,
+            Self::RevokeKey => &REVOKE_KEY,
+            Self::DestroyKey => &DESTROY_KEY,
+            Self::RestoreKey => &RESTORE_KEY,
             Self::RotateOrigin => &ROTATE_ORIGIN,
             Self::PublishTrust => &PUBLISH_TRUST,
             Self::FindAffected => &FIND_AFFECTED,
             Self::Reseal => &RESEAL,
             Self::Reverify => &REVERIFY,
             Self::Resume => &RESUME,
+            Self::QuarantineArchive => &QUARANTINE_ARCHIVE,
+            Self::RestoreArchive => &RESTORE_ARCHIVE,
+            Self::RevalidateArchive => &REVALIDATE_ARCHIVE,
             Self::Confirm => &CONFIRM,
             Self::CloseIncident => &CLOSE_INCIDENT,
         }
@@ -339,6 +299,53 @@ static DIVERT: ActionSpec = ActionSpec {
     idempotent: true,
     observed: "the log line holds this run's directive, and its writer has acknowledged it",
     directives: &[DirectiveKind::Queue, DirectiveKind::QueueNoncritical],
+    manual: false,
+};
+
+static REVOKE_KEY: ActionSpec = ActionSpec {
+    action: Action::RevokeKey,
+    name: "revoke-key",
+    summary: "takes one key of an origin out of service for ever: disabled at its provider, suspended in the trust bundle; the origin's other keys go on",
+    inputs: &[
+        text("log"),
+        text("origin"),
+        text("key"),
+        time("compromised-since"),
+    ],
+    outputs: &[count("epoch"), text("outcome"), text("signers")],
+    effect: Effect::Destructive,
+    needs_snapshot: true,
+    idempotent: true,
+    observed: "the log line holds this run's directive, its writer has acknowledged it, and the trust stream holds the key's suspension",
+    directives: &[DirectiveKind::RevokeKey],
+    manual: false,
+};
+
+static DESTROY_KEY: ActionSpec = ActionSpec {
+    action: Action::DestroyKey,
+    name: "destroy-key",
+    summary: "erases one key that does not sign any more at its provider; says what copies it cannot reach",
+    inputs: &[text("log"), text("origin"), text("key")],
+    outputs: &[count("epoch"), text("outcome")],
+    effect: Effect::Destructive,
+    needs_snapshot: true,
+    idempotent: true,
+    observed: "the log line holds this run's directive, and its writer has acknowledged it with what the provider did",
+    directives: &[DirectiveKind::DestroyKey],
+    manual: false,
+};
+
+static RESTORE_KEY: ActionSpec = ActionSpec {
+    action: Action::RestoreKey,
+    name: "restore-key",
+    summary: "takes an isolation back: the key signs again, witnesses cosign its origin again, and a new trust bundle says so",
+    inputs: &[text("log"), text("origin"), text("key")],
+    outputs: &[count("epoch"), text("signers"), count("version")],
+    effect: Effect::Reversible,
+    needs_snapshot: true,
+    idempotent: true,
+    observed: "the log line holds this run's directive, writer and witnesses have acknowledged it, and the trust stream holds a bundle that names this run and step",
+    directives: &[DirectiveKind::RestoreKey],
     manual: false,
 };
 
@@ -431,6 +438,48 @@ static RESUME: ActionSpec = ActionSpec {
     manual: false,
 };
 
+static QUARANTINE_ARCHIVE: ActionSpec = ActionSpec {
+    action: Action::QuarantineArchive,
+    name: "quarantine-archive",
+    summary: "waits for a revalidation that is under way, then keeps people from every object that it found damaged",
+    inputs: &[text("archive")],
+    outputs: &[count("quarantined")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "the archive's stream says which objects are in quarantine; doing it again adds those that are missing",
+    directives: &[],
+    manual: false,
+};
+
+static RESTORE_ARCHIVE: ActionSpec = ActionSpec {
+    action: Action::RestoreArchive,
+    name: "restore-archive",
+    summary: "puts intact originals back from the backup store, verifies each against its leaf, and releases it; keeps the bytes that it replaces",
+    inputs: &[text("archive")],
+    outputs: &[count("restored"), count("lost")],
+    effect: Effect::Reversible,
+    needs_snapshot: true,
+    idempotent: true,
+    observed: "the archive's stream says what was restored; doing it again goes on with what is left",
+    directives: &[],
+    manual: false,
+};
+
+static REVALIDATE_ARCHIVE: ActionSpec = ActionSpec {
+    action: Action::RevalidateArchive,
+    name: "revalidate-archive",
+    summary: "looks at every object of an archive again; whatever is damaged and was not given up as lost fails the step",
+    inputs: &[text("archive")],
+    outputs: &[text("job"), count("checked"), count("damaged")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "it changes nothing that is whole: it can be done again",
+    directives: &[],
+    manual: false,
+};
+
 static CONFIRM: ActionSpec = ActionSpec {
     action: Action::Confirm,
     name: "confirm",
@@ -490,6 +539,7 @@ mod tests {
                 .filter(|a| a.spec().directive(Some(kind.as_str())) == Some(kind))
                 .count();
             assert_eq!(senders, 1, "{kind}");
+            assert!(kind.action().spec().directives.contains(&kind), "{kind}");
             assert_eq!(DirectiveKind::from_name(kind.as_str()), Some(kind));
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::finding::{Finding, Place};
 use crate::names::Role;
+use crate::obligations::REGIMES_FILE;
 use crate::plan::PlanSet;
 use crate::quorum::{Approver, Assessment, Quorum, show_counts};
 use crate::read_plan::{PLAN_FILE, ROSTER_FILE};
@@ -68,6 +69,7 @@ pub(crate) fn warnings(set: &PlanSet) -> Vec<Finding> {
     check_unused(set, &mut findings);
     check_roles(set, &mut findings);
     check_keys(set, &mut findings);
+    check_regimes(set, &mut findings);
     for asked in quorums(set) {
         let fragile: Vec<&str> = set
             .roster
@@ -187,6 +189,18 @@ fn check_classes(set: &PlanSet, findings: &mut Vec<Finding>) {
 
 /// A directive that fewer people approved than nodes demand would be refused by every node, at the worst moment.
 fn check_directives(set: &PlanSet, findings: &mut Vec<Finding>) {
+    for (kind, (quorum, place)) in &set.plan.containment {
+        let least = kind.least_people();
+        if quorum.people() < least {
+            let message = format!(
+                "{quorum} may order `{kind}`: one stolen key would be enough; it takes {least} people at least"
+            );
+            findings.push(
+                Finding::error(PLAN_FILE, *place, "lonely-quorum", message)
+                    .remedy("add a second role, or ask for two people of this one"),
+            );
+        }
+    }
     for runbook in set.runbooks.values() {
         for step in runbook.steps() {
             let Some(kind) = step.directive() else {
@@ -242,6 +256,46 @@ fn check_unused(set: &PlanSet, findings: &mut Vec<Finding>) {
             )
             .remedy(format!("name it in a class of {PLAN_FILE}, or remove it")),
         );
+    }
+}
+
+/// Whether the duties to notify fit the plan: classes that exist, and for each class somebody who thought of it.
+fn check_regimes(set: &PlanSet, findings: &mut Vec<Finding>) {
+    let Some(regimes) = &set.regimes else {
+        let message = "the plan has no duties to notify".to_owned();
+        findings.push(
+            Finding::warning(REGIMES_FILE, Place::default(), "no-regimes", message)
+                .remedy("add regimes.yaml; whether nobody must be told is for a lawyer to say"),
+        );
+        return;
+    };
+    for regime in regimes.regimes().values() {
+        for class in &regime.trigger.classes {
+            if set.plan.class(class).is_none() {
+                let message = format!(
+                    "regime `{}` concerns the class `{class}`, which the plan does not have",
+                    regime.name
+                );
+                let names = set.plan.classes.keys().map(String::as_str);
+                findings.push(
+                    Finding::warning(REGIMES_FILE, regime.place, "regime-without-class", message)
+                        .remedy(suggest::remedy("classes", class, names)),
+                );
+            }
+        }
+    }
+    for class in set.plan.classes.values() {
+        if regimes
+            .concerned(&class.name, class.severity)
+            .next()
+            .is_none()
+        {
+            let message = format!("no regime concerns the class `{}`", class.name);
+            findings.push(
+                Finding::warning(PLAN_FILE, class.place, "class-without-regime", message)
+                    .remedy("let legal counsel look at regimes.yaml"),
+            );
+        }
     }
 }
 

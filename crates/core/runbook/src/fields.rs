@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::finding::{Finding, Place};
 use crate::names::{self, Role};
+use crate::plan::IncidentSeverity;
 use crate::quorum::Quorum;
 use crate::suggest;
 use crate::yaml::{Key, Node, Value};
@@ -292,6 +293,21 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// The node as a severity of incidents.
+    pub(crate) fn severity(&mut self, node: &Node) -> Option<IncidentSeverity> {
+        let text = self.text(node, "severity")?;
+        let severity = IncidentSeverity::ALL
+            .into_iter()
+            .find(|known| known.as_str() == text);
+        if severity.is_none() {
+            let words = IncidentSeverity::ALL.map(IncidentSeverity::as_str);
+            let message = format!("`{}` is no severity", text.escape_debug());
+            let remedy = suggest::remedy("severities", &text, words);
+            self.error(node.place, "bad-severity", message, remedy);
+        }
+        severity
     }
 
     /// The node as a quorum: a mapping from role to count.

@@ -12,12 +12,14 @@
 mod action;
 mod check;
 mod digest;
+mod directive;
 mod draw;
 mod fields;
 mod finding;
 mod graph;
 mod inputs;
 mod names;
+mod obligations;
 mod plan;
 mod quorum;
 mod read_plan;
@@ -25,21 +27,28 @@ mod read_runbook;
 mod roster;
 mod runbook;
 mod schema;
+mod shipped;
 mod suggest;
 mod template;
 mod yaml;
 
-pub use action::{Action, ActionSpec, DirectiveKind, Effect, Field, ValueType};
+pub use action::{Action, ActionSpec, Effect, Field, ValueType};
+pub use directive::DirectiveKind;
 pub use draw::{Live, LiveStep, Tone, draw_dot, draw_mermaid, draw_run_svg, draw_svg, draw_text};
 pub use finding::{Finding, Place, Severity};
 pub use inputs::{MAX_INPUT_BYTES, ResolvedInputs, Unresolved};
 pub use names::{BadDuration, BadRole, Role, is_name, is_person_id, parse_duration, show_duration};
+pub use obligations::{
+    BadPeriod, BadZone, Calendar, Clock, Due, Duty, Limit, OutOfRange, Period, Regime,
+    RegimeTrigger, Regimes,
+};
 pub use plan::{Class, IncidentSeverity, Plan, PlanSet, Targets};
 pub use quorum::{Approver, Assessment, BadQuorum, MAX_PER_ROLE, MAX_ROLES, Quorum, show_counts};
 pub use read_runbook::MAX_STEPS;
 pub use roster::{ApproverKey, BadRoster, Person, Roster};
 pub use runbook::{Approval, Retry, Runbook, Step};
 pub use schema::{Schema, schemas};
+pub use shipped::SHIPPED;
 pub use suggest::closest as nearest_word;
 pub use template::{
     BadTemplate, IncidentField, MAX_TEMPLATE_BYTES, Part, PlanField, Reference, Template,

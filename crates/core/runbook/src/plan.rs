@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::action::DirectiveKind;
 use crate::check;
 use crate::digest::{hex, sha256};
+use crate::directive::DirectiveKind;
 use crate::finding::{self, Finding, Place};
 use crate::names::show_duration;
+use crate::obligations::Regimes;
 use crate::quorum::Quorum;
 use crate::read_plan;
 use crate::roster::Roster;
@@ -143,6 +144,7 @@ pub struct PlanSet {
     pub(crate) roster: Roster,
     pub(crate) people_at: BTreeMap<String, Place>,
     pub(crate) runbooks: BTreeMap<String, Runbook>,
+    pub(crate) regimes: Option<Regimes>,
 }
 
 impl PlanSet {
@@ -203,6 +205,11 @@ impl PlanSet {
         &self.roster
     }
 
+    /// `regimes.yaml`: the duties to notify; `None` if the plan has none.
+    pub fn regimes(&self) -> Option<&Regimes> {
+        self.regimes.as_ref()
+    }
+
     /// The runbooks, by name.
     pub fn runbooks(&self) -> &BTreeMap<String, Runbook> {
         &self.runbooks
@@ -218,8 +225,8 @@ impl PlanSet {
         self.runbook(&self.plan.class(class)?.runbook)
     }
 
-    /// SHA-256 over everything: `sealwarden-plan/v1`, then `plan <hex>`, `roster <hex>` and, sorted by name,
-    /// `runbook <name> <hex>`, with the digests of the parts; each line ends in `\n`.
+    /// SHA-256 over everything: `sealwarden-plan/v1`, then `plan <hex>`, `roster <hex>`, where there are regimes
+    /// `regimes <hex>`, and, sorted by name, `runbook <name> <hex>`, with the digests of the parts; each line ends in `\n`.
     pub fn digest(&self) -> [u8; 32] {
         let mut text = String::from("sealwarden-plan/v1\n");
         // Writing to a String cannot fail.
@@ -229,6 +236,9 @@ impl PlanSet {
             hex(&self.plan.digest),
             self.roster.digest_hex()
         );
+        if let Some(regimes) = &self.regimes {
+            let _ = writeln!(text, "regimes {}", regimes.digest_hex());
+        }
         for (name, runbook) in &self.runbooks {
             let _ = writeln!(text, "runbook {name} {}", runbook.digest_hex());
         }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::action::DirectiveKind;
 use crate::digest::sha256;
+use crate::directive::DirectiveKind;
 use crate::fields::{Fields, Reader, Shape};
 use crate::finding::{self, Finding, Place};
 use crate::names::{self, Role};
+use crate::obligations::{REGIMES_FILE, read_regimes};
 use crate::plan::{Class, IncidentSeverity, Plan, PlanSet, Targets};
 use crate::quorum::Quorum;
 use crate::roster::{ApproverKey, Person, Register, Roster};
@@ -60,6 +61,7 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
 ) -> Result<PlanSet, Vec<Finding>> {
     let mut findings = Vec::new();
     let (mut plan, mut roster, mut runbooks) = (None, None, BTreeMap::new());
+    let mut regimes = None;
     let mut seen = BTreeSet::new();
     for (name, text) in files {
         let (name, text) = (name.as_ref(), text.as_ref());
@@ -79,6 +81,7 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
         match name {
             PLAN_FILE => plan = keep(read_plan(name, text), &mut findings),
             ROSTER_FILE => roster = keep(read_roster(name, text), &mut findings),
+            REGIMES_FILE => regimes = keep(read_regimes(name, text), &mut findings),
             _ => {
                 if let Some(runbook) = keep(Runbook::parse(name, text), &mut findings) {
                     runbooks.insert(runbook.name().to_owned(), runbook);
@@ -100,6 +103,7 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
             roster,
             people_at,
             runbooks,
+            regimes,
         }),
         _ => {
             finding::sort(&mut findings);
@@ -188,21 +192,7 @@ fn read_class(reader: &mut Reader, key: &Key, node: &Node) -> Option<Class> {
 
 fn read_severity(reader: &mut Reader, fields: &Fields<'_>) -> Option<IncidentSeverity> {
     let node = reader.required(fields, "severity")?;
-    let text = reader.text(node, "severity")?;
-    let severity = IncidentSeverity::ALL
-        .into_iter()
-        .find(|known| known.as_str() == text);
-    if severity.is_none() {
-        let words = IncidentSeverity::ALL.map(IncidentSeverity::as_str);
-        let message = format!("`{}` is no severity", text.escape_debug());
-        reader.error(
-            node.place,
-            "bad-severity",
-            message,
-            suggest::remedy("severities", &text, words),
-        );
-    }
-    severity
+    reader.severity(node)
 }
 
 fn read_targets(reader: &mut Reader, node: &Node) -> Option<Targets> {

@@ -60,8 +60,8 @@ pub(crate) const APPROVAL: Shape = Shape {
 };
 pub(crate) const RETRY: Shape = Shape {
     what: "a retry",
-    known: &["attempts", "backoff"],
-    unsupported: &[],
+    known: &["attempts", "backoff", "jitter"],
+    unsupported: &[("on", "retries by kind of error")],
 };
 pub(crate) const MANUAL: Shape = Shape {
     what: "a manual task",
@@ -441,9 +441,14 @@ fn read_retry(reader: &mut Reader, node: &Node, spec: Option<&ActionSpec>) -> Op
         Some(node) => reader.duration(node, "backoff", Duration::ZERO),
         None => Some(BACKOFF),
     };
+    let jitter = match fields.get("jitter") {
+        Some(node) => reader.duration(node, "jitter", Duration::ZERO),
+        None => Some(Duration::ZERO),
+    };
     Some(Retry {
         attempts: attempts?,
         backoff: backoff?,
+        jitter: jitter?,
     })
 }
 
@@ -472,6 +477,7 @@ impl Draft {
             retry: self.retry.unwrap_or(Retry {
                 attempts,
                 backoff: BACKOFF,
+                jitter: Duration::ZERO,
             }),
             timeout: self.timeout.unwrap_or(timeout),
             place: self.place,

@@ -6,8 +6,9 @@ use std::time::Duration;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::action::{Action, DirectiveKind};
+use crate::action::Action;
 use crate::digest::{hex, sha256};
+use crate::directive::DirectiveKind;
 use crate::finding::{Finding, Place};
 use crate::graph::Graph;
 use crate::quorum::Quorum;
@@ -32,6 +33,8 @@ pub struct Retry {
     pub attempts: u32,
     /// The pause before the second attempt; each further one doubles it.
     pub backoff: Duration,
+    /// Each pause is up to so much longer; how much follows from the run and the attempt, so that runs of one outage do not come back together.
+    pub jitter: Duration,
 }
 
 /// A node of a runbook.

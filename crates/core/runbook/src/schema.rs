@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::action::{Action, ActionSpec, DirectiveKind, ValueType};
+use crate::action::{Action, ActionSpec, ValueType};
+use crate::directive::DirectiveKind;
 use crate::fields::Shape;
 use crate::graph::needs_approval;
 use crate::names::Role;
@@ -157,6 +158,7 @@ fn step() -> Value {
             "backoff" => {
                 duration("The pause before the second attempt; each further one doubles it")
             }
+            "jitter" => duration("Each pause is up to so much longer, differently in each run"),
             _ => return None,
         })
     });

@@ -22,16 +22,22 @@ pub enum IncidentField {
     CompromisedSince,
     /// The incident's class.
     Class,
+    /// The sealing key concerned, by its id; only incidents that are about one key have it.
+    Key,
+    /// The archive concerned, such as `main`.
+    Archive,
 }
 
 impl IncidentField {
     /// Every field.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Id,
         Self::Log,
         Self::Origin,
         Self::CompromisedSince,
         Self::Class,
+        Self::Key,
+        Self::Archive,
     ];
 
     /// Its name in templates.
@@ -42,6 +48,8 @@ impl IncidentField {
             Self::Origin => "origin",
             Self::CompromisedSince => "compromised_since",
             Self::Class => "class",
+            Self::Key => "key",
+            Self::Archive => "archive",
         }
     }
 
@@ -49,7 +57,9 @@ impl IncidentField {
     pub fn kind(self) -> ValueType {
         match self {
             Self::CompromisedSince => ValueType::Time,
-            Self::Id | Self::Log | Self::Origin | Self::Class => ValueType::Text,
+            Self::Id | Self::Log | Self::Origin | Self::Class | Self::Key | Self::Archive => {
+                ValueType::Text
+            }
         }
     }
 }

@@ -3,13 +3,24 @@
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
-use sealwarden_runbook::{Finding, PlanSet, Runbook};
+use sealwarden_runbook::{Finding, PlanSet, Runbook, SHIPPED};
 
-const PLAN: &str = include_str!("../../../../runbooks/plan.yaml");
-const ROSTER: &str = include_str!("../../../../runbooks/roster.yaml");
-const RUNBOOK: &str = include_str!("../../../../runbooks/key-compromise.yaml");
+const PLAN: &str = SHIPPED[0].1;
+const ROSTER: &str = SHIPPED[1].1;
+const RUNBOOK: &str = SHIPPED[2].1;
 
 const HEAD: &str = "runbook: r\nversion: 1\nclass: c\ntitle: t\nsteps:\n";
+
+/// The shipped plan with other texts for some of its files.
+fn shipped_with(changed: &[(&str, &str)]) -> Vec<(&'static str, String)> {
+    let mut files = SHIPPED.map(|(name, text)| (name, text.to_owned())).to_vec();
+    for (name, text) in &mut files {
+        if let Some((_, other)) = changed.iter().find(|(changed, _)| changed == name) {
+            (*other).clone_into(text);
+        }
+    }
+    files
+}
 
 /// A step in four lines and more: `id`, `action`, then further lines.
 fn step(id: &str, action: &str, more: &[&str]) -> String {
@@ -46,11 +57,9 @@ fn named(code: &'static str, line: u32, step: &str) -> (&'static str, u32, Strin
 
 /// The findings of the shipped plan after a replacement in one of its files.
 fn changed(file: usize, from: &str, to: &str) -> Vec<Finding> {
-    let mut texts = [PLAN.to_owned(), ROSTER.to_owned(), RUNBOOK.to_owned()];
-    assert!(texts[file].contains(from), "{from}");
-    texts[file] = texts[file].replacen(from, to, 1);
-    let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
-    let files: Vec<(&str, &String)> = names.into_iter().zip(&texts).collect();
+    let (name, text) = SHIPPED[file];
+    assert!(text.contains(from), "{from}");
+    let files = shipped_with(&[(name, &text.replacen(from, to, 1))]);
     PlanSet::load(&files).err().unwrap_or_default()
 }
 
@@ -241,9 +250,7 @@ fn a_plan_may_leave_diversion_out_as_long_as_no_step_orders_it() {
         lines.fold(String::new(), |text, line| text + line + "\n")
     };
     let files = |plan: &str, runbook: &str| {
-        let texts = [plan.to_owned(), ROSTER.to_owned(), runbook.to_owned()];
-        let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
-        let files: Vec<_> = names.into_iter().zip(texts).collect();
+        let files = shipped_with(&[("plan.yaml", plan), ("key-compromise.yaml", runbook)]);
         codes(&PlanSet::load(&files).err().unwrap_or_default())
     };
     let plan = without(PLAN);
@@ -271,6 +278,42 @@ fn a_plan_may_leave_diversion_out_as_long_as_no_step_orders_it() {
         1,
     );
     assert_eq!(files(PLAN, &weak), ["weak-quorum"]);
+}
+
+#[test]
+fn orders_about_keys_need_two_people_an_approval_and_evidence_before() {
+    let lonely = changed(
+        0,
+        "revoke-key: {security-lead: 1, on-call-sre: 1}",
+        "revoke-key: {security-lead: 1}",
+    );
+    assert_eq!(codes(&lonely), ["lonely-quorum"]);
+    let nobody = changed(
+        0,
+        "  restore-key: {security-lead: 1, product-owner: 1}\n",
+        "",
+    );
+    assert_eq!(codes(&nobody), ["undemanded-directive"]);
+    for (action, since) in [
+        ("revoke-key", ", compromised-since: '2026-11-02T10:00:00Z'"),
+        ("destroy-key", ""),
+        ("restore-key", ""),
+    ] {
+        let with = format!("with: {{log: main, origin: x/main/1, key: main-1{since}}}");
+        let approval = "approval: {quorum: {security-lead: 2}, within: 1h}";
+        let bare = found(&[step("a", action, &[&with, approval])]);
+        assert_eq!(bare, [named("no-snapshot", 6, "a")], "{action}");
+        let unapproved = found(&[
+            step("s", "snapshot-evidence", &[]),
+            step("a", action, &["needs: [s]", &with]),
+        ]);
+        assert_eq!(unapproved, [named("missing-approval", 9, "a")], "{action}");
+        let good = found(&[
+            step("s", "snapshot-evidence", &[]),
+            step("a", action, &["needs: [s]", &with, approval]),
+        ]);
+        assert_eq!(good, [], "{action}");
+    }
 }
 
 #[test]
@@ -380,7 +423,7 @@ fn quorums_that_the_roster_cannot_meet_are_refused() {
             "open: {on-call-sre: 1",
             "open: {on-call-sre: 3"
         )),
-        ["weak-quorum", "quorum-unmet"]
+        ["weak-quorum", "quorum-unmet", "weak-quorum"]
     );
 }
 
@@ -450,11 +493,7 @@ fn people_who_cannot_be_away_are_named_in_a_warning() {
         "roles: [on-call-sre]\n    contact: \"pager:sre-secondary\"",
         "roles: [product-owner]\n    contact: x",
     );
-    let files = [
-        ("plan.yaml", PLAN),
-        ("roster.yaml", roster.as_str()),
-        ("key-compromise.yaml", RUNBOOK),
-    ];
+    let files = shipped_with(&[("roster.yaml", &roster)]);
     let warnings = PlanSet::load(&files)
         .map(|set| set.check())
         .unwrap_or_default();
@@ -490,8 +529,8 @@ proptest! {
         put in "[-a-z:{}\\[\\]&*!$, \n0-9]{0,12}",
         keep in any::<bool>(),
     ) {
-        let mut texts = [PLAN.to_owned(), ROSTER.to_owned(), RUNBOOK.to_owned()];
-        let chars: Vec<char> = texts[file].chars().collect();
+        let mut files = SHIPPED.map(|(name, text)| (name, text.to_owned()));
+        let chars: Vec<char> = files[file].1.chars().collect();
         let from = from.index(chars.len());
         let to = (from + length).min(chars.len());
         let mut mutant: String = chars[..from].iter().collect();
@@ -500,9 +539,7 @@ proptest! {
         }
         mutant.push_str(&put);
         mutant.extend(&chars[to..]);
-        texts[file] = mutant;
-        let names = ["plan.yaml", "roster.yaml", "key-compromise.yaml"];
-        let files: Vec<(&str, &String)> = names.into_iter().zip(&texts).collect();
+        files[file].1 = mutant;
         match PlanSet::load(&files) {
             Ok(set) => {
                 for runbook in set.runbooks().values() {

@@ -28,6 +28,7 @@ async fn suspend(log: &Arc<Faulty<Memory>>, number: i64) -> u64 {
     let shared = port(log);
     let mut stream = Stream::load(shared, trust, Anything).await.unwrap();
     let added = SuspensionAdded {
+        vkey: String::new(),
         from_ms: number,
         ..SuspensionAdded::default()
     };

@@ -21,7 +21,7 @@ use crate::{
     error::KeyError,
     id::KeyId,
     private_files::{self, FileError, FileLock, PRIVATE_FILE},
-    provider::{AuditEntry, KeyInfo, KeyState, Purpose},
+    provider::{AuditEntry, KeyInfo, KeyState, Purpose, is_destroyed},
 };
 
 /// How long a writer waits for another process's write.
@@ -142,9 +142,26 @@ impl Folder {
         if rank(now) >= rank(state) {
             return Ok(record);
         }
-        let record = record.lowered(state);
+        self.change(record, state)
+    }
+
+    /// Lets a disabled key sign again.
+    pub(super) fn restore(&self, id: &KeyId) -> Result<Record, KeyError> {
+        let _lock = self.lock()?;
+        let record = Record::load(&self.dir, id)?;
+        match record.state() {
+            None => Err(KeyError::NotFound { id: id.clone() }),
+            Some(KeyState::Active) => Ok(record),
+            Some(KeyState::Disabled) => self.change(record, KeyState::Active),
+            Some(KeyState::Destroyed) => Err(is_destroyed(id)),
+        }
+    }
+
+    /// Stores a record in another state. The caller holds the lock.
+    fn change(&self, record: Record, state: KeyState) -> Result<Record, KeyError> {
+        let record = record.in_state(state);
         record.replace(&self.dir)?;
-        tracing::warn!(key = %id, %state, "key state changed");
+        tracing::warn!(key = %record.id(), %state, "key state changed");
         Ok(record)
     }
 

@@ -51,7 +51,7 @@ use crate::{
     id::KeyId,
     provider::{
         AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider, KeyState,
-        Purpose, known,
+        Purpose, is_destroyed, known,
     },
     set::Opener,
 };
@@ -87,7 +87,7 @@ pub struct Limits {
     pub attempt: Duration,
     /// A signature with everything, from being asked for.
     pub call: Duration,
-    /// One try of making or destroying a key.
+    /// One try of making, disabling, restoring or destroying a key.
     pub manage: Duration,
     /// Loading the module and logging in.
     pub start: Duration,
@@ -112,9 +112,11 @@ impl Limits {
     fn of(&self, work: &Work) -> (Duration, Duration) {
         match work {
             Work::Sign { .. } | Work::Look => (self.attempt, self.call),
-            Work::Make(_) | Work::Forbid(_) | Work::Destroy(_) => {
-                (self.manage, self.manage.saturating_mul(2))
-            }
+            Work::Make(_)
+            | Work::Forbid(_)
+            | Work::Permit(_)
+            | Work::Destroy(_)
+            | Work::Vouch { .. } => (self.manage, self.manage.saturating_mul(2)),
         }
     }
 }
@@ -167,11 +169,52 @@ impl Pkcs11Provider {
             }
             (Err(error), _) => return Err(error),
         };
-        Ok(Self {
+        let provider = Self {
             folder,
             desk: Arc::new(desk),
             token,
+        };
+        if provider.worker_pid().is_some() {
+            for key in provider.list().await? {
+                // Vendors' tools make certificates later than the key.
+                if key.state == KeyState::Active {
+                    provider.vouch(&key.id).await?;
+                }
+            }
+        }
+        Ok(provider)
+    }
+
+    /// Keeps the certificate that the token holds for a made key, if it has one by now. That it cannot be looked for stops nothing.
+    async fn vouch(&self, id: &KeyId) -> Result<Record, KeyError> {
+        let record = self.record(id).await?;
+        if record.is_vouched() {
+            return Ok(record);
+        }
+        let work = Work::Vouch {
+            key: record.object().clone(),
+            public_key: *record.public_key(),
+        };
+        let found = match self.desk.ask(id, work, None).await {
+            Ok(Done::Vouched { certificate }) => certificate,
+            Ok(done) => return Err(self.unexpected(&done)),
+            Err(error) => {
+                tracing::warn!(key = %id, %error, "a certificate for the key could not be looked for");
+                None
+            }
+        };
+        let Some(certificate) = found.and_then(|text| hex::decode(text).ok()) else {
+            return Ok(record);
+        };
+        tracing::info!(key = %id, "the token holds a certificate for the key, which is kept with it");
+        let id = id.clone();
+        self.with_folder(move |folder| {
+            let _lock = folder.lock()?;
+            let record = Record::load(&folder.dir, &id)?.vouched(certificate);
+            record.replace(&folder.dir)?;
+            Ok(record)
         })
+        .await
     }
 
     /// The process id of the worker, if one runs: for monitoring.
@@ -269,12 +312,12 @@ impl KeyProvider for Pkcs11Provider {
             return Err(self.unexpected(&done));
         };
         let record = record.made(public_key, &claims)?;
-        let info = record.info(NAME)?;
         self.with_folder(move |folder| {
             let _lock = folder.lock()?;
             record.replace(&folder.dir)
         })
         .await?;
+        let info = self.vouch(id).await?.info(NAME)?;
         tracing::info!(key = %id, %purpose, token = self.token.label, "key created in the token");
         Ok(info)
     }
@@ -363,6 +406,25 @@ impl KeyProvider for Pkcs11Provider {
                 self.copies()
             ),
         })
+    }
+
+    async fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        let record = self.record(id).await?;
+        if record.state() == Some(KeyState::Destroyed) {
+            return Err(is_destroyed(id));
+        }
+        // The token first: while it refuses, this provider goes on refusing, too.
+        let done = self
+            .desk
+            .ask(id, Work::Permit(record.object().clone()), None)
+            .await?;
+        if done != Done::Permitted {
+            return Err(self.unexpected(&done));
+        }
+        let key = id.clone();
+        self.with_folder(move |folder| folder.restore(&key))
+            .await?
+            .info(NAME)
     }
 
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {

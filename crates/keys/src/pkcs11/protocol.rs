@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::problem::TokenProblem;
 
 /// Both ends are the same binary, except while it is being replaced.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// The longest content of a frame, in bytes.
 pub(super) const MAX_FRAME: u32 = 256 * 1024;
 /// The longest message that a token is asked to sign, in bytes: in hexadecimal it fits a frame.
@@ -61,8 +61,18 @@ pub(super) enum Work {
     },
     /// Take the right to sign away from the key (`CKA_SIGN`).
     Forbid(KeyObject),
+    /// Give it back.
+    Permit(KeyObject),
     /// Remove the key's objects.
     Destroy(KeyObject),
+    /// Find a certificate that vouches for the key.
+    Vouch {
+        /// The key.
+        key: KeyObject,
+        /// Its public part, which the certificate has to name.
+        #[serde(with = "hex::serde")]
+        public_key: [u8; 32],
+    },
     /// See whether token and session are there. Uses no key.
     Look,
 }
@@ -136,10 +146,17 @@ pub(super) enum Done {
     },
     /// The token refuses to sign with the key from now on.
     Forbidden,
+    /// The token signs with the key again.
+    Permitted,
     /// The key's objects are gone.
     Destroyed,
     /// Token and session are there.
     Seen,
+    /// What was found.
+    Vouched {
+        /// The certificate (X.509, DER) in hexadecimal.
+        certificate: Option<String>,
+    },
 }
 
 /// The answer to one request.

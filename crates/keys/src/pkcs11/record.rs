@@ -25,6 +25,8 @@ const MAX_BYTES: u64 = 16 * 1024;
 
 /// The format of the attestation: the claims of the module as JSON, signed by nobody.
 const CLAIMS: &str = "pkcs11-module-claims-v1";
+/// The format of the attestation where the token holds a certificate for the key: X.509, DER. Whoever believes it checks its path to the vendor.
+const CERTIFICATE: &str = "x509";
 
 /// Where a key's making stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +139,11 @@ impl Record {
         &self.object
     }
 
+    /// Its name.
+    pub(super) fn id(&self) -> &KeyId {
+        &self.id
+    }
+
     /// The raw public key.
     pub(super) fn public_key(&self) -> &[u8; 32] {
         &self.public_key
@@ -168,8 +175,24 @@ impl Record {
         })
     }
 
-    /// The same key further down its life.
-    pub(super) fn lowered(self, state: KeyState) -> Self {
+    /// Whether a certificate vouches for it.
+    pub(super) fn is_vouched(&self) -> bool {
+        matches!(&self.attestation, StoredAttestation::Document { format, .. } if format == CERTIFICATE)
+    }
+
+    /// The same key with a certificate that vouches for it, which says more than the module's word.
+    pub(super) fn vouched(self, certificate: Vec<u8>) -> Self {
+        Self {
+            attestation: StoredAttestation::Document {
+                format: CERTIFICATE.to_owned(),
+                bytes: certificate,
+            },
+            ..self
+        }
+    }
+
+    /// The same key in another state of its life.
+    pub(super) fn in_state(self, state: KeyState) -> Self {
         Self {
             state: Life::Made(state),
             ..self

@@ -9,7 +9,7 @@ use cryptoki::{
         Mechanism, MechanismType,
         eddsa::{EddsaParams, EddsaSignatureScheme},
     },
-    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
+    object::{Attribute, AttributeType, CertificateType, KeyType, ObjectClass, ObjectHandle},
     session::{Session, UserType},
     slot::{Slot, TokenInfo},
     types::AuthPin,
@@ -26,6 +26,10 @@ use super::{
 const CURVES: [&[u8]; 2] = [b"\x13\x0cedwards25519", b"\x06\x03\x2b\x65\x70"];
 /// What stands before the 32 bytes of a public point in a DER OCTET STRING.
 const POINT_PREFIX: [u8; 2] = [0x04, 0x20];
+/// What stands before them in the `SubjectPublicKeyInfo` of a certificate (RFC 8410): DER has one spelling of it.
+const SUBJECT_KEY_PREFIX: [u8; 12] = *b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+/// Longer certificates are not kept, in bytes.
+const MAX_CERTIFICATE: usize = 4096;
 
 /// A token with a session that is logged in.
 pub(super) struct Token {
@@ -113,7 +117,9 @@ impl Token {
             Work::Make(key) => self.make(key),
             Work::Sign { key, message } => self.sign(key, message),
             Work::Forbid(key) => self.forbid(key),
+            Work::Permit(key) => self.permit(key),
             Work::Destroy(key) => self.destroy(key),
+            Work::Vouch { key, public_key } => self.vouch(key, public_key),
             Work::Look => self.look(),
         }
     }
@@ -161,6 +167,37 @@ impl Token {
         })
     }
 
+    /// An X.509 certificate with the key's `CKA_ID` that names its public key: where HSMs that attest their keys leave the attestation.
+    fn vouch(&self, key: &KeyObject, public_key: &[u8; 32]) -> Result<Done, Trouble> {
+        let template = [
+            Attribute::Token(true),
+            Attribute::Class(ObjectClass::CERTIFICATE),
+            Attribute::CertificateType(CertificateType::X_509),
+            Attribute::Id(key.cka_id.to_vec()),
+        ];
+        let objects = self
+            .session()?
+            .find_objects(&template)
+            .map_err(|error| self.trouble(&error))?;
+        let named = [SUBJECT_KEY_PREFIX.as_slice(), public_key].concat();
+        for object in objects {
+            let attributes = self
+                .session()?
+                .get_attributes(object, &[AttributeType::Value])
+                .map_err(|error| self.trouble(&error))?;
+            for attribute in attributes {
+                if let Attribute::Value(der) = attribute
+                    && der.len() <= MAX_CERTIFICATE
+                    && der.windows(named.len()).any(|part| part == named)
+                {
+                    let certificate = Some(hex::encode(der));
+                    return Ok(Done::Vouched { certificate });
+                }
+            }
+        }
+        Ok(Done::Vouched { certificate: None })
+    }
+
     fn generate(&mut self, key: &KeyObject) -> Result<ObjectHandle, Trouble> {
         // What a crash between the two halves of an earlier try left behind.
         for public in self.objects(key, ObjectClass::PUBLIC_KEY)? {
@@ -192,12 +229,7 @@ impl Token {
     }
 
     fn sign(&mut self, key: &KeyObject, message: &[u8]) -> Result<Done, Trouble> {
-        let private = self
-            .private_key(key)?
-            .ok_or_else(|| TokenProblem::KeyMissing {
-                token: self.label.clone(),
-                label: key.label.clone(),
-            })?;
+        let private = self.private_key(key)?.ok_or_else(|| self.missing(key))?;
         // Not `Sync`, so made for each use.
         let eddsa = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519));
         let signature = match self.session()?.sign(&eddsa, private, message) {
@@ -223,14 +255,34 @@ impl Token {
         let Some(private) = self.private_key(key)? else {
             return Ok(Done::Forbidden);
         };
-        self.session()?
-            .update_attributes(private, &[Attribute::Sign(false)])
-            .map_err(|error| self.trouble(&error))?;
-        // The token's word alone is not enough: what counts is what it now says of the key.
-        if self.flag(private, AttributeType::Sign)? == Some(false) {
+        if self.set_sign(private, false)? {
             Ok(Done::Forbidden)
         } else {
             Err(self.unfit(key, "the token did not switch CKA_SIGN off"))
+        }
+    }
+
+    fn permit(&mut self, key: &KeyObject) -> Result<Done, Trouble> {
+        let private = self.private_key(key)?.ok_or_else(|| self.missing(key))?;
+        if self.set_sign(private, true)? {
+            Ok(Done::Permitted)
+        } else {
+            Err(self.unfit(key, "the token did not switch CKA_SIGN on"))
+        }
+    }
+
+    /// Whether the token now says so of the key: its word on the change alone is not enough.
+    fn set_sign(&self, private: ObjectHandle, may: bool) -> Result<bool, Trouble> {
+        self.session()?
+            .update_attributes(private, &[Attribute::Sign(may)])
+            .map_err(|error| self.trouble(&error))?;
+        Ok(self.flag(private, AttributeType::Sign)? == Some(may))
+    }
+
+    fn missing(&self, key: &KeyObject) -> TokenProblem {
+        TokenProblem::KeyMissing {
+            token: self.label.clone(),
+            label: key.label.clone(),
         }
     }
 

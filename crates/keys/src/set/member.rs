@@ -307,7 +307,7 @@ impl Member {
                 };
                 *count = count.saturating_add(1);
                 watch.last_failure = Some(reason.clone());
-                if stays(error) && watch.breaker.refusal().is_none() {
+                if error.needs_a_person() && watch.breaker.refusal().is_none() {
                     watch.breaker.open(reason, at, chance);
                     true
                 } else {
@@ -428,26 +428,6 @@ fn is_answer(error: &KeyError) -> bool {
         | KeyError::WrongGuard { .. }
         | KeyError::Unsafe { .. }
         | KeyError::Token(_) => false,
-    }
-}
-
-/// An error that only a person mends: more calls would be refused the same way.
-fn stays(error: &KeyError) -> bool {
-    match error {
-        KeyError::Token(problem) => problem.needs_a_person(),
-        KeyError::WrongGuard { .. } | KeyError::Unsafe { .. } => true,
-        KeyError::NotFound { .. }
-        | KeyError::AlreadyExists { .. }
-        | KeyError::Refused { .. }
-        | KeyError::WrongPurpose { .. }
-        | KeyError::WrongAlgorithm { .. }
-        | KeyError::Unsupported { .. }
-        | KeyError::NoSuchProvider { .. }
-        | KeyError::Busy { .. }
-        | KeyError::Out { .. }
-        | KeyError::Unavailable { .. }
-        | KeyError::Timeout { .. }
-        | KeyError::Corrupt { .. } => false,
     }
 }
 

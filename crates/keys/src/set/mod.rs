@@ -283,18 +283,25 @@ impl FailoverSet {
         Ok(info)
     }
 
-    /// Disables or destroys: tried whatever the breaker says, because it must not wait for better times.
-    async fn end(&self, id: &KeyId, how: End) -> Result<DisableOutcome, KeyError> {
+    /// Changes a key's life: tried whatever the breaker says, because an order must not wait for better times.
+    async fn change<T, F>(
+        &self,
+        id: &KeyId,
+        ask: impl FnOnce(Arc<dyn KeyProvider>) -> F + Send,
+    ) -> Result<T, KeyError>
+    where
+        F: Future<Output = Result<T, KeyError>> + Send,
+    {
         let member = match self.find(id).await? {
-            Place::Others => return how.apply(self.others.as_ref(), id).await,
+            Place::Others => return ask(Arc::clone(&self.others)).await,
             Place::Member(member) => member,
         };
         let provider = member.provider().ok_or_else(|| KeyError::Out {
             provider: member.name().to_owned(),
             reason: "it has not come up since the service started".to_owned(),
         })?;
-        let ended = tokio::time::timeout(MANAGE, how.apply(provider.as_ref(), id)).await;
-        let outcome = ended.unwrap_or_else(|_elapsed| {
+        let changed = tokio::time::timeout(MANAGE, ask(Arc::clone(provider))).await;
+        let outcome = changed.unwrap_or_else(|_elapsed| {
             Err(KeyError::Timeout {
                 id: id.clone(),
                 deadline_ms: u64::try_from(MANAGE.as_millis()).unwrap_or(u64::MAX),
@@ -319,25 +326,6 @@ impl FailoverSet {
             deadline: member.deadline(),
         });
         std::iter::once(others).chain(members).collect()
-    }
-}
-
-#[derive(Clone, Copy)]
-enum End {
-    Disable,
-    Destroy,
-}
-
-impl End {
-    async fn apply(
-        self,
-        provider: &dyn KeyProvider,
-        id: &KeyId,
-    ) -> Result<DisableOutcome, KeyError> {
-        match self {
-            Self::Disable => provider.disable(id).await,
-            Self::Destroy => provider.destroy(id).await,
-        }
     }
 }
 
@@ -459,11 +447,25 @@ impl KeyProvider for FailoverSet {
     }
 
     async fn disable(&self, id: &KeyId) -> Result<DisableOutcome, KeyError> {
-        self.end(id, End::Disable).await
+        let key = id.clone();
+        self.change(id, |it| async move { it.disable(&key).await })
+            .await
     }
 
     async fn destroy(&self, id: &KeyId) -> Result<DisableOutcome, KeyError> {
-        self.end(id, End::Destroy).await
+        let key = id.clone();
+        self.change(id, |it| async move { it.destroy(&key).await })
+            .await
+    }
+
+    async fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        let member = match self.find(id).await? {
+            Place::Others => return self.others.restore(id).await,
+            Place::Member(member) => member,
+        };
+        let key = id.clone();
+        let restored = self.change(id, |it| async move { it.restore(&key).await });
+        Ok(named(&member, restored.await?))
     }
 
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {

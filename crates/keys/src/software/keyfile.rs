@@ -172,8 +172,8 @@ impl KeyFile {
         rank(self.key.state) >= rank(state)
     }
 
-    /// The same key, moved down its life to `state`.
-    pub(super) fn lowered(
+    /// The same key in another state of its life. A destroyed one has no seed to go back with.
+    pub(super) fn in_state(
         &self,
         path: &Path,
         id: &KeyId,

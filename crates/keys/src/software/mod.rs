@@ -40,7 +40,7 @@ use crate::{
     private_files::{self, FileError, FileLock},
     provider::{
         AuditEntry, AuditLine, Capabilities, CreateKey, DisableOutcome, KeyInfo, KeyProvider,
-        KeyState, Purpose, known,
+        KeyState, Purpose, is_destroyed, known,
     },
 };
 
@@ -147,6 +147,11 @@ impl KeyProvider for SoftwareProvider {
             .await
     }
 
+    async fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        let id = id.clone();
+        self.with_folder(move |folder| folder.restore(&id)).await
+    }
+
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
         self.with_folder(move |folder| folder.audit.read_after(cursor, limit))
             .await
@@ -241,20 +246,35 @@ impl Folder {
     /// Moves a key down its life, to `state`; a key that is there or further down stays.
     fn lower(&self, id: &KeyId, state: KeyState) -> Result<DisableOutcome, KeyError> {
         let _lock = lock(&self.dir)?;
-        let path = self.path(id);
         let file = self.load(id)?;
         if !file.is_at_or_below(state) {
-            let lowered = file.lowered(&path, id, state, &self.wrapping)?;
-            private_files::replace_and_scrub(
-                &path,
-                &lowered.to_json()?,
-                private_files::PRIVATE_FILE,
-            )?;
-            tracing::warn!(key = %id, %state, "key state changed");
+            self.change(&file, id, state)?;
         }
         Ok(DisableOutcome::LocalOnly {
             reason: COPIES.to_owned(),
         })
+    }
+
+    /// Lets a disabled key sign again.
+    fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        let _lock = lock(&self.dir)?;
+        let file = self.load(id)?;
+        match file.info(id, NAME).state {
+            KeyState::Active => Ok(file.info(id, NAME)),
+            KeyState::Disabled => self
+                .change(&file, id, KeyState::Active)
+                .map(|file| file.info(id, NAME)),
+            KeyState::Destroyed => Err(is_destroyed(id)),
+        }
+    }
+
+    /// Stores the key in another state and overwrites the file before it. The caller holds the lock.
+    fn change(&self, file: &KeyFile, id: &KeyId, state: KeyState) -> Result<KeyFile, KeyError> {
+        let path = self.path(id);
+        let changed = file.in_state(&path, id, state, &self.wrapping)?;
+        private_files::replace_and_scrub(&path, &changed.to_json()?, private_files::PRIVATE_FILE)?;
+        tracing::warn!(key = %id, %state, "key state changed");
+        Ok(changed)
     }
 }
 

@@ -136,6 +136,32 @@ async fn a_key_disabled_by_one_process_is_refused_by_another() {
 }
 
 #[tokio::test]
+async fn a_disabled_key_is_restored_and_a_destroyed_one_is_not() {
+    let root = TempDir::new().unwrap();
+    let (one, other) = (open(&root).await, open(&root).await);
+    let made = one
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
+    one.disable(&id("k")).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(other.restore(&id("k")).await.unwrap(), made);
+    }
+    one.sign(&id("k"), Purpose::Sealing, b"m").await.unwrap();
+    one.destroy(&id("k")).await.unwrap();
+    let refused = one.restore(&id("k")).await;
+    assert!(
+        matches!(refused, Err(KeyError::Refused { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(
+        one.info(&id("k")).await.unwrap().state,
+        KeyState::Destroyed,
+        "asking changed nothing"
+    );
+}
+
+#[tokio::test]
 async fn a_destroyed_key_keeps_its_public_part_only() {
     let root = TempDir::new().unwrap();
     let provider = open(&root).await;

@@ -16,7 +16,7 @@ use crate::{
     blocking::blocking,
     error::KeyError,
     id::KeyId,
-    provider::{CreateKey, DisableOutcome, KeyInfo, KeyState, Purpose},
+    provider::{CreateKey, DisableOutcome, KeyInfo, KeyState, Purpose, is_destroyed},
 };
 
 /// A key as the server and the record agree on it.
@@ -145,21 +145,22 @@ impl TransitProvider {
         })
     }
 
-    /// Takes [`crate::KeyProvider::disable`] back, on the server and here, so that the key signs again. Not part of the port: no
-    /// decider asks for it; it is for people, under a quorum of theirs.
-    pub async fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+    /// See [`crate::KeyProvider::restore`]: on the server and here.
+    pub(super) async fn take_back(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
         let record = self.recorded(id).await?;
         let found = self.described(id).await?;
         if found.info.state == KeyState::Destroyed {
-            return Err(KeyError::Refused {
-                id: id.clone(),
-                reason: "it is destroyed, and that cannot be taken back".to_owned(),
-            });
+            return Err(is_destroyed(id));
         }
         let path = self.key_path(found.info.purpose, id, "/soft-delete-restore");
-        self.done(Method::POST, path, None)
-            .await
-            .map_err(|error| error.into_key_error(id))?;
+        match self.done(Method::POST, path, None).await {
+            Ok(_) => {}
+            // Without soft deletion the server was never told to stop.
+            Err(TransitError::Answer {
+                status: 404 | 405, ..
+            }) => {}
+            Err(error) => return Err(error.into_key_error(id)),
+        }
         let mut record = record.unwrap_or_else(|| Record::of(&found.info));
         record.state = KeyState::Active;
         self.record(record).await?;

@@ -286,6 +286,10 @@ impl KeyProvider for TransitProvider {
         self.delete(id).await
     }
 
+    async fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        self.take_back(id).await
+    }
+
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
         match &self.trail {
             Some(trail) => trail.lines_after(cursor, limit).await,

@@ -296,6 +296,29 @@ async fn many_concurrent_calls_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_worker_that_floods_its_pipe_or_answers_unasked_is_replaced_and_never_believed() {
+    let hsm = SoftHsm::new();
+    let provider = hsm.open().await;
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
+    sign(&provider, &key, b"m").await;
+    for order in ["lose.flood", "lose.garble"] {
+        let before = provider.worker_pid().unwrap();
+        let order = hsm.path(order);
+        std::fs::write(&order, "").unwrap();
+        eventually("the worker misbehaves", || !order.exists());
+        // It may still be about to write: a call that comes before that is answered as ever.
+        while provider.worker_pid() == Some(before) {
+            sign(&provider, &key, b"m").await;
+        }
+        assert!(!exists(before), "it was ended");
+        sign(&provider, &key, b"m").await;
+    }
+}
+
+#[tokio::test]
 async fn a_call_whose_caller_left_before_its_turn_does_not_use_the_key() {
     let hsm = SoftHsm::new();
     let provider = hsm.open().await;

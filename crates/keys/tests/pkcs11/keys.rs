@@ -151,6 +151,18 @@ async fn a_disabled_key_is_refused_here_and_by_the_token_itself() {
             label: "sealwarden sealing k".to_owned(),
         }))
     );
+
+    provider.disable(&id("k")).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(provider.restore(&id("k")).await.unwrap(), key);
+    }
+    sign(&hsm.open().await, &key, b"m").await;
+    provider.destroy(&id("k")).await.unwrap();
+    let refused = provider.restore(&id("k")).await;
+    assert!(
+        matches!(refused, Err(KeyError::Refused { .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -209,4 +221,59 @@ async fn an_interrupted_creation_is_completed_with_the_key_that_the_token_made()
         .unwrap();
     assert_eq!(again, made);
     sign(&provider, &made, b"m").await;
+}
+
+/// The public key of a key in the token.
+struct InToken(Vec<u8>);
+
+impl rcgen::PublicKeyData for InToken {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ED25519
+    }
+}
+
+/// A certificate of a vendor for this key.
+fn certificate(public_key: &[u8]) -> Vec<u8> {
+    let vendor = rcgen::KeyPair::generate().unwrap();
+    let issuer = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    let issuer = rcgen::Issuer::new(issuer, vendor);
+    let made = rcgen::CertificateParams::new(Vec::new())
+        .unwrap()
+        .signed_by(&InToken(public_key.to_vec()), &issuer);
+    made.unwrap().der().to_vec()
+}
+
+#[tokio::test]
+async fn a_certificate_on_the_token_that_names_the_key_is_its_attestation() {
+    let hsm = SoftHsm::new();
+    let provider = hsm.open().await;
+    let key = provider
+        .create(&CreateKey::ed25519(&id("k"), Purpose::Sealing))
+        .await
+        .unwrap();
+    drop(provider);
+    let record = std::fs::read(hsm.path("keys/k.key.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let cka_id = record["object"]["cka_id"].as_str().unwrap();
+
+    // One with the key's id that is for another key vouches for nothing.
+    hsm.put_certificate(cka_id, &certificate(&[7; 32]));
+    let unvouched = hsm.open().await.info(&id("k")).await.unwrap();
+    assert_eq!(unvouched.attestation, key.attestation);
+
+    let der = certificate(key.public_key.as_ref());
+    hsm.put_certificate(cka_id, &der);
+    let vouched = Attestation::Document {
+        format: "x509".to_owned(),
+        bytes: der,
+    };
+    for _ in 0..2 {
+        let provider = hsm.open().await;
+        assert_eq!(provider.info(&id("k")).await.unwrap().attestation, vouched);
+        sign(&provider, &key, b"m").await;
+    }
 }

@@ -110,6 +110,20 @@ impl SoftHsm {
         }
     }
 
+    /// Puts a certificate (DER) with this `CKA_ID` (hexadecimal) onto the token, as a vendor's tool does.
+    pub(crate) fn put_certificate(&self, cka_id: &str, der: &[u8]) {
+        std::fs::write(self.path("certificate.der"), der).unwrap();
+        let done = Command::new(env!("CARGO_BIN_EXE_pkcs11-test-worker"))
+            .arg("certificate")
+            .arg(module())
+            .args([TOKEN, PIN, cka_id])
+            .arg(self.path("certificate.der"))
+            .env("SOFTHSM2_CONF", self.settings())
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
     /// A provider on this token.
     pub(crate) async fn open(&self) -> Pkcs11Provider {
         Pkcs11Provider::open(self.config()).await.unwrap()

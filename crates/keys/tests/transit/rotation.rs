@@ -137,8 +137,8 @@ async fn a_file_that_is_copied_and_cut_is_said_to_be_cut_and_read_on() {
     };
     assert_eq!((*kind, *count), (AuditGapKind::Truncated, 0));
     assert!(evidence.contains("the last line read"), "{evidence}");
-    sign(&provider, &key, b"four").await.unwrap();
-    assert_eq!(uses(&provider, cursor).await.0, shown(&["four"]));
+    sign(&provider, &key, b"six").await.unwrap();
+    assert_eq!(uses(&provider, cursor).await.0, shown(&["six"]));
 }
 
 /// The audit's text without the lines of the use numbered `which`.
@@ -178,14 +178,12 @@ async fn lines_removed_from_the_file_name_their_uses_in_place_and_by_another_fil
         else {
             panic!("{told:#?}");
         };
-        assert_eq!(
-            *kind,
-            if replaced {
-                AuditGapKind::Replaced
-            } else {
-                AuditGapKind::Truncated
-            }
-        );
+        let expected = if replaced {
+            AuditGapKind::Replaced
+        } else {
+            AuditGapKind::Rewritten
+        };
+        assert_eq!(*kind, expected);
         assert_eq!(
             (&removed[0].key, removed[0].message_sha256),
             (&key, sha256(b"two"))
@@ -200,7 +198,7 @@ async fn lines_removed_from_the_file_name_their_uses_in_place_and_by_another_fil
             assert_eq!(kinds, [AuditGapKind::Replaced, AuditGapKind::Silent]);
         } else {
             assert_eq!(after, shown(&["four"]));
-            assert_eq!(kinds, [AuditGapKind::Truncated]);
+            assert_eq!(kinds, [AuditGapKind::Rewritten]);
         }
     }
 }

@@ -13,7 +13,7 @@ const BESIDE: &str = "heads";
 /// What a mirror keeps beside a log.
 const BESIDE_MIRROR: [&str; 2] = [EVIDENCE, "anchors"];
 const SINGLE: [&str; 5] = ["log.json", "checkpoint", "witnessed", "staged", "lock"];
-const SINGLE_OF_MIRROR: [&str; 2] = [MIRROR, "trust.json"];
+const SINGLE_OF_MIRROR: [&str; 3] = [MIRROR, "trust.json", "anchors.txt"];
 
 /// The size of the tree that a file belongs to first.
 fn first_size(path: &Path, is_mirror: bool) -> Option<u64> {

@@ -265,3 +265,82 @@ fn every_byte_of_a_mirror_counts() {
     }
     assert_intact(to.path(), 300);
 }
+
+#[test]
+fn a_mirror_follows_a_log_whose_keys_change() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let to = to.path().join("copy/1");
+    let (first, second) = (Signer::log(), Signer::named(ORIGIN, 77));
+    let mut log = grown(from.path(), &[300]);
+    let source = Served::of(from.path());
+    mirror(
+        &to,
+        &source,
+        std::slice::from_ref(&first.vkey),
+        &mut |_, _| {},
+    )
+    .unwrap();
+
+    // Another key takes over: only it signs from here on.
+    log.trust_keys(std::slice::from_ref(&second.vkey)).unwrap();
+    let staged = log.stage(leaves(300, 310)).unwrap();
+    let note = second.sign(&staged.checkpoint_text);
+    log.publish(&staged, &note).unwrap();
+    let alone = mirror(
+        &to,
+        &source,
+        std::slice::from_ref(&first.vkey),
+        &mut |_, _| {},
+    );
+    assert!(
+        matches!(alone, Err(MirrorError::Checkpoint { .. })),
+        "a key that the bundle does not name signs nothing"
+    );
+    let both = [first.vkey.clone(), second.vkey.clone()];
+    let report = mirror(&to, &source, &both, &mut |_, _| {}).unwrap();
+    assert_eq!((report.old_size, report.size), (300, 310));
+    assert_intact(&to, 310);
+    let view = crate::LogReader::open(&to).unwrap().view().unwrap();
+    assert_eq!(view.size(), 310);
+    // Who begins only now begins with the second key.
+    let late = tempfile::tempdir().unwrap();
+    mirror(late.path(), &source, &both, &mut |_, _| {}).unwrap();
+    assert_intact(late.path(), 310);
+    // A mirror of a log whose first key nobody vouches for any more is another log's.
+    let other = [Signer::named(ORIGIN, 78).vkey, second.vkey.clone()];
+    assert!(mirror(&to, &source, &other, &mut |_, _| {}).is_err());
+}
+
+#[test]
+fn every_byte_of_a_mirrors_log_counts() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(grown(from.path(), &[3, 5]));
+    run(to.path(), &Served::of(from.path())).unwrap();
+    let report = check(to.path(), &CheckOptions::default(), &mut |_, _| {}).unwrap();
+    assert!(report.is_intact());
+    for name in [
+        "checkpoint",
+        "log.json",
+        "mirror.json",
+        "tile/0/000.p/5",
+        "tile/entries/000.p/5",
+    ] {
+        let path = to.path().join(name);
+        let good = fs::read(&path).unwrap();
+        for place in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[place] ^= 0x04;
+            fs::write(&path, &bytes).unwrap();
+            let told = check(to.path(), &CheckOptions::default(), &mut |_, _| {});
+            let at = u64::try_from(place).unwrap();
+            let named = told.is_ok_and(|report| {
+                let mut damage = report.damage.iter();
+                damage.any(|it| {
+                    it.path == Path::new(name) && (it.offset..it.offset + it.length).contains(&at)
+                })
+            });
+            assert!(named, "byte {place} of {name}");
+        }
+        fs::write(&path, &good).unwrap();
+    }
+}

@@ -124,6 +124,7 @@ fn signal(
     at_ms: i64,
 ) -> SignalReported {
     SignalReported {
+        key: String::new(),
         signal: id,
         detector: NAME.to_owned(),
         class: DATA_INTEGRITY.to_owned(),

@@ -60,6 +60,7 @@ pub(crate) fn audit_gap(
         seen.push_str(&sentence(&named(found, &gap.uses, gap.use_count)));
     }
     Some(SignalReported {
+        key: String::new(),
         signal: signal_id(detector, &[gap.node.as_bytes(), gap.gap.as_bytes()]),
         detector: detector.to_owned(),
         class: KEY_COMPROMISE.to_owned(),
@@ -100,6 +101,9 @@ pub(crate) fn words(gap: &AuditGapObserved) -> String {
         ),
         AuditGapKind::Truncated => format!(
             "the audit file of the {provider} provider was cut in place before {since}, as logrotate's copytruncate does: lines between copying and cutting are lost"
+        ),
+        AuditGapKind::Rewritten if count > 0 => format!(
+            "the audit file of the {provider} provider is not what was read before {since}: somebody has rewritten it, and uses that were read in it are missing now ({count})"
         ),
         AuditGapKind::Rewritten => format!(
             "the audit file of the {provider} provider is not what was read before {since}: somebody has rewritten it"

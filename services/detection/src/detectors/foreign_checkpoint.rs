@@ -140,6 +140,7 @@ impl Foreign<'_> {
         let mut events = events;
         events.extend(self.contradicts);
         SignalReported {
+            key: String::new(),
             signal: signal_id(NAME, &[self.note.text().as_bytes()]),
             detector: NAME.to_owned(),
             class: KEY_COMPROMISE.to_owned(),

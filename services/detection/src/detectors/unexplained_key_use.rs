@@ -134,6 +134,7 @@ fn signal(
     };
     let cursor = used.cursor.to_be_bytes();
     SignalReported {
+        key: String::new(),
         signal: signal_id(NAME, &[used.node.as_bytes(), &cursor, used.line.as_bytes()]),
         detector: NAME.to_owned(),
         class: KEY_COMPROMISE.to_owned(),

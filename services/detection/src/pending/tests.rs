@@ -70,6 +70,7 @@ impl World {
 
     fn signal(&mut self, id: &str) -> i64 {
         let signal = SignalReported {
+            key: String::new(),
             signal: id.to_owned(),
             detector: "foreign-checkpoint".to_owned(),
             class: "key-compromise".to_owned(),
@@ -115,7 +116,8 @@ impl World {
                 Effect::PlaceHold { hold, .. } => Some(hold),
                 Effect::RecordSignal { .. }
                 | Effect::JoinIncident { .. }
-                | Effect::Classify { .. } => None,
+                | Effect::Classify { .. }
+                | Effect::SayOfDuties { .. } => None,
             })
     }
 }
@@ -222,6 +224,7 @@ fn events_count_in_their_own_streams_only() {
     world.write("keyuse/sealing-1", Kind::KeyUseObserved(used));
     assert_eq!(world.state.findings.len(), 1);
     let borrowed = SignalReported {
+        key: String::new(),
         signal: "S-2".to_owned(),
         ..SignalReported::default()
     };

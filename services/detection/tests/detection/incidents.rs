@@ -156,6 +156,7 @@ async fn a_proven_signal_of_a_class_that_the_plan_does_not_know_waits_for_a_pers
     let world = World::new().await;
     let mut service = world.start().await;
     let signal = SignalReported {
+        key: String::new(),
         signal: "S-0badcafe0001".to_owned(),
         detector: "event-heads".to_owned(),
         class: "nobody-planned-for-this".to_owned(),

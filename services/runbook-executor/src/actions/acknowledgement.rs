@@ -1,10 +1,10 @@
-//! Whether an acknowledgement in the log is really the node's word on this directive.
+//! Whether an acknowledgement or a refusal in the log is really the node's word on this directive.
 
 use std::collections::BTreeMap;
 
 use sealwarden_domain::installation::Installation;
 use sealwarden_domain::log_control::{
-    DirectiveState, acknowledgement_results, acknowledgement_text,
+    DirectiveState, acknowledgement_results, acknowledgement_text, refusal_text,
 };
 use sealwarden_engine::{Role, enrolment_text};
 use sealwarden_seal::note::{Note, Vkey};
@@ -33,6 +33,28 @@ pub(super) fn of_node(
     .map_err(|reason| format!("the acknowledgement of {node} does not count: {reason}"))
 }
 
+/// Why the node refuses the directive; `None` if it does not. The error says why a refusal in its name does not count: anybody who can write to the event log could
+/// refuse for it.
+pub(super) fn refusal_of(
+    executor: &Executor,
+    installation: &Installation,
+    directive: &DirectiveState,
+    node: &str,
+) -> Result<Option<String>, String> {
+    let Some(refusal) = directive.refusals.get(node) else {
+        return Ok(None);
+    };
+    let name = &executor.node.installation;
+    let expected = refusal_text(name, node, &directive.directive, &refusal.reason);
+    let text = signed_text(executor, installation, node, &refusal.note);
+    match text {
+        Ok(text) if text == expected => Ok(Some(refusal.reason.clone())),
+        Ok(_) => Err("it is over another directive or another reason".to_owned()),
+        Err(reason) => Err(reason),
+    }
+    .map_err(|reason| format!("a refusal in the name of {node} does not count: {reason}"))
+}
+
 fn verified(
     executor: &Executor,
     installation: &Installation,
@@ -40,6 +62,24 @@ fn verified(
     node: &str,
     note: &str,
 ) -> Result<BTreeMap<String, String>, String> {
+    let name = &executor.node.installation;
+    let text = signed_text(executor, installation, node, note)?;
+    // Everything before the node's last head is known to us.
+    let expected = acknowledgement_text(name, node, directive, (0, &[0; 32]), &BTreeMap::new());
+    let fixed = expected.split("head: ").next().unwrap_or_default();
+    if fixed.is_empty() || !text.starts_with(fixed) {
+        return Err("it is over another directive".to_owned());
+    }
+    Ok(acknowledgement_results(&text))
+}
+
+/// The text of a note that the node signed with the key that it was enrolled with.
+fn signed_text(
+    executor: &Executor,
+    installation: &Installation,
+    node: &str,
+    note: &str,
+) -> Result<String, String> {
     let name = &executor.node.installation;
     let enrolled = installation
         .nodes
@@ -50,13 +90,7 @@ fn verified(
     let note = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
     note.verify(std::slice::from_ref(&vkey))
         .map_err(|error| error.to_string())?;
-    // Everything before the node's last head is known to us.
-    let expected = acknowledgement_text(name, node, directive, (0, &[0; 32]), &BTreeMap::new());
-    let fixed = expected.split("head: ").next().unwrap_or_default();
-    if fixed.is_empty() || !note.text().starts_with(fixed) {
-        return Err("it is over another directive".to_owned());
-    }
-    Ok(acknowledgement_results(note.text()))
+    Ok(note.text().to_owned())
 }
 
 /// The node's key, if the installation's signing key vouches for it.

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sealwarden_domain::log_control::{Command, DirectiveState, LogControl, Order};
+use sealwarden_domain::log_control::{
+    Command, DirectiveState, LogControl, Order, Origin, directive_input,
+};
 use sealwarden_domain::run::{directive_draft, quorum_stands};
 use sealwarden_engine::ExecuteError;
+use sealwarden_wire::event::v1::DirectiveKind;
 
 use super::acknowledgement;
 use super::attempt::{Attempt, Observation, Outputs, Progress, Trouble};
@@ -174,10 +177,13 @@ fn look(executor: &Executor, issued: &Issued, outputs: ToOutputs) -> Look {
         let Some(log) = installation.logs.get(&issued.log) else {
             return Look::Waiting(format!("the log {}", issued.log));
         };
-        let Some((directive, writer)) = log.directives.get(&issued.epoch).zip(log.current()) else {
+        let directive = log.directives.get(&issued.epoch);
+        let Some((directive, writer)) = directive.zip(directive.and_then(|it| obeys(log, it)))
+        else {
             return Look::Waiting(format!("directive {}", issued.epoch));
         };
-        if let Some(reason) = directive.refusals.get(&writer.node) {
+        let refusal = acknowledgement::refusal_of(executor, installation, directive, &writer.node);
+        if let Ok(Some(reason)) = refusal {
             return Look::Refused(format!(
                 "node {} refuses directive {}: {reason}",
                 writer.node, issued.epoch
@@ -185,6 +191,7 @@ fn look(executor: &Executor, issued: &Issued, outputs: ToOutputs) -> Look {
         }
         match acknowledgement::of_node(executor, installation, directive, &writer.node) {
             Err(reason) => Look::Waiting(reason),
+            Ok(None) if refusal.is_err() => Look::Waiting(refusal.err().unwrap_or_default()),
             Ok(None) => Look::Waiting(format!("the acknowledgement of {}", writer.node)),
             Ok(Some(results)) => match outputs(log, directive, &results) {
                 Ok(outputs) => Look::Done(outputs),
@@ -192,4 +199,21 @@ fn look(executor: &Executor, issued: &Issued, outputs: ToOutputs) -> Look {
             },
         }
     })
+}
+
+/// The origin whose writer has to obey: an order about a key is for the node that has it, all others are for the current one's.
+fn obeys<'a>(log: &'a LogControl, directive: &DirectiveState) -> Option<&'a Origin> {
+    match directive.kind() {
+        DirectiveKind::RevokeKey | DirectiveKind::DestroyKey | DirectiveKind::RestoreKey => {
+            log.origin(directive_input(&directive.directive, "origin")?)
+        }
+        DirectiveKind::Unspecified
+        | DirectiveKind::IsolateKey
+        | DirectiveKind::ReadOnly
+        | DirectiveKind::RotateOrigin
+        | DirectiveKind::Reseal
+        | DirectiveKind::Open
+        | DirectiveKind::Queue
+        | DirectiveKind::QueueNoncritical => log.current(),
+    }
 }

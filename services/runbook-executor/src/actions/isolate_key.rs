@@ -8,12 +8,12 @@ use sealwarden_domain::log_control::{
     Command, DirectiveState, FenceHow, GrantClock, IsolationProof, LogControl, NodeFenceStatus,
     Signer, directive_input, fence_status,
 };
-use sealwarden_engine::{ExecuteError, Role};
+use sealwarden_engine::ExecuteError;
 use sealwarden_wire::event::v1::IncidentStage;
 
 use super::attempt::{Attempt, Observation, Outputs, Progress, Trouble};
 use super::directive::{self, Issued};
-use super::{acknowledgement, publish_trust};
+use super::{acknowledgement, publish_trust, witnesses};
 use crate::environment::rfc3339;
 use crate::executor::Executor;
 
@@ -265,7 +265,7 @@ async fn prove(
         let (provider, witness) = executor.node.board.read(|installation| {
             (
                 provider(executor, installation, issued),
-                witness(executor, installation, issued),
+                witnesses::said(executor, installation, issued, "frozen"),
             )
         });
         let missing = match (provider, witness) {
@@ -313,18 +313,14 @@ fn provider(
     let can_disable = |it: &Signer| it.provider_can_disable;
     if !origin.signers.iter().any(can_disable) {
         // A node that refuses, or is in other hands, must not be able to hold up containment: its permit has run out.
-        let refusal = directive.refusals.get(&origin.node);
-        let silence = match results {
-            Ok(None) if refusal.is_some() => {
-                format!(
-                    "{} refused the directive: {}",
-                    origin.node,
-                    refusal.cloned().unwrap_or_default()
-                )
+        let refusal = acknowledgement::refusal_of(executor, installation, directive, &origin.node);
+        let silence = match (results, refusal) {
+            (Ok(None), Ok(Some(reason))) => {
+                format!("{} refused the directive: {reason}", origin.node)
             }
-            Err(reason) => reason,
-            Ok(None) => format!("{} has not acknowledged", origin.node),
-            Ok(Some(_)) => format!("{} does not say what its provider did", origin.node),
+            (Err(reason), _) | (Ok(None), Err(reason)) => reason,
+            (Ok(None), Ok(None)) => format!("{} has not acknowledged", origin.node),
+            (Ok(Some(_)), _) => format!("{} does not say what its provider did", origin.node),
         };
         return Ok(format!(
             "cannot: the {} provider cannot stop copies of a key ({silence})",
@@ -341,52 +337,4 @@ fn provider(
         origin.node,
         keys.join(" and ")
     ))
-}
-
-/// At which size every witness froze the origin; else who is missing.
-fn witness(
-    executor: &Executor,
-    installation: &Installation,
-    issued: &Issued,
-) -> Result<String, Vec<String>> {
-    let Some((_, directive)) = directive_of(installation, issued) else {
-        return Err(vec!["the directive".to_owned()]);
-    };
-    let witnesses: Vec<&String> = installation
-        .nodes
-        .iter()
-        .filter(|(_, node)| {
-            node.announced
-                .as_ref()
-                .is_some_and(|a| a.role == Role::Verification.as_str())
-        })
-        .map(|(name, _)| name)
-        .collect();
-    if witnesses.is_empty() {
-        return Err(vec![
-            "a witness: no verification service has announced itself".to_owned(),
-        ]);
-    }
-    let (mut words, mut missing) = (Vec::new(), Vec::new());
-    for node in witnesses {
-        if let Some(reason) = directive.refusals.get(node) {
-            missing.push(format!("{node}: refuses the directive: {reason}"));
-            continue;
-        }
-        match acknowledgement::of_node(executor, installation, directive, node) {
-            Err(reason) => missing.push(reason),
-            Ok(None) => missing.push(format!("{node}: has not said that it froze the origin")),
-            Ok(Some(results)) => match results.get("frozen") {
-                Some(frozen) => words.push(format!("{node}: {frozen}")),
-                None => missing.push(format!(
-                    "{node}: acknowledged without saying where it froze the origin"
-                )),
-            },
-        }
-    }
-    if missing.is_empty() {
-        Ok(words.join("; "))
-    } else {
-        Err(missing)
-    }
 }

@@ -4,11 +4,13 @@
 
 mod acknowledgement;
 mod affected;
+mod archive;
 mod attempt;
 mod close;
 mod directive;
 mod divert;
 mod isolate_key;
+mod key;
 mod peer;
 mod publish_trust;
 mod read_only;
@@ -17,6 +19,7 @@ mod resume;
 mod reverify;
 mod rotate_origin;
 mod snapshot;
+mod witnesses;
 
 pub(crate) use attempt::{Attempt, Observation, Outputs, Progress, Said, Trouble};
 
@@ -36,12 +39,18 @@ pub(crate) async fn execute(
         Action::IsolateKey => isolate_key::execute(executor, attempt, progress).await,
         Action::ReadOnly => read_only::execute(executor, attempt, progress).await,
         Action::Divert => divert::execute(executor, attempt, progress).await,
+        Action::RevokeKey => key::revoke(executor, attempt, progress).await,
+        Action::DestroyKey => key::destroy(executor, attempt, progress).await,
+        Action::RestoreKey => key::restore(executor, attempt, progress).await,
         Action::RotateOrigin => rotate_origin::execute(executor, attempt, progress).await,
         Action::PublishTrust => publish_trust::execute(executor, attempt).await,
         Action::FindAffected => affected::execute(executor, attempt, progress).await,
         Action::Reseal => reseal::execute(executor, attempt, progress).await,
         Action::Reverify => reverify::execute(executor, attempt, progress).await,
         Action::Resume => resume::execute(executor, attempt, progress).await,
+        Action::QuarantineArchive => archive::quarantine(executor, attempt, progress).await,
+        Action::RestoreArchive => archive::restore(executor, attempt, progress).await,
+        Action::RevalidateArchive => archive::revalidate(executor, attempt, progress).await,
         Action::Confirm => Err(Trouble::NotDone(
             "people perform this step; it ends by their confirmations".to_owned(),
         )),
@@ -59,11 +68,18 @@ pub(crate) async fn observe(
         Action::IsolateKey => isolate_key::observe(executor, attempt).await,
         Action::ReadOnly => read_only::observe(executor, attempt).await,
         Action::Divert => divert::observe(executor, attempt).await,
+        Action::RevokeKey => key::observe_revoked(executor, attempt).await,
+        Action::DestroyKey => key::observe_destroyed(executor, attempt).await,
+        Action::RestoreKey => key::observe_restored(executor, attempt).await,
         Action::RotateOrigin => rotate_origin::observe(executor, attempt).await,
         Action::PublishTrust => publish_trust::observe(executor, attempt).await,
-        Action::FindAffected | Action::Reverify => Ok(Observation::NotDone(
-            "it changes nothing, so it is simply done again".to_owned(),
+        // What was quarantined or restored is found so.
+        Action::QuarantineArchive | Action::RestoreArchive => Ok(Observation::NotDone(
+            "doing it again goes on where it stopped".to_owned(),
         )),
+        Action::FindAffected | Action::Reverify | Action::RevalidateArchive => Ok(
+            Observation::NotDone("it changes nothing, so it is simply done again".to_owned()),
+        ),
         Action::Reseal => reseal::observe(executor, attempt).await,
         Action::Resume => resume::observe(executor, attempt).await,
         Action::Confirm => Ok(Observation::CannotTell(

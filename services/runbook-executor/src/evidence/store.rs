@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sealwarden_domain::approval::snapshot_subject;
 use sealwarden_domain::run::RunState;
 use sealwarden_engine::{ExecuteError, Node, SignError};
 use sealwarden_keys::private_files::FileLock;
@@ -261,10 +262,7 @@ impl EvidenceStore {
         let subject = Subject {
             digest,
             policy: EVIDENCE,
-            words: format!(
-                "evidence of incident {}, run {}, step {}",
-                place.incident, place.run, place.step
-            ),
+            words: snapshot_subject(&place.incident, &place.run, &place.step),
             request_id: key.to_owned(),
             now_ms: self.node.clock.now().wall_ms,
         };

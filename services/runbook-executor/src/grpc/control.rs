@@ -117,6 +117,7 @@ fn mode(log: &LogControl, origin: &OriginState, wall_ms: i64) -> &'static str {
             .ordered_mode(&origin.node)
             .map_or("open", |ordered| ordered.mode.as_str()),
         Err(StopReason::Isolated { .. }) => "isolated",
+        Err(StopReason::NoKey { .. }) => "no-key",
         Err(StopReason::ReadOnly { .. }) => "read-only",
         Err(StopReason::Queue { .. }) => "queue",
         Err(StopReason::Hold { .. } | StopReason::Judging { .. }) => "hold",
@@ -124,24 +125,28 @@ fn mode(log: &LogControl, origin: &OriginState, wall_ms: i64) -> &'static str {
     }
 }
 
-fn of_origin(log: &LogControl, origin: &OriginState) -> Origin {
+/// What an origin is doing, as the API says it.
+pub(super) fn state_of(log: &LogControl, origin: &OriginState) -> &'static str {
     let is_current = log
         .current()
         .is_some_and(|current| current.origin == origin.origin);
-    let state = if origin.isolation.is_some() {
+    if origin.isolation.is_some() {
         "isolated"
     } else if is_current {
         "active"
     } else {
         "retired"
-    };
+    }
+}
+
+fn of_origin(log: &LogControl, origin: &OriginState) -> Origin {
     Origin {
         origin: origin.origin.clone(),
         vkey: origin.vkey.clone(),
         key_id: origin.key_id.clone(),
         provider: origin.provider.clone(),
         node: origin.node.clone(),
-        state: state.to_owned(),
+        state: state_of(log, origin).to_owned(),
         opened_at_ms: origin.opened_at_ms,
         compromised_since_ms: origin.compromised_since_ms.unwrap_or(0),
     }

@@ -1,5 +1,6 @@
 //! What people and other services ask.
 
+mod certificates;
 mod control;
 mod runs;
 mod status;
@@ -7,6 +8,7 @@ mod status;
 use std::sync::Arc;
 
 use sealwarden_wire::control::v1::control_server::ControlServer;
+use sealwarden_wire::control::v1::seal_certificates_server::SealCertificatesServer;
 use sealwarden_wire::run::v1::runs_server::RunsServer;
 use tonic::service::Routes;
 
@@ -16,5 +18,8 @@ use crate::executor::Executor;
 pub(crate) fn routes(executor: &Arc<Executor>) -> Routes {
     let runs = runs::RunsService(Arc::clone(executor));
     let control = control::ControlService(Arc::clone(executor));
-    Routes::new(RunsServer::new(runs)).add_service(ControlServer::new(control))
+    let certificates = certificates::CertificatesService(Arc::clone(executor));
+    Routes::new(RunsServer::new(runs))
+        .add_service(ControlServer::new(control))
+        .add_service(SealCertificatesServer::new(certificates))
 }

@@ -144,11 +144,14 @@ fn facts(id: &str, incident: &Incident) -> BTreeMap<String, String> {
     } else {
         class.compromised_since_ms
     };
+    let archive = opened.subject.strip_prefix("archive ").unwrap_or_default();
     let facts = [
         ("incident.id", id.to_owned()),
+        ("incident.archive", archive.to_owned()),
         ("incident.log", opened.log),
         ("incident.origin", opened.origin),
         ("incident.class", class.class),
+        ("incident.key", opened.key),
         ("incident.compromised_since", rfc3339(since)),
     ];
     facts

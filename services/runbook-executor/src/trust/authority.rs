@@ -1,4 +1,4 @@
-//! Publishing bundles and adding suspensions.
+//! Publishing bundles.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,13 @@ use sealwarden_anchors::outside::plain_client;
 use sealwarden_domain::fold::event;
 use sealwarden_domain::installation::Installation;
 use sealwarden_domain::{Rejection, RejectionCode};
-use sealwarden_engine::{ExecuteError, Meta, Node, Role, SignError};
+use sealwarden_engine::{ExecuteError, Node, Role, SignError};
 use sealwarden_seal::note::{Vkey, VkeyError};
-use sealwarden_seal::trust::{Payload, Suspension, TrustBundle, TrustError};
-use sealwarden_wire::event::v1::{Event, SuspensionAdded, TrustPublished, event::Kind};
+use sealwarden_seal::trust::{Payload, TrustBundle, TrustError};
+use sealwarden_wire::event::v1::{Event, TrustPublished, event::Kind};
 use tokio::sync::Mutex;
 
+use super::certificates;
 use super::cut;
 use super::facts::TrustFacts;
 use super::outside::Outside;
@@ -61,8 +62,8 @@ pub(crate) enum PublishError {
 
 /// Publishes trust.
 pub(crate) struct Authority {
-    node: Arc<Node>,
-    signer: Arc<Signer>,
+    pub(super) node: Arc<Node>,
+    pub(super) signer: Arc<Signer>,
     root: Option<RootKey>,
     http: reqwest::Client,
     outside: Outside,
@@ -181,64 +182,16 @@ impl Authority {
         })
     }
 
-    /// Suspends an origin from a time on, once; gives the note. The bundle must list the origin, or verifiers would refuse the whole bundle.
-    pub(crate) async fn suspend(
-        &self,
-        origin: &str,
-        from_ms: i64,
-        incident: &str,
-    ) -> Result<SuspensionAdded, PublishError> {
-        let mut stream = self
-            .node
-            .stream::<TrustFacts>("trust", &self.node.installation)
-            .await?;
-        if let Some(done) = stream.state().suspended(origin, from_ms) {
-            return Ok(done.clone());
+    /// Publishes a bundle if what the last one says of seal certificates is not what was recorded.
+    pub(crate) async fn publish_certificates(&self) -> Result<(), PublishError> {
+        let due = self.node.board.read(|installation| {
+            let published = installation.trust.published.as_ref()?;
+            certificates::due(installation, &payload_of(&published.bundle)?)
+        });
+        match due {
+            Some(reason) => self.publish(&reason, "").await.map(drop),
+            None => Ok(()),
         }
-        if !stream
-            .state()
-            .published
-            .last()
-            .is_some_and(|last| lists(&last.bundle, origin))
-        {
-            self.publish(
-                &format!("lists {origin}, which is to be suspended"),
-                incident,
-            )
-            .await?;
-            stream.refresh().await?;
-        }
-        let suspension = Suspension {
-            installation: self.node.installation.clone(),
-            environment: of_trust(&self.node),
-            origin: origin.to_owned(),
-            from: Timestamp::from_millisecond(from_ms)?,
-            incident: incident.to_owned(),
-            issued: Timestamp::from_millisecond(self.node.clock.now().wall_ms)?,
-        };
-        let note = self.signer.sign(&suspension.to_text()).await?;
-        let added = SuspensionAdded {
-            origin: origin.to_owned(),
-            from_ms,
-            incident: incident.to_owned(),
-            note: note.to_string(),
-        };
-        let meta: Meta = self.node.meta().correlated(incident);
-        stream
-            .execute(meta, |facts| {
-                let known = facts.suspended(origin, from_ms).is_some();
-                Ok(if known {
-                    Vec::new()
-                } else {
-                    vec![event(Kind::SuspensionAdded(added.clone()))]
-                })
-            })
-            .await?;
-        Ok(stream
-            .state()
-            .suspended(origin, from_ms)
-            .cloned()
-            .unwrap_or(added))
     }
 }
 
@@ -267,12 +220,8 @@ fn build(
     })))
 }
 
-fn payload_of(bundle: &[u8]) -> Option<Payload> {
+pub(super) fn payload_of(bundle: &[u8]) -> Option<Payload> {
     Payload::parse(TrustBundle::parse(bundle).ok()?.payload_text()).ok()
-}
-
-fn lists(bundle: &[u8], origin: &str) -> bool {
-    payload_of(bundle).is_some_and(|payload| payload.logs.iter().any(|log| log.origin == origin))
 }
 
 /// Publishes the first bundle as soon as an origin and a witness are known, lists first origins of further logs, and renews a bundle before it expires.
@@ -328,8 +277,8 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
     }
 }
 
-/// What decides whether a bundle is due, besides the time: logs and their keys, verification nodes, published version.
-fn circumstances(installation: &Installation) -> (usize, usize, usize, u64) {
+/// What decides whether a bundle is due, besides the time: logs and their keys, verification nodes, published version, seal certificates.
+fn circumstances(installation: &Installation) -> (usize, usize, usize, u64, u64) {
     let witnesses = installation
         .nodes
         .values()
@@ -345,6 +294,7 @@ fn circumstances(installation: &Installation) -> (usize, usize, usize, u64) {
             .published
             .as_ref()
             .map_or(0, |published| published.version),
+        installation.trust.certificates.changes(),
     )
 }
 
@@ -407,6 +357,9 @@ fn due(
         return Some(format!("lists the new log {origin}"));
     }
     if let Some(reason) = unlisted_keys(installation, &payload) {
+        return Some(reason);
+    }
+    if let Some(reason) = certificates::due(installation, &payload) {
         return Some(reason);
     }
     if !outside.is_in(&payload) {

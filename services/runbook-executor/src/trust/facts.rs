@@ -1,5 +1,6 @@
 //! The fold of `trust/<installation>`.
 
+use sealwarden_domain::certificates::Certificates;
 use sealwarden_domain::{Fold, IllegalEvent};
 use sealwarden_seal::merkle::Hash;
 use sealwarden_wire::event::v1::{Envelope, Event, SuspensionAdded, TrustPublished, event::Kind};
@@ -11,6 +12,8 @@ pub(crate) struct TrustFacts {
     pub(crate) published: Vec<TrustPublished>,
     /// Suspensions, in order.
     pub(crate) suspensions: Vec<SuspensionAdded>,
+    /// Seal certificates.
+    pub(crate) certificates: Certificates,
 }
 
 impl TrustFacts {
@@ -29,9 +32,16 @@ impl TrustFacts {
 
     /// A suspension of the origin from this time or an earlier one.
     pub(crate) fn suspended(&self, origin: &str, from_ms: i64) -> Option<&SuspensionAdded> {
+        self.suspensions.iter().find(|added| {
+            added.vkey.is_empty() && added.origin == origin && added.from_ms <= from_ms
+        })
+    }
+
+    /// A suspension of this one key of the origin from this time or an earlier one.
+    pub(crate) fn key_suspended(&self, vkey: &str, from_ms: i64) -> Option<&SuspensionAdded> {
         self.suspensions
             .iter()
-            .find(|added| added.origin == origin && added.from_ms <= from_ms)
+            .find(|added| added.vkey == vkey && added.from_ms <= from_ms)
     }
 }
 
@@ -56,6 +66,7 @@ impl Fold for TrustFacts {
                 self.published.push(e.clone());
             }
             Some(Kind::SuspensionAdded(e)) => self.suspensions.push(e.clone()),
+            Some(kind) if self.certificates.apply(envelope, kind)? => {}
             Some(_) => {
                 return Err(IllegalEvent::new(
                     envelope,

@@ -11,6 +11,7 @@ use sealwarden_seal::trust::{
 };
 use std::collections::BTreeMap;
 
+use super::certificates;
 use super::cut::Cut;
 
 /// What the event log does not know.
@@ -47,6 +48,7 @@ pub(super) fn next(installation: &Installation, terms: Terms<'_>) -> Result<Payl
     for log in installation.logs.values() {
         for origin in &log.origins {
             let mut entry = entry(log, origin)?;
+            entry.certificates = certificates::of_origin(installation, &origin.origin);
             if let (Some(end), Some(cut)) = (&mut entry.frozen_at, terms.cuts.get(&origin.origin)) {
                 *end = cut.end;
             }
@@ -131,9 +133,12 @@ fn intended_before(origin: &Origin) -> u64 {
         .map_or(0, |(size, _)| *size)
 }
 
-/// The last published size whose intent was recorded before the earliest possible compromise. The empty tree if there is none.
 fn frozen_at(origin: &Origin) -> FrozenAt {
-    let since = origin.compromised_since_ms.unwrap_or(i64::MAX);
+    ended_before(origin, origin.compromised_since_ms.unwrap_or(i64::MAX))
+}
+
+/// The last published size whose intent was recorded before a time, Unix milliseconds. The empty tree if there is none.
+pub(super) fn ended_before(origin: &Origin, since: i64) -> FrozenAt {
     origin
         .intents
         .iter()
@@ -201,6 +206,8 @@ mod tests {
             uses: 0,
             state: SignerState::Active,
             life: SignerLife::Usable,
+            life_epoch: 0,
+            revoked_since_ms: None,
         };
         let is_required = |signer: Option<Signer>, first_ms: Option<i64>| {
             let mut origin = origin(name, "");

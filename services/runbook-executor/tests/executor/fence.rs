@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use sealwarden_domain::fold::event;
 use sealwarden_domain::run::Phase;
+use sealwarden_engine::Meta;
+use sealwarden_wire::event::v1::DirectiveRefused;
 use sealwarden_wire::event::v1::event::Kind;
 
 use super::approvers::{approve_all, approve_step};
@@ -126,6 +129,37 @@ async fn a_silent_writer_is_waited_for_until_its_permit_ran_out_and_a_silent_wit
 
     nodes.sealing.send_replace(true);
     soon(approve_all(&world, &life.routes)).await;
+    life.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_the_node_did_not_sign_is_named_and_counts_for_nothing() {
+    let world = World::new();
+    let nodes = Nodes::start(&world).await;
+    let life = world.live(Arc::clone(&world.log)).await;
+    world.compromise("ada").await;
+    ready(&world, "isolate").await;
+    nodes.witness.send_replace(false);
+    approve_step(&world, &life.routes, "isolate").await.unwrap();
+    progress(&world, "froze").await;
+    let mut stream = control(&world.log).await;
+    let (epoch, _) = stream.state().directives.last_key_value().unwrap();
+    let forged = DirectiveRefused {
+        epoch: *epoch,
+        node: "verification-1".to_owned(),
+        reason: "nobody asked me".to_owned(),
+        note: "no signature".to_owned(),
+    };
+    let forged = event(Kind::DirectiveRefused(forged));
+    stream
+        .execute(Meta::node("somebody"), |_| Ok(vec![forged.clone()]))
+        .await
+        .unwrap();
+    let missing = progress(&world, "does not count").await;
+    assert!(
+        missing[0].starts_with("a refusal in the name of verification-1 does not count"),
+        "{missing:?}"
+    );
     life.end().await;
 }
 

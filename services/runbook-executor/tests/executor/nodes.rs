@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sealwarden_domain::At;
 use sealwarden_domain::log_control::{
-    Command, LogControl, acknowledgement_text, decide, directive_input,
+    Command, KeyChanges, LogControl, acknowledgement_text, decide, directive_input,
 };
 use sealwarden_engine::{Clock as _, Meta, Role, Stream, StreamName, SystemClock};
 use sealwarden_eventlog::EventLog;
@@ -204,6 +204,9 @@ pub(crate) async fn acknowledge(
         | DirectiveKind::Open
         | DirectiveKind::Queue
         | DirectiveKind::QueueNoncritical
+        | DirectiveKind::RevokeKey
+        | DirectiveKind::DestroyKey
+        | DirectiveKind::RestoreKey
         | DirectiveKind::Unspecified => {}
     }
     let head = stream.head();
@@ -226,7 +229,7 @@ pub(crate) async fn acknowledge(
         node: node.to_owned(),
         note: note.to_string(),
         opened,
-        keys: Vec::new(),
+        keys: KeyChanges::default(),
     };
     let at: At = SystemClock.now();
     stream

@@ -85,7 +85,16 @@ fn plan(edit: fn(String) -> String) -> (PlanSet, BTreeMap<String, PrivateKey>) {
         ("plan.yaml", read("plan.yaml")),
         ("roster.yaml", read("roster.yaml")),
         ("key-compromise.yaml", edit(runbook)),
+        ("data-integrity.yaml", read("data-integrity.yaml")),
     ];
+    let mut files: Vec<(String, String)> = files.map(|(name, text)| (name.to_owned(), text)).into();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if files.iter().all(|(known, _)| *known != name) {
+            let text = read(&name);
+            files.push((name, text));
+        }
+    }
     let shipped = PlanSet::load(&files).unwrap();
     let people: BTreeMap<String, PrivateKey> = shipped
         .roster()
@@ -245,6 +254,7 @@ impl World {
     /// A proven signal, its incident, and the classification that starts the runbook.
     pub(crate) async fn compromise(&self, reporter: &str) {
         let signal = SignalReported {
+            key: String::new(),
             signal: "S-1".to_owned(),
             detector: "foreign-checkpoint".to_owned(),
             class: "key-compromise".to_owned(),

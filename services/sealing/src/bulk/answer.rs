@@ -2,6 +2,7 @@
 
 use super::chunk::Prepared;
 use super::{Pending, Sent, Where};
+use crate::request::hex;
 use crate::requests::Run;
 use crate::seals::{blocking, covers, stage_of, tree_of};
 use crate::service::Service;
@@ -90,6 +91,7 @@ impl<'a> Answers<'a> {
         let prepared = sent.prepared;
         let number = prepared.number;
         let Some(published) = published else {
+            service.records.require(&origin, &range(run))?;
             let (told, proven) = again(&tree, run, prepared).await?;
             return Ok(self.response(number, (&tree, run), told, &proven));
         };
@@ -173,7 +175,10 @@ async fn again(
     prepared: Prepared,
 ) -> Result<(Told, ProvenRange), Status> {
     if run.count != u64::from(prepared.count) {
-        return Err(other_digests());
+        return Err(Status::already_exists(format!(
+            "this request id and chunk number were used for {} digests, and now come with {}: new work needs an id of its own",
+            run.count, prepared.count
+        )));
     }
     let reader = tree.reader.clone();
     let (leaves, proven) = blocking(move || {
@@ -187,9 +192,14 @@ async fn again(
 fn recognise(leaves: &[Leaf], prepared: &Prepared) -> Result<Told, Status> {
     let mut claimed_at_ms = prepared.shared.claimed_at_ms;
     for (place, (leaf, digest)) in leaves.iter().zip(&prepared.digests).enumerate() {
-        let record = Record::decode(&leaf.record).map_err(|_| other_digests())?;
+        let record = Record::decode(&leaf.record);
+        let record = record.map_err(|error| Status::data_loss(error.to_string()))?;
         if record.digest != *digest {
-            return Err(other_digests());
+            return Err(Status::already_exists(format!(
+                "this request id and chunk number were used for digest {} at place {place}, and now come with {}: new work needs an id of its own",
+                hex(&record.digest),
+                hex(digest)
+            )));
         }
         if place == 0 && !prepared.claims_time {
             claimed_at_ms = record.claimed_at_ms;
@@ -216,10 +226,4 @@ fn recognise(leaves: &[Leaf], prepared: &Prepared) -> Result<Told, Status> {
         claimed_at_ms,
         records,
     })
-}
-
-fn other_digests() -> Status {
-    Status::already_exists(
-        "this request id and chunk number were used for other digests: new work needs an id of its own",
-    )
 }

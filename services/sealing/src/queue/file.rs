@@ -124,6 +124,15 @@ impl QueueFile {
         self.length > SMALL_BYTES && self.length > wanted.saturating_mul(2)
     }
 
+    /// Removes what an earlier crash tore: it may hold leaves, too.
+    pub(super) fn forget_torn(&self) -> io::Result<()> {
+        match fs::remove_file(self.dir.join(TORN)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) => sync_dir(&self.dir),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Writes everything anew, and puts it in the old file's place.
     pub(super) fn rewrite(&mut self, state: &State) -> io::Result<()> {
         let path = self.dir.join(NEW);

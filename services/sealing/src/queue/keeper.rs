@@ -24,6 +24,8 @@ pub(super) enum Message {
     },
     /// Tickets that were sealed: in memory they are settled already.
     Settled(Vec<(Ticket, Place)>),
+    /// The leaves of settled tickets are to be gone from the file.
+    Purge(oneshot::Sender<Result<(), QueueError>>),
 }
 
 /// The thread, as data.
@@ -43,6 +45,7 @@ struct Draft {
     requests: HashMap<RequestKey, Ticket>,
     reserved: Vec<Room>,
     answers: Vec<(Vec<Ticket>, Answer)>,
+    purges: Vec<oneshot::Sender<Result<(), QueueError>>>,
 }
 
 impl Keeper {
@@ -56,8 +59,16 @@ impl Keeper {
             {
                 self.add(&mut draft, next);
             }
+            let purges = std::mem::take(&mut draft.purges);
             self.commit(draft);
-            self.tidy();
+            if purges.is_empty() {
+                self.tidy();
+                continue;
+            }
+            let purged = self.purge();
+            for answer in purges {
+                drop(answer.send(purged.clone()));
+            }
         }
     }
 
@@ -67,6 +78,7 @@ impl Keeper {
 
     fn add(&self, draft: &mut Draft, message: Message) {
         match message {
+            Message::Purge(answer) => draft.purges.push(answer),
             Message::Settled(settled) => {
                 for (ticket, place) in settled {
                     draft.body.settled(ticket, place);
@@ -148,14 +160,31 @@ impl Keeper {
 
     /// Writes the file anew when most of it is history.
     fn tidy(&mut self) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.broken.get().is_some() || !self.file.is_stale(state.live()) {
-            return;
+        let live = self.state().live();
+        if self.broken.get().is_none() && self.file.is_stale(live) {
+            // Whoever writes next hears of it.
+            drop(self.rewrite());
         }
-        if let Err(error) = self.file.rewrite(&state) {
+    }
+
+    /// Writes the file anew without the leaves of settled tickets.
+    fn purge(&mut self) -> Result<(), QueueError> {
+        if let Some(reason) = self.broken.get() {
+            return Err(QueueError::Broken(reason.clone()));
+        }
+        self.rewrite()?;
+        let torn = self.file.forget_torn();
+        torn.map_err(|error| QueueError::NotWritten(error.to_string()))
+    }
+
+    fn rewrite(&mut self) -> Result<(), QueueError> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.file.rewrite(&state).map_err(|error| {
             // The old file stays in its place unless the rename happened, and then it holds the same.
             tracing::error!(%error, "the durable queue could not be written anew");
-            drop(self.broken.set(error.to_string()));
-        }
+            let reason = error.to_string();
+            drop(self.broken.set(reason.clone()));
+            QueueError::Broken(reason)
+        })
     }
 }

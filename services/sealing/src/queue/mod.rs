@@ -263,6 +263,20 @@ impl Queue {
         self.state().earliest()
     }
 
+    /// How many waiting tickets have a leaf that fits.
+    pub(crate) fn count(&self, fits: impl Fn(&Leaf) -> bool) -> usize {
+        self.state().count(fits)
+    }
+
+    /// Takes the leaves of all settled tickets out of the file: durable when it returns.
+    pub(crate) async fn purge(&self) -> Result<(), QueueError> {
+        let (answer, answered) = oneshot::channel();
+        if self.keeper.send(Message::Purge(answer)).await.is_err() {
+            return Err(QueueError::Closed);
+        }
+        answered.await.unwrap_or(Err(QueueError::Closed))
+    }
+
     /// Told of every change.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

@@ -233,6 +233,11 @@ impl State {
         (last - first).saturating_add(1)
     }
 
+    pub(crate) fn count(&self, fits: impl Fn(&Leaf) -> bool) -> usize {
+        let waiting = self.waiting.values();
+        waiting.filter(|it| fits(&it.entry.leaf)).count()
+    }
+
     pub(crate) fn earliest(&self) -> Option<Place> {
         self.waiting.values().map(|it| it.entry.since).min()
     }

@@ -84,6 +84,17 @@ async fn recorded_size(rig: &Rig) -> u64 {
         .await
 }
 
+/// Erases the one record of this document.
+async fn erase(rig: &Rig, number: u8) {
+    let request = sealwarden_wire::seal::v1::ErasureRequest {
+        tenant: "default".to_owned(),
+        digest: vec![number; 32].into(),
+        reason: "case 7".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(rig.erase(request).await.unwrap().leaves, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_compromise_what_was_covered_is_sealed_again_in_a_new_origin() {
     let world = World::new();
@@ -91,6 +102,7 @@ async fn after_a_compromise_what_was_covered_is_sealed_again_in_a_new_origin() {
     for number in 0..4 {
         rig.sealed(number).await;
     }
+    erase(&rig, 0).await;
     let third = rig
         .until(|log| log.current()?.intents.get(&3).map(|it| it.at_ms))
         .await;
@@ -141,8 +153,9 @@ async fn after_a_compromise_what_was_covered_is_sealed_again_in_a_new_origin() {
     let results = acknowledgement_results(&note);
     assert_eq!(
         (results["resealed"].as_str(), results["reported"].as_str()),
-        ("3", "1")
+        ("2", "2")
     );
+    assert_eq!(results["erased"], "1", "what is gone is reported");
     assert_eq!(
         rig.seal(9).await.unwrap_err().code(),
         Code::FailedPrecondition
@@ -189,7 +202,7 @@ async fn after_a_compromise_what_was_covered_is_sealed_again_in_a_new_origin() {
         NEXT,
         "the index is rebuilt from the records"
     );
-    assert_eq!(rig.sealed(10).await.checkpoint().unwrap().size, 5);
+    assert_eq!(rig.sealed(10).await.checkpoint().unwrap().size, 4);
     rig.stop().await;
 }
 

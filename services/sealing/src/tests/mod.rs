@@ -2,6 +2,7 @@
 
 mod bulking;
 mod containment;
+mod erasing;
 mod failover;
 mod outside;
 mod pair;

@@ -123,6 +123,10 @@ impl KeyProvider for Pair {
         self.find(id).await?.0.destroy(id).await
     }
 
+    async fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        self.find(id).await?.0.restore(id).await
+    }
+
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {
         let mut kept = self.lines.lock().await;
         let (lines, read) = &mut *kept;

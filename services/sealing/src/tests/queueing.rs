@@ -38,7 +38,7 @@ fn named(number: u8, id: &str) -> SealRequest {
 }
 
 impl Rig {
-    async fn send(&self, request: SealRequest) -> Result<SealResponse, Status> {
+    pub(super) async fn send(&self, request: SealRequest) -> Result<SealResponse, Status> {
         let request = called_by(CallerRole::Sealer, request);
         let answer = soon(self.grpc.seal(request)).await;
         answer.map(tonic::Response::into_inner)
@@ -359,6 +359,9 @@ async fn the_same_request_gives_the_same_seal_and_an_id_stands_for_one_document(
     assert_eq!(rig.send(other).await.unwrap().index, 1);
     let misused = rig.send(named(2, "invoice-1")).await.unwrap_err();
     assert_eq!(misused.code(), Code::AlreadyExists);
+    for digest in ["01".repeat(32), "02".repeat(32)] {
+        assert!(misused.message().contains(&digest), "{misused}");
+    }
     let at_once = (0..20).map(|_| rig.send(named(3, "invoice-3")));
     let mut indexes = Vec::new();
     for answer in futures(at_once).await {
@@ -369,6 +372,47 @@ async fn the_same_request_gives_the_same_seal_and_an_id_stands_for_one_document(
     let rig = Rig::open(&world).await;
     assert_eq!(rig.send(named(1, "invoice-1")).await.unwrap().index, 0);
     assert_eq!(rig.send(named(3, "invoice-3")).await.unwrap().index, 2);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_known_over_a_rotation_and_for_as_many_leaves_as_the_settings_say() {
+    let world = World::new();
+    let config = Config {
+        request_window: 5,
+        ..Rig::config()
+    };
+    let rig = Rig::start_with(&world, config.clone()).await;
+    rig.ready().await;
+    let first = rig.send(named(1, "invoice-1")).await.unwrap();
+    let inputs = [("log", "main"), ("origin", ORIGIN)];
+    let order = world.order(DirectiveKind::RotateOrigin, "rotate", &inputs, &OWNER);
+    rig.issue(order).await.unwrap();
+    rig.ready().await;
+    for number in 2..6 {
+        rig.sealed(number).await;
+    }
+    for _ in 0..2 {
+        let again = rig.send(named(1, "invoice-1")).await.unwrap();
+        assert_eq!((again.origin.as_str(), again.index), (ORIGIN, 0));
+    }
+    assert_eq!(first.origin, ORIGIN);
+    rig.stop().await;
+    let rig = Rig::start_with(&world, config).await;
+    rig.ready().await;
+    let again = rig.send(named(1, "invoice-1")).await.unwrap();
+    assert_eq!(
+        (again.origin.as_str(), again.index),
+        (ORIGIN, 0),
+        "found again at the start"
+    );
+    // Five more leaves are the window: the sixth from the end is a new request.
+    rig.sealed(6).await;
+    let anew = rig.send(named(1, "invoice-1")).await.unwrap();
+    assert_eq!(
+        (anew.origin.as_str(), anew.index),
+        ("drill.invalid/main/2", 5)
+    );
     rig.stop().await;
 }
 

@@ -34,17 +34,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 pub(super) const ORIGIN: &str = "drill.invalid/main/1";
-const PLAN: [(&str, &str); 3] = [
-    ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
-    (
-        "roster.yaml",
-        include_str!("../../../../runbooks/roster.yaml"),
-    ),
-    (
-        "key-compromise.yaml",
-        include_str!("../../../../runbooks/key-compromise.yaml"),
-    ),
-];
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -66,7 +55,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let shipped = PlanSet::load(&PLAN).unwrap();
+        let shipped = PlanSet::load(&sealwarden_runbook::SHIPPED).unwrap();
         let people: BTreeMap<_, _> = shipped
             .roster()
             .people()
@@ -165,6 +154,9 @@ impl World {
             | DirectiveKind::IsolateKey
             | DirectiveKind::ReadOnly
             | DirectiveKind::RotateOrigin
+            | DirectiveKind::RevokeKey
+            | DirectiveKind::DestroyKey
+            | DirectiveKind::RestoreKey
             | DirectiveKind::Reseal => sealwarden_domain::log_control::kind_name(kind),
         };
         let values = inputs
@@ -359,7 +351,8 @@ impl Rig {
         let answer = self.node.board.wait_until(|installation| {
             let log = installation.logs.get("main")?;
             let state = &log.directives[&log.ordered(&place.0, &place.1, place.2)?];
-            let refused = state.refusals.get("sealing-1").cloned().map(Err);
+            let refused = state.refusals.get("sealing-1");
+            let refused = refused.map(|it| Err(it.reason.clone()));
             refused.or_else(|| state.acks.get("sealing-1").map(|ack| Ok(ack.note.clone())))
         });
         soon(answer).await

@@ -30,11 +30,12 @@ use super::limits;
 use super::load::{Loaded, load};
 use super::log::Writer;
 use crate::host::installation::NewInstallation;
+use crate::host::key_providers::ProviderSettings;
 use crate::host::listen::Listeners;
 use crate::host::start::{Options, Started, start};
 
 /// Callers at once.
-const CALLERS: usize = 256;
+pub(super) const CALLERS: usize = 256;
 /// Connections that they share.
 const CONNECTIONS: usize = 8;
 /// How long the services may take until the first seal.
@@ -61,6 +62,14 @@ pub(super) async fn measure(setting: &Setting) -> anyhow::Result<Measured> {
 
 impl Bench {
     pub(super) async fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(folder, None).await
+    }
+
+    /// The services, with their sealing keys there.
+    pub(super) async fn start_with(
+        folder: &Path,
+        sealing_keys: Option<ProviderSettings>,
+    ) -> anyhow::Result<Self> {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let data = folder.join("data");
         let options = Options {
@@ -77,7 +86,7 @@ impl Bench {
             listen_http: loopback,
             hosts: Vec::new(),
             passphrase_file: None,
-            sealing_keys: None,
+            sealing_keys,
             roles: [Role::Sealing, Role::RunbookExecutor]
                 .map(|role| (role, format!("{}-1", role.as_str())))
                 .to_vec(),
@@ -202,7 +211,8 @@ fn pick(channels: &[Channel], number: usize) -> Option<Channel> {
     channels.get(number % channels.len().max(1)).cloned()
 }
 
-async fn seal_load(
+/// Callers that seal one document after another.
+pub(super) async fn seal_load(
     channels: &[Channel],
     counter: &Arc<AtomicU64>,
     callers: usize,

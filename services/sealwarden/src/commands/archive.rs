@@ -80,7 +80,7 @@ pub(crate) enum Archive {
         /// Their names
         #[arg(value_name = "OBJECT", required_unless_present = "all")]
         objects: Vec<String>,
-        /// All that are quarantined or known to be damaged
+        /// All that are damaged, or were; not what a person put into quarantine and is whole
         #[arg(long, conflicts_with = "objects")]
         all: bool,
         #[command(flatten)]

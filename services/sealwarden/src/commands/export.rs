@@ -11,11 +11,13 @@ use sealwarden_anchors::file::{Anchor, Anchors, MAX_FILE_BYTES, verified_by_any}
 use sealwarden_anchors::roots::Roots;
 use sealwarden_anchors::signer::Signer;
 use sealwarden_anchors::{cades, receipt};
+use sealwarden_seal::note::Vkey;
 use sealwarden_seal::seal::{MAX_SEAL_BYTES, Seal};
 use sealwarden_seal::trust::VerifiedBundle;
 use sealwarden_seal::verdict::VerifiedAnchor;
 use serde_json::json;
 
+use super::keys::held::Desk;
 use super::{Answer, trust, verify};
 use crate::cli::Cli;
 use crate::failure::{Ending, Failure};
@@ -37,11 +39,11 @@ pub(crate) struct Export {
     /// The RFC 3161 answer with the earliest time, as `openssl ts -verify` reads it; needs --tsa-root
     #[arg(long, requires = "tsa_root")]
     pub(crate) tsr: bool,
-    /// A detached CAdES signature of the checkpoint's text, as `openssl cms -verify` reads it; needs --certificate and --key
-    #[arg(long, requires = "certificate")]
+    /// A detached CAdES signature of the checkpoint's text by the seal certificate, as `openssl cms -verify` reads it
+    #[arg(long)]
     pub(crate) cades: bool,
-    /// A COSE receipt (RFC 9942) signed with the seal certificate's key; needs --certificate and --key
-    #[arg(long, requires = "certificate")]
+    /// A COSE receipt (RFC 9942) signed with the seal certificate's key
+    #[arg(long)]
     pub(crate) cose: bool,
     /// Where to
     #[arg(long, value_name = "FILE")]
@@ -49,7 +51,7 @@ pub(crate) struct Export {
     /// Also write the bytes that the export is about: the stamped note, the signed text, or the leaf's entry
     #[arg(long, value_name = "FILE")]
     pub(crate) content: Option<PathBuf>,
-    /// The seal certificate, and those above it (PEM)
+    /// Another seal certificate than the installation's, and those above it (PEM); it must name the log's keys itself
     #[arg(long, value_name = "FILE", requires = "key")]
     pub(crate) certificate: Option<PathBuf>,
     /// Its P-256 key (PEM, PKCS#8)
@@ -97,14 +99,15 @@ pub(crate) fn export(cli: &Cli, args: &Export) -> Answer {
         let (bytes, content) = earliest(args, &seal, &seal_path)?;
         ("rfc3161", bytes, content)
     } else {
-        let signer = signer(args)?;
         let now_ms = jiff::Timestamp::now().as_millisecond();
+        let (signer, bound) = signer(cli, args, &seal, now_ms)?;
         let refused = |error: &dyn std::fmt::Display| Failure::refused(error.to_string());
         if args.cades {
-            let bytes = cades::sign(&seal.note, &signer, now_ms).map_err(|e| refused(&e))?;
+            let bytes =
+                cades::sign(&seal.note, &signer, &bound, now_ms).map_err(|e| refused(&e))?;
             ("cades", bytes, seal.note.text().as_bytes().to_vec())
         } else {
-            let made = receipt::make(&seal, &signer, now_ms).map_err(|e| refused(&e))?;
+            let made = receipt::make(&seal, &signer, &bound, now_ms).map_err(|e| refused(&e))?;
             ("cose", made.cose, made.entry)
         }
     };
@@ -263,15 +266,25 @@ fn read_roots(path: Option<&Path>) -> Result<Roots, Failure> {
     Roots::from_pem(&bytes).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
 }
 
-fn signer(args: &Export) -> Result<Signer, Failure> {
+/// The certificate that was named, or the installation's; with the keys of the seal's log that are bound to it.
+fn signer(
+    cli: &Cli,
+    args: &Export,
+    seal: &Seal,
+    now_ms: i64,
+) -> Result<(Signer, Vec<Vkey>), Failure> {
     let (Some(certificate), Some(key)) = (&args.certificate, &args.key) else {
-        return Err(Failure::usage(
-            "name the seal certificate and its key with --certificate and --key",
-        ));
+        let held = Desk::of(&cli.data).required()?;
+        let checkpoint = seal.checkpoint();
+        let origin = checkpoint
+            .map_err(|e| Failure::usage(e.to_string()))?
+            .origin;
+        return Ok((held.signer()?, held.bound_keys(&origin, now_ms)?));
     };
     let chain = trust::read_limited(certificate, MAX_PEM)?;
     let key = zeroize::Zeroizing::new(trust::read_limited(key, MAX_PEM)?);
-    Signer::from_pem(&chain, &key).map_err(|e| Failure::usage(e.to_string()))
+    let signer = Signer::from_pem(&chain, &key).map_err(|e| Failure::usage(e.to_string()))?;
+    Ok((signer, Vec::new()))
 }
 
 /// The anchors for `verify`: the named file, or the one beside the seal if it is there.

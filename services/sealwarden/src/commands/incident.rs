@@ -1,4 +1,6 @@
-//! `incident list | show | classify`
+//! `incident list | show | classify`, and `obligations | told | regime | material`
+
+mod obligations;
 
 use sealwarden_wire::incident::v1 as wire;
 use serde_json::{Value, json};
@@ -53,6 +55,7 @@ pub(crate) async fn run(cli: &Cli, what: &Incident) -> Answer {
             let incident = incidents.classify(request).await?.into_inner();
             show(cli, &incident);
         }
+        Incident::Duties(what) => return obligations::run(cli, what).await,
     }
     Ok(Ending::Good)
 }

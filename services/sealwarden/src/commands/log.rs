@@ -5,6 +5,7 @@ mod folders;
 mod known;
 mod mirror;
 mod prove;
+mod published;
 mod serve;
 mod show;
 
@@ -161,7 +162,7 @@ fn describe(audited: &Audited) -> Value {
             "dir": dir, "intact": r.is_intact(), "origin": r.origin, "size": r.size, "root": r.root.to_string(),
             "mirror": r.is_mirror, "witnessed_size": r.witnessed_size, "files": r.files, "bytes": r.bytes, "roots_compared": r.roots_compared,
             "cosignatures": r.cosignatures, "unchecked_cosignatures": r.unchecked_cosignatures,
-            "staged_leaves": r.staged_leaves, "unpublished_files": r.unpublished_files,
+            "erased_leaves": r.erased_leaves, "erasing_leaves": r.erasing_leaves, "staged_leaves": r.staged_leaves, "unpublished_files": r.unpublished_files,
             "damage_count": r.damage_count, "damage": r.damage.iter().map(|it| damage_json(dir, it)).collect::<Vec<_>>(),
         }),
         Err(error) => json!({ "dir": dir, "intact": false, "error": error.to_string() }),
@@ -197,6 +198,12 @@ fn tell(audited: &Audited) {
         output::line(&format!(
             "  {} cosignatures were not checked: name a trust bundle with --trust",
             report.unchecked_cosignatures
+        ));
+    }
+    if report.erased_leaves + report.erasing_leaves > 0 {
+        output::line(&format!(
+            "  {} records are erased, and {} are being erased, as events say",
+            report.erased_leaves, report.erasing_leaves
         ));
     }
     if report.staged_leaves > 0 {

@@ -1,4 +1,4 @@
-//! `runbook show/draw/import/export/sign/verify`: runbooks as text and picture, and as playbooks of others.
+//! `runbook show/draw/schema/import/export/sign/verify`: runbooks as text and picture, and as playbooks of others.
 
 pub(crate) mod draw;
 mod playbook;
@@ -6,12 +6,13 @@ mod show;
 
 use std::path::PathBuf;
 
-use sealwarden_runbook::{PlanSet, Runbook as Loaded};
+use sealwarden_runbook::{PlanSet, Runbook as Loaded, schemas};
 
 use super::Answer;
 use crate::cli::Cli;
-use crate::failure::Failure;
+use crate::failure::{Ending, Failure};
 use crate::host::{installation::Installation, plan};
+use crate::output;
 
 /// The words behind `runbook`.
 #[derive(Debug, clap::Subcommand)]
@@ -26,6 +27,12 @@ pub(crate) enum Runbook {
     },
     /// Draw a runbook: SVG, DOT, Mermaid or text
     Draw(draw::Draw),
+    /// The JSON Schema of a file of the plan, for editors: fields, actions with their inputs, durations. `plan check` proves more
+    Schema {
+        /// Of which file
+        #[arg(default_value = "runbook", value_parser = ["runbook", "plan", "roster"])]
+        of: String,
+    },
     /// Write a runbook as a CACAO v2.0 playbook
     Export(playbook::Export),
     /// Make a runbook of a CACAO v2.0 playbook; what cannot be executed is refused, all of it at once
@@ -50,11 +57,21 @@ pub(crate) fn run(cli: &Cli, what: &Runbook) -> Answer {
     match what {
         Runbook::Show { which, mermaid } => show::show(cli, which, *mermaid),
         Runbook::Draw(args) => draw::draw(cli, args),
+        Runbook::Schema { of } => schema(of),
         Runbook::Export(args) => playbook::export(cli, args),
         Runbook::Import(args) => playbook::import(cli, args),
         Runbook::Sign(args) => playbook::sign(cli, args),
         Runbook::Verify(args) => playbook::verify(cli, args),
     }
+}
+
+fn schema(of: &str) -> Answer {
+    for schema in schemas() {
+        if schema.file.split('.').next() == Some(of) {
+            output::json(&schema.value);
+        }
+    }
+    Ok(Ending::Good)
 }
 
 impl Which {

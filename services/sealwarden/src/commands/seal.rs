@@ -80,7 +80,7 @@ impl Done {
         }
     }
 
-    fn is_queued(&self) -> bool {
+    pub(super) fn is_queued(&self) -> bool {
         self.ticket.is_some()
     }
 
@@ -141,7 +141,7 @@ pub(crate) async fn run(cli: &Cli, args: &Seal) -> Answer {
                 };
                 let result = match result {
                     Ok(done) if args.wait == Some(WaitStage::Anchored) => {
-                        anchored(client, args, done).await
+                        anchored(client, Duration::from_secs(args.wait_seconds), done).await
                     }
                     result => result,
                 };
@@ -166,15 +166,14 @@ async fn archived(archiving: &archive::Archiving, mut done: Done) -> Result<Done
 }
 
 /// Waits until a seal is anchored, and writes its anchors. A wait that was too short is no error: the state says what was reached.
-async fn anchored(
+pub(super) async fn anchored(
     mut client: SealingClient<Traced>,
-    args: &Seal,
+    patience: Duration,
     mut done: Done,
 ) -> Result<Done, Failure> {
     if done.is_queued() {
         return Ok(done);
     }
-    let patience = Duration::from_secs(args.wait_seconds);
     let stage = anchors::wait(&mut client, &done.origin, done.index, patience).await?;
     if stage != Stage::Anchored {
         return Ok(done);
@@ -186,12 +185,11 @@ async fn anchored(
     Ok(done)
 }
 
-/// Whether these files are sealed in bulk. Anchors are waited for file by file.
+/// Whether these files are sealed in bulk.
 fn in_bulk(args: &Seal, files: &[PathBuf]) -> bool {
     files.len() >= MANY
         && !args.collect
         && !args.renew
-        && args.wait != Some(WaitStage::Anchored)
         && args.archive.is_none()
         && files.iter().all(|file| file.as_os_str() != "-")
 }

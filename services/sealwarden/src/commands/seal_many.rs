@@ -1,12 +1,14 @@
 //! `seal` of many files: hashed in parallel, sealed in bulk, each seal written as soon as its chunk is durable.
 //!
 //! What is there at any time is bounded: so many files are hashed at once, so many chunks are on their way. A file whose seal
-//! is there is passed over, so the same command again goes on where an interrupted one was.
+//! is there is passed over, so the same command again goes on where an interrupted one was. Anchors, which come at intervals, are waited
+//! for when all is sealed: until then what is kept of each file is its place.
 
 use std::collections::VecDeque;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
@@ -14,8 +16,8 @@ use sealwarden_client::{BulkError, Chunk, Client, ClientError, SealedChunk, Work
 use sealwarden_wire::seal::v1::{Priority, Stage};
 use tokio::sync::mpsc;
 
-use super::seal::{Done, Report, Standing, one, standing, wait};
-use crate::cli::{PriorityName, Seal};
+use super::seal::{Done, Report, Standing, anchored, one, standing, wait};
+use crate::cli::{PriorityName, Seal, WaitStage};
 use crate::client::Client as Services;
 use crate::failure::Failure;
 use crate::host::installation::write_public;
@@ -43,6 +45,52 @@ struct Sent {
 /// What the two halves share: files whose chunk is not answered, in the order of the chunks.
 type Waiting = std::sync::Mutex<VecDeque<Vec<Sent>>>;
 
+/// Tells what became of files; of those that are to be anchored, when they are.
+struct Telling<'a> {
+    report: &'a Report<'a>,
+    until_anchored: bool,
+    later: std::sync::Mutex<Vec<(PathBuf, Done)>>,
+}
+
+impl Telling<'_> {
+    fn add(&self, file: PathBuf, result: Result<Done, Failure>) {
+        match result {
+            Ok(done) if self.until_anchored && !done.is_queued() => self
+                .later
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push((file, done)),
+            result => self.report.add(&file, result),
+        }
+    }
+
+    /// Waits for the anchors of all that was sealed, together for no longer than the command line says.
+    async fn anchored(self, services: &Services, args: &Seal) -> Result<(), Failure> {
+        let Self { report, later, .. } = self;
+        let later = later
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if later.is_empty() {
+            return Ok(());
+        }
+        let client = services.sealing().await?;
+        let until = Instant::now() + Duration::from_secs(args.wait_seconds);
+        let mut results = stream::iter(later)
+            .map(|(file, done)| {
+                let client = client.clone();
+                async move {
+                    let patience = until.saturating_duration_since(Instant::now());
+                    (file, anchored(client, patience, done).await)
+                }
+            })
+            .buffered(AT_ONCE);
+        while let Some((file, result)) = results.next().await {
+            report.add(&file, result);
+        }
+        Ok(())
+    }
+}
+
 /// Seals `files`, and reports each.
 pub(super) async fn run(
     services: &Services,
@@ -61,12 +109,17 @@ pub(super) async fn run(
         ..Work::new(args.tenant.clone())
     };
     let waiting = Waiting::default();
+    let telling = Telling {
+        report,
+        until_anchored: args.wait == Some(WaitStage::Anchored),
+        later: std::sync::Mutex::default(),
+    };
     let (to, source) = mpsc::channel(HASHED);
-    let hashing = hash_all(args, files, &waiting, to, report);
+    let hashing = hash_all(args, files, &waiting, to, &telling);
     let sealing = client.seal_bulk(&work, source, |_, sealed, stage| {
         let sent = pop(&waiting);
         for (file, result) in write_all(sent, sealed, stage) {
-            report.add(&file, result);
+            telling.add(file, result);
         }
     });
     let (alone, sealed) = tokio::join!(hashing, sealing);
@@ -81,17 +134,18 @@ pub(super) async fn run(
         if !asks_again(args, &error) {
             let failure = failure_of(error);
             for file in left.drain(..) {
-                report.add(&file, Err(failure.again()));
+                telling.add(file, Err(failure.again()));
             }
         }
     }
     left.append(&mut alone.waiting);
-    singly(services, args, left, report).await
+    singly(services, args, left, &telling).await?;
+    telling.anchored(services, args).await
 }
 
 /// A stop of signing is told soon where the files can wait under tickets.
-fn patience(args: &Seal) -> std::time::Duration {
-    std::time::Duration::from_secs(if args.no_queue { 60 } else { 3 })
+fn patience(args: &Seal) -> Duration {
+    Duration::from_secs(if args.no_queue { 60 } else { 3 })
 }
 
 /// Whether files that could not be sealed in bulk are asked for one by one, which gives tickets.
@@ -135,7 +189,7 @@ async fn hash_all(
     files: Vec<PathBuf>,
     waiting: &Waiting,
     to: mpsc::Sender<Chunk>,
-    report: &Report<'_>,
+    telling: &Telling<'_>,
 ) -> Alone {
     let mut alone = Alone::default();
     let mut number = 0;
@@ -153,14 +207,14 @@ async fn hash_all(
     while let Some((file, standing)) = looked.next().await {
         match standing {
             None => alone.unsent.push(file),
-            Some(Ok(Standing::Sealed(done))) => report.add(&file, Ok(done)),
+            Some(Ok(Standing::Sealed(done))) => telling.add(file, Ok(done)),
             Some(Ok(Standing::Waits)) => alone.waiting.push(file),
             Some(Ok(Standing::New { target, digest })) => chunk.push(Sent {
                 file,
                 target,
                 digest,
             }),
-            Some(Err(failure)) => report.add(&file, Err(failure)),
+            Some(Err(failure)) => telling.add(file, Err(failure)),
         }
         if chunk.len() == CHUNK_FILES {
             let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK_FILES));
@@ -257,7 +311,7 @@ async fn singly(
     services: &Services,
     args: &Seal,
     files: Vec<PathBuf>,
-    report: &Report<'_>,
+    telling: &Telling<'_>,
 ) -> Result<(), Failure> {
     if files.is_empty() {
         return Ok(());
@@ -273,7 +327,7 @@ async fn singly(
         })
         .buffered(AT_ONCE);
     while let Some((file, result)) = results.next().await {
-        report.add(&file, result);
+        telling.add(file, result);
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ pub(crate) async fn run(cli: &Cli, args: &Signal) -> Answer {
         },
         checkpoint: checkpoint.into(),
         request_id: uuid::Uuid::new_v4().to_string(),
+        key: String::new(),
     };
     let answer = client
         .incidents()

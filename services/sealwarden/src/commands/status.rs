@@ -6,6 +6,7 @@ use sealwarden_wire::control::v1::StatusRequest;
 use sealwarden_wire::seal::v1 as seal;
 use serde_json::json;
 
+use super::keys::certified::Certified;
 use super::{Answer, client};
 use crate::cli::Cli;
 use crate::client::Client;
@@ -27,8 +28,10 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
         .await
         .ok()
         .flatten();
+    let certified = Certified::ask(&client).await;
     if cli.json {
         output::json(&json!({
+            "seal_certificates": certified.as_json(),
             "installation": control.installation, "environment": control.environment,
             "trust_version": control.trust_version, "open_incidents": control.open_incidents, "open_runs": control.open_runs,
             "sealing": sealing.as_ref().map(|s| json!({
@@ -79,6 +82,9 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
         None => {
             output::line("sealing does not answer; its node is down, suspended or not reachable");
         }
+    }
+    for line in certified.lines() {
+        output::line(&line);
     }
     output::line(&format!(
         "{} open incidents, {} open runs",

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use sealwarden_seal::trust::{LogState, VerifiedBundle};
+use sealwarden_anchors::binding;
+use sealwarden_anchors::chain::fingerprint;
+use sealwarden_seal::trust::{LogState, SealCertificate, VerifiedBundle};
 use sealwarden_wire::verify::v1::GetTrustRequest;
 use serde_json::json;
 
@@ -109,12 +111,37 @@ fn show(cli: &Cli, bundle: &VerifiedBundle) {
             "log {origin}: {}{since}{successor}",
             state(log.entry.state)
         ));
+        for certificate in &log.entry.certificates {
+            output::line(&format!("  {}", certified(certificate)));
+        }
     }
     for w in bundle.witnesses() {
         let kind = if w.local { "local" } else { "outside" };
         output::line(&format!("witness {} of {} ({kind})", w.name, w.operator));
     }
     output::line(&format!("cosigned by {} to count", payload.quorum));
+}
+
+/// What the bundle says of a seal certificate. What stands in the binding is shown only where its signature holds.
+fn certified(certificate: &SealCertificate) -> String {
+    let der = certificate.certificate();
+    let name: String = fingerprint(&der).chars().take(16).collect();
+    let bound = certificate.binding().map(|signed| binding::verify(&signed));
+    let words = match bound {
+        Some(Ok(it)) if it.certificate_der == der => format!(
+            "of {}, keys bound: {}, until {}",
+            it.certificate.subject,
+            it.binding.vkeys.len(),
+            output::time(it.binding.until_s.saturating_mul(1000))
+        ),
+        Some(Ok(_)) => "with a binding by ANOTHER certificate".to_owned(),
+        Some(Err(error)) => format!("with a BAD binding: {error}"),
+        None => "without a binding".to_owned(),
+    };
+    let revoked = certificate.revoked.as_ref().map_or_else(String::new, |it| {
+        format!(", REVOKED as of {} ({})", it.at, it.reason.as_str())
+    });
+    format!("seal certificate {name} {words}{revoked}")
 }
 
 /// Reads a whole file, or says that it is too large.

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use sealwarden_engine::Role;
 use sealwarden_eventlog::Environment;
+use sealwarden_keys::KeyError;
 use sealwarden_telemetry::TelemetryConfig;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -161,7 +162,17 @@ fn ready(cli: &Cli, started: &Started, roles: &[(Role, String)]) {
     }
 }
 
-/// What keeps services from starting is mostly something that is not there (yet).
+/// What keeps services from starting is mostly something that is not there (yet). A wrong PIN and the like are no reason to try again: whoever starts it
+/// again and again would lock the token.
 fn unavailable(error: &anyhow::Error) -> Failure {
-    Failure::unavailable(format!("{error:#}"))
+    let text = format!("{error:#}");
+    let of_keys = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<KeyError>();
+        error.is_some_and(KeyError::needs_a_person)
+    };
+    if error.chain().any(of_keys) {
+        Failure::usage(text)
+    } else {
+        Failure::unavailable(text)
+    }
 }

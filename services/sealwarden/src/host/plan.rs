@@ -5,22 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use sealwarden_runbook::{Finding, PlanSet};
+use sealwarden_runbook::{Finding, PlanSet, SHIPPED};
 
 use super::installation::{new_ssh_key, private_dir, write_durably};
-
-/// The shipped plan, as it stands in `runbooks/`.
-const SHIPPED: [(&str, &str); 3] = [
-    ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
-    (
-        "roster.yaml",
-        include_str!("../../../../runbooks/roster.yaml"),
-    ),
-    (
-        "key-compromise.yaml",
-        include_str!("../../../../runbooks/key-compromise.yaml"),
-    ),
-];
 
 /// Largest plan file that is read, bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;

@@ -1,13 +1,19 @@
 //! Looking at a group of objects: reading, judging, and what the log intended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealwarden_archive::{
-    Damage, DamageClass, Document, Entry, Examined, Examiner, Found, Inventory, Meter, ObjectName,
-    SealFile, StoreError, page_key,
+    Damage, DamageClass, Entry, Examined, Examiner, Found, Inventory, Meter, ObjectName, StoreError,
 };
 
 use super::open::Archive;
+
+/// How often an object that the store did not give is asked for again, and the first pause before it; each further one is twice as long.
+const INSIST: usize = 4;
+const INSIST_FIRST: Duration = Duration::from_millis(500);
+/// So many objects of a group may be at fault themselves when the store does not give them.
+const FEW: usize = 2;
 
 /// Why a group was not looked at.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +34,9 @@ impl From<StoreError> for Trouble {
             | StoreError::Unreadable { .. }
             | StoreError::Unwritable { .. }
             | StoreError::Unlisted { .. }
-            | StoreError::TooLarge { .. } => Self::Away(error.to_string()),
+            | StoreError::TooLarge { .. }
+            | StoreError::Away { .. }
+            | StoreError::Elsewhere { .. } => Self::Away(error.to_string()),
         }
     }
 }
@@ -47,18 +55,49 @@ pub(crate) async fn look(
     entries: Vec<Entry>,
     meter: &Arc<Meter>,
 ) -> Result<Vec<Looked>, Trouble> {
-    let observed = archive.store.observe(entries, meter).await?;
-    if observed.iter().any(|(_, found)| is_unreadable(found)) {
-        // One object that cannot be read is damage; a store that cannot be reached is not.
-        let store = archive.store.size(&page_key(1)).await;
-        store.map_err(|e| Trouble::Away(e.to_string()))?;
+    let mut observed = archive.store.observe(entries, meter).await?;
+    if observed.iter().any(|(_, found)| found.is_doubtful()) {
+        // One object that is missing or cannot be read is damage; a store that is not there, or is another one, is not.
+        archive.documents.check(&archive.store).await?;
+        observed = insist(archive, observed, meter).await?;
     }
     judge(archive, inventory, observed).await
 }
 
-fn is_unreadable(found: &Found) -> bool {
-    matches!(found.document, Document::Unreadable(_))
-        || matches!(found.seal, SealFile::Unreadable(_))
+/// Asks again for what the store did not give. What it goes on not to give, although it gives everything else, cannot be read; if it is more than a few, it is the store.
+async fn insist(
+    archive: &Archive,
+    mut observed: Vec<(Entry, Found)>,
+    meter: &Arc<Meter>,
+) -> Result<Vec<(Entry, Found)>, Trouble> {
+    let mut pause = INSIST_FIRST;
+    for _ in 0..INSIST {
+        let (silent, mut known): (Vec<_>, Vec<_>) = observed
+            .into_iter()
+            .partition(|(_, found)| found.is_unanswered());
+        if silent.is_empty() {
+            return Ok(known);
+        }
+        if !meter.nap(pause).await {
+            return Err(Trouble::Stopped);
+        }
+        pause *= 2;
+        let entries = silent.into_iter().map(|(entry, _)| entry).collect();
+        known.extend(archive.store.observe(entries, meter).await?);
+        archive.documents.check(&archive.store).await?;
+        observed = known;
+    }
+    let silent = observed.iter().filter(|(_, found)| found.is_unanswered());
+    if silent.count() > FEW {
+        let place = archive.store.place();
+        return Err(Trouble::Away(format!(
+            "{place} answers, and gives none of several objects"
+        )));
+    }
+    let settled = observed
+        .into_iter()
+        .map(|(entry, found)| (entry, found.settled()));
+    Ok(settled.collect())
 }
 
 /// Judges what was read under the present trust bundle.

@@ -49,6 +49,21 @@ fn admit<T>(request: &Request<T>, roles: &[CallerRole]) -> Result<Caller, Status
     Ok(caller)
 }
 
+/// Who may quarantine, restore and revalidate: people, and the executor in a run that people approved. None of it can harm a whole document.
+const RESPONDERS: [CallerRole; 2] = [CallerRole::Operator, CallerRole::Node];
+
+/// How people are told from revalidations and nodes.
+const PERSON: &str = "person ";
+
+fn who(caller: &Caller) -> String {
+    match caller.role {
+        CallerRole::Node => format!("node {}", caller.name),
+        CallerRole::Operator | CallerRole::Sealer | CallerRole::Verifier | CallerRole::Detector => {
+            format!("{PERSON}{}", caller.name)
+        }
+    }
+}
+
 fn named(object: &str) -> Result<ObjectName, Status> {
     ObjectName::new(object).map_err(|e| Status::invalid_argument(e.to_string()))
 }
@@ -144,11 +159,11 @@ impl Archives for ArchivesService {
         &self,
         request: Request<RevalidateRequest>,
     ) -> Result<Response<RevalidateResponse>, Status> {
-        let caller = admit(&request, &[CallerRole::Operator])?;
+        let caller = admit(&request, &RESPONDERS)?;
         let archive = self.slots.get(&request.get_ref().archive)?;
         let was_running = archive.state(|state| state.running().is_some());
         if !was_running {
-            let begun = task::begin(&archive, &format!("person {}", caller.name)).await;
+            let begun = task::begin(&archive, &who(&caller)).await;
             // Somebody else may have been first: then that one is under way.
             if let Err(error) = begun
                 && archive.state(|state| state.running().is_none())
@@ -204,10 +219,9 @@ impl Archives for ArchivesService {
         &self,
         request: Request<QuarantineRequest>,
     ) -> Result<Response<QuarantineResponse>, Status> {
-        let caller = admit(&request, &[CallerRole::Operator])?;
+        let caller = admit(&request, &RESPONDERS)?;
         let request = request.into_inner();
         let archive = self.slots.get(&request.archive)?;
-        let name = named(&request.object)?;
         if request.reason.is_empty() || request.reason.len() > MAX_REASON {
             let text = format!(
                 "reason has {} bytes; say why in 1 to {MAX_REASON}",
@@ -215,26 +229,31 @@ impl Archives for ArchivesService {
             );
             return Err(Status::invalid_argument(text));
         }
-        if archive.inventory().get(&name).is_none() {
-            return Err(unlisted(&archive, &name));
-        }
-        let known = archive.state(|state| state.quarantined.contains_key(name.as_str()));
-        let put = quarantine::put(
-            &archive,
-            std::slice::from_ref(&name),
-            &request.reason,
-            &format!("person {}", caller.name),
-        )
-        .await;
+        let names = if request.all {
+            damaged_objects(&archive)
+        } else {
+            let name = named(&request.object)?;
+            if archive.inventory().get(&name).is_none() {
+                return Err(unlisted(&archive, &name));
+            }
+            vec![name]
+        };
+        let known = archive.state(|state| {
+            let mut names = names.iter();
+            names.all(|name| state.quarantined.contains_key(name.as_str()))
+        });
+        let put = quarantine::put(&archive, &names, &request.reason, &who(&caller)).await;
         let read_only = put.map_err(|e| Status::unavailable(e.to_string()))?;
         let protection = if read_only {
             "read-only file and marker"
         } else {
             "marker"
         };
+        let quarantined = archive.state(|state| state.quarantined.len());
         Ok(Response::new(QuarantineResponse {
             known,
             protection: protection.to_owned(),
+            quarantined: u64::try_from(quarantined).unwrap_or(u64::MAX),
         }))
     }
 
@@ -244,7 +263,7 @@ impl Archives for ArchivesService {
         &self,
         request: Request<RestoreRequest>,
     ) -> Result<Response<Self::RestoreStream>, Status> {
-        let caller = admit(&request, &[CallerRole::Operator])?;
+        let caller = admit(&request, &RESPONDERS)?;
         let request = request.into_inner();
         let archive = self.slots.get(&request.archive)?;
         let names: Vec<ObjectName> = if request.all {
@@ -263,7 +282,7 @@ impl Archives for ArchivesService {
             return Err(unlisted(&archive, name));
         }
         let total = u64::try_from(names.len()).unwrap_or(u64::MAX);
-        let by = format!("person {}", caller.name);
+        let by = who(&caller);
         let answers = stream::iter(names).then(move |name| {
             let (archive, by) = (Arc::clone(&archive), by.clone());
             async move {
@@ -276,13 +295,14 @@ impl Archives for ArchivesService {
     }
 }
 
-/// What is quarantined or known to be damaged, of what the inventory lists.
+/// What is quarantined or known to be damaged, of what the inventory lists. What a person put into quarantine and is whole has to be named to be released.
 fn bad_objects(archive: &Archive) -> Vec<ObjectName> {
     let inventory = archive.inventory();
     archive.state(|state| {
-        let mut names: Vec<ObjectName> = state
-            .quarantined
-            .keys()
+        let found = state.quarantined.iter();
+        let mut names: Vec<ObjectName> = found
+            .filter(|(_, quarantine)| !quarantine.by.starts_with(PERSON))
+            .map(|(object, _)| object)
             .chain(state.damaged.keys())
             .filter_map(|object| ObjectName::new(object.as_str()).ok())
             .filter(|name| inventory.get(name).is_some())
@@ -290,6 +310,20 @@ fn bad_objects(archive: &Archive) -> Vec<ObjectName> {
         names.sort();
         names.dedup();
         names
+    })
+}
+
+/// What is known to be damaged so that nobody should use it.
+fn damaged_objects(archive: &Archive) -> Vec<ObjectName> {
+    let inventory = archive.inventory();
+    let bad = |class: &String| DamageClass::from_name(class).is_some_and(DamageClass::quarantines);
+    archive.state(|state| {
+        let damaged = state.damaged.iter();
+        damaged
+            .filter(|(_, classes)| classes.keys().any(bad))
+            .filter_map(|(object, _)| ObjectName::new(object.as_str()).ok())
+            .filter(|name| inventory.get(name).is_some())
+            .collect()
     })
 }
 

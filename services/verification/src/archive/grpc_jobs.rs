@@ -211,6 +211,7 @@ pub(crate) fn list(archive: &Arc<Archive>, request: ListRequest) -> Answers<List
                     stored_at_ms: entry.stored_at_ms,
                     quarantined,
                     damage,
+                    lost: state.lost.contains(name),
                 }));
             }
         });

@@ -1,13 +1,13 @@
 //! One revalidation, from where its cursor stands to its end.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use sealwarden_archive::{
     Damage, DamageClass, Entry, Inventory, InventoryError, MAX_PAGE_BYTES, Meter, NO_PAGE,
-    ObjectName, Page, page_key,
+    ObjectName, Page, StoreError, page_key,
 };
 use sealwarden_wire::archive::v1::Progress;
 use sealwarden_wire::event::v1::RevalidationStarted;
@@ -167,6 +167,7 @@ impl Job<'_> {
     /// Compares each page with what the event log recorded; one that is not it is written again from the backup.
     async fn pages(&self, meter: &Meter) -> Result<Vec<Damage>, Trouble> {
         let archive = self.archive;
+        archive.documents.check(&archive.store).await?;
         let limit = usize::try_from(self.started.pages).unwrap_or(usize::MAX);
         let digests: Vec<[u8; 32]> =
             archive.state(|state| state.pages.iter().copied().take(limit).collect());
@@ -182,11 +183,19 @@ impl Job<'_> {
                     .parse(&bytes, number, digest, previous)
                     .err()
                     .map(|e| e.to_string()),
-                Err(e) if e.is_not_found() => Some("it is missing".to_owned()),
-                Err(e) => {
-                    archive.store.size(&key).await?;
-                    Some(e.to_string())
+                Err(e) if e.is_not_found() => {
+                    archive.documents.check(&archive.store).await?;
+                    Some("it is missing".to_owned())
                 }
+                Err(e @ (StoreError::Away { .. } | StoreError::Stopped)) => return Err(e.into()),
+                Err(
+                    e @ (StoreError::NotFound { .. }
+                    | StoreError::Unreadable { .. }
+                    | StoreError::Unwritable { .. }
+                    | StoreError::Unlisted { .. }
+                    | StoreError::TooLarge { .. }
+                    | StoreError::Elsewhere { .. }),
+                ) => Some(e.to_string()),
             };
             if let Some(problem) = problem {
                 let repaired = self.repair_page(number, digest, previous).await;
@@ -273,26 +282,29 @@ impl Job<'_> {
     /// What stands among the documents and is not listed, by name. What is being stored is listed in a moment.
     async fn unexpected(&self, meter: &Meter) -> Result<Vec<Damage>, Trouble> {
         let mut listed = self.archive.store.list("documents")?;
-        let mut found = BTreeSet::new();
+        let mut found: BTreeMap<String, Option<String>> = BTreeMap::new();
         let mut more = 0_u64;
         while let Some(object) = listed.next().await {
             if meter.is_stopped() {
                 return Err(Trouble::Stopped);
             }
-            let (key, _) = object?;
-            let key = key.strip_prefix("documents/").unwrap_or(&key);
-            if self.is_expected(key) {
+            let object = object?;
+            let key = object.key.strip_prefix("documents/").unwrap_or(&object.key);
+            if object.closed.is_none() && self.is_expected(key) {
                 continue;
             }
             if found.len() < MAX_UNEXPECTED {
-                found.insert(key.to_owned());
+                found.insert(key.to_owned(), object.closed);
             } else {
                 more += 1;
             }
         }
         let mut damage: Vec<Damage> = found
             .iter()
-            .map(|key| Damage::plain(key, DamageClass::Unexpected, "the inventory does not list it: it was put there without a seal, or storing it broke off"))
+            .map(|(key, closed)| match closed {
+                None => Damage::plain(key, DamageClass::Unexpected, "the inventory does not list it: it was put there without a seal, or storing it broke off"),
+                Some(reason) => Damage::plain(key, DamageClass::Unreadable, format!("what lies in this folder cannot be listed: {reason}")),
+            })
             .collect();
         if more > 0 {
             damage.push(Damage::plain(

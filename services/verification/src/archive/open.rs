@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError, RwLock};
 
 use anyhow::Context as _;
 use sealwarden_archive::{
-    Inventory, MAX_PAGE_BYTES, NO_PAGE, ObjectName, Page, Place, Store, Versions, page_key,
+    Identity, Inventory, MAX_PAGE_BYTES, NO_PAGE, ObjectName, Page, Part, Place, Store, Versions,
+    page_key,
 };
 use sealwarden_domain::Rejection;
 use sealwarden_domain::archive::{Archive as State, Command, decide};
@@ -35,6 +36,9 @@ pub(crate) struct Archive {
     pub(crate) verifying: Arc<Verifying>,
     pub(crate) store: Store,
     pub(crate) versions: Versions,
+    /// What must be found in `store`, and in that of `versions`, before anything is said to be missing there.
+    pub(crate) documents: Identity,
+    pub(crate) backup: Identity,
     /// This node's own folder for it.
     pub(crate) dir: PathBuf,
     stream: Mutex<Stream<State>>,
@@ -84,6 +88,11 @@ impl Archive {
             })
             .await??;
         let stream: Stream<State> = node.stream("archive", &config.name).await?;
+        let documents = Identity::new(&config.name, Part::Documents);
+        let versions = Identity::new(&config.name, Part::Backup);
+        let pages = !stream.state().pages.is_empty();
+        documents.claim(&store, pages).await?;
+        versions.claim(&backup, pages).await?;
         let dir = node.data.join("archive").join(&config.name);
         tokio::fs::create_dir_all(dir.join("reports"))
             .await
@@ -96,6 +105,8 @@ impl Archive {
             verifying,
             store,
             versions: Versions::new(backup),
+            documents,
+            backup: versions,
             dir,
             stream: Mutex::new(stream),
             state: RwLock::new(state),

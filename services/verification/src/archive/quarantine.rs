@@ -28,16 +28,14 @@ pub(crate) async fn put(
     let mut read_only = false;
     for some in names.chunks(MAX_QUARANTINED) {
         for name in some {
-            if archive.store.size(&name.marker()).await?.is_none() {
-                let marker = Marker::new(
-                    name.clone(),
-                    reason.to_owned(),
-                    by.to_owned(),
-                    archive.now_ms(),
-                );
-                archive.store.put(&name.marker(), marker.to_bytes()).await?;
+            match mark(archive, name, reason, by).await {
+                Ok(protected) => read_only = protected,
+                // A store that is read-only, or will not have this one changed: what the event log says counts all the same.
+                Err(error @ StoreError::Unwritable { .. }) => {
+                    tracing::warn!(object = %name, %error, "a quarantined object is not marked in the store");
+                }
+                Err(error) => return Err(error.into()),
             }
-            read_only = archive.store.protect(name, true).await?;
         }
         let quarantined = DocumentQuarantined {
             archive: archive.config.name.clone(),
@@ -50,6 +48,21 @@ pub(crate) async fn put(
             .await?;
     }
     Ok(read_only)
+}
+
+/// Puts the marker and makes the object read-only; answers whether the store has such a thing.
+async fn mark(
+    archive: &Archive,
+    name: &ObjectName,
+    reason: &str,
+    by: &str,
+) -> Result<bool, StoreError> {
+    if archive.store.size(&name.marker()).await?.is_none() {
+        let (reason, by) = (reason.to_owned(), by.to_owned());
+        let marker = Marker::new(name.clone(), reason, by, archive.now_ms());
+        archive.store.put(&name.marker(), marker.to_bytes()).await?;
+    }
+    archive.store.protect(name, true).await
 }
 
 /// Takes marker and protection away; the event that ends the quarantine follows, so that a crash between leaves it quarantined.

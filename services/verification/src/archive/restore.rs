@@ -181,6 +181,8 @@ async fn find(
     } else {
         let (version, tried) = archive.versions.intact(entry, meter).await?;
         let Some(version) = version else {
+            // A backup that is not there holds nothing, either.
+            archive.backup.check(archive.versions.store()).await?;
             let reason = match tried {
                 0 => "the backup store holds no version of it".to_owned(),
                 tried => format!(
@@ -309,10 +311,13 @@ async fn put_in_place(
     original: &Original,
     meter: &Arc<Meter>,
 ) -> Result<(), Failure> {
+    for moved in archive.store.clear(entry, archive.now_ms()).await? {
+        tracing::warn!(object = %entry.name, moved = %moved.display(), "what stood where the document belongs is no file, or far too large, and was moved aside");
+    }
     // What stood there is evidence. That it cannot be read or kept must not keep the original from its place.
     let kept = archive
         .versions
-        .keep_damaged(&archive.store, &entry.name, archive.now_ms(), meter)
+        .keep_damaged(&archive.store, entry, archive.now_ms(), meter)
         .await;
     if let Err(error) = kept {
         tracing::warn!(object = %entry.name, %error, "the damaged bytes could not be kept");

@@ -52,6 +52,12 @@ pub(crate) async fn store(
             )));
         }
     }
+    for (identity, store) in [
+        (&archive.backup, archive.versions.store()),
+        (&archive.documents, &archive.store),
+    ] {
+        identity.check(store).await.map_err(|e| failed(&e))?;
+    }
     let version = keep_version(archive, &wanted, &mut pieces).await?;
     if known {
         // A revalidation must not see the new bytes beside the old entry.

@@ -87,6 +87,7 @@ pub(crate) async fn publish_bytes(world: &World, bytes: Vec<u8>, version: u64) -
 /// A suspension signed by the signing key, or by another one.
 pub(crate) async fn suspend(world: &World, from_ms: i64, good: bool) -> u64 {
     let suspension = Suspension {
+        key: None,
         installation: "test".to_owned(),
         environment: Environment::Production,
         origin: ORIGIN.to_owned(),
@@ -109,6 +110,7 @@ pub(crate) async fn suspend(world: &World, from_ms: i64, good: bool) -> u64 {
         )
         .unwrap();
     let added = SuspensionAdded {
+        vkey: String::new(),
         origin: ORIGIN.to_owned(),
         from_ms,
         incident: "I-1".to_owned(),

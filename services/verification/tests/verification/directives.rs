@@ -126,7 +126,7 @@ async fn an_order_without_the_plans_quorum_is_refused() {
         .refusals
         .get("verification-1")
         .expect("it is refused");
-    assert!(reason.contains("on-call-sre"), "{reason}");
+    assert!(reason.reason.contains("on-call-sre"), "{reason:?}");
     assert_eq!(service.post(world.request(0, 3)).await.status, 200);
     service.stop().await;
 }

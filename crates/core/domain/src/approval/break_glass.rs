@@ -16,9 +16,16 @@ pub fn tightens(kind: Option<DirectiveKind>) -> bool {
             | DirectiveKind::Queue
             | DirectiveKind::QueueNoncritical,
         ) => true,
-        Some(DirectiveKind::RotateOrigin | DirectiveKind::Reseal | DirectiveKind::Open) | None => {
-            false
-        }
+        // Revoking takes a right away for ever, and that is not for one person.
+        Some(
+            DirectiveKind::RotateOrigin
+            | DirectiveKind::Reseal
+            | DirectiveKind::Open
+            | DirectiveKind::RevokeKey
+            | DirectiveKind::DestroyKey
+            | DirectiveKind::RestoreKey,
+        )
+        | None => false,
     }
 }
 

@@ -75,6 +75,9 @@ pub fn wire_kind(kind: DirectiveKind) -> WireKind {
         DirectiveKind::Open => WireKind::Open,
         DirectiveKind::Queue => WireKind::Queue,
         DirectiveKind::QueueNoncritical => WireKind::QueueNoncritical,
+        DirectiveKind::RevokeKey => WireKind::RevokeKey,
+        DirectiveKind::DestroyKey => WireKind::DestroyKey,
+        DirectiveKind::RestoreKey => WireKind::RestoreKey,
     }
 }
 

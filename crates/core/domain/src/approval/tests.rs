@@ -2,5 +2,6 @@
 
 mod checks;
 mod directives;
+mod evidence;
 mod keygen;
 mod texts;

@@ -1,6 +1,6 @@
 //! The fold of `archive/<name>`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealwarden_wire::event::v1::{
     ArchiveDamage, Envelope, Event, RevalidationFinished, RevalidationStarted, event::Kind,
@@ -43,6 +43,8 @@ pub struct Archive {
     pub damaged: BTreeMap<String, BTreeMap<String, String>>,
     /// Quarantined objects.
     pub quarantined: BTreeMap<String, Quarantine>,
+    /// Damaged objects of which the last try to restore them found no intact original.
+    pub lost: BTreeSet<String>,
 }
 
 impl Archive {
@@ -164,8 +166,12 @@ impl Fold for Archive {
             Kind::DocumentReleased(e) => {
                 self.quarantined.remove(&e.object);
                 self.damaged.remove(&e.object);
+                self.lost.remove(&e.object);
             }
-            Kind::DocumentRestored(_) | Kind::RestoreFailed(_) => {}
+            Kind::RestoreFailed(e) => {
+                self.lost.insert(e.object.clone());
+            }
+            Kind::DocumentRestored(_) => {}
             _ => {
                 return Err(IllegalEvent::new(
                     envelope,

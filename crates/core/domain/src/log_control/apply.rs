@@ -9,8 +9,8 @@ use sealwarden_wire::event::v1::{
 };
 
 use super::state::{
-    Ack, DirectiveState, Grant, Hold, Intent, LogControl, Origin, OutsideTime, directive_input,
-    is_name,
+    Ack, DirectiveState, Grant, Hold, Intent, LogControl, NodeRefusal, Origin, OutsideTime,
+    directive_input, is_name,
 };
 use crate::fold::{Fold, IllegalEvent};
 
@@ -110,7 +110,10 @@ impl LogControl {
         directive
             .refusals
             .entry(e.node.clone())
-            .or_insert_with(|| e.reason.clone());
+            .or_insert_with(|| NodeRefusal {
+                reason: e.reason.clone(),
+                note: e.note.clone(),
+            });
         Ok(())
     }
 

@@ -49,6 +49,15 @@ pub struct IsolationProof {
     pub trust: String,
 }
 
+/// What a directive made of keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeyChanges {
+    /// Their lives.
+    pub lives: Vec<KeyLifeChanged>,
+    /// Who signs from then on, where that changes.
+    pub signers: Option<SignersActivated>,
+}
+
 /// A command to one log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -131,7 +140,7 @@ pub enum Command {
         /// The origin that a rotation opened.
         opened: Option<OriginOpened>,
         /// What the directive made of keys.
-        keys: Vec<KeyLifeChanged>,
+        keys: KeyChanges,
     },
     /// A node refuses a directive.
     Refuse {

@@ -25,6 +25,9 @@ impl Mode {
             | DirectiveKind::IsolateKey
             | DirectiveKind::RotateOrigin
             | DirectiveKind::Reseal
+            | DirectiveKind::RevokeKey
+            | DirectiveKind::DestroyKey
+            | DirectiveKind::RestoreKey
             | DirectiveKind::Open => None,
         }
     }

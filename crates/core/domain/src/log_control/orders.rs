@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use sealwarden_wire::event::v1::{
     Directive, DirectiveAcknowledged, DirectiveIssued, DirectiveKind, DirectiveRefused, Event,
-    Fenced, HoldPlaced, Isolated, KeyLife, KeyLifeChanged, NodeFence, OriginOpened, event::Kind,
+    Fenced, HoldPlaced, Isolated, NodeFence, OriginOpened, event::Kind,
 };
 
-use super::decide::{IsolationProof, Order, invalid, not_now, refused};
+use super::decide::{IsolationProof, KeyChanges, Order, invalid, not_now, refused};
 use super::fence::{FenceHow, GrantClock, NodeFenceStatus, fence_status};
+use super::key_orders;
 use super::state::{DirectiveState, LogControl, directive_input, is_name, kind_name};
 use super::tree::open_origin;
 use crate::fold::{At, Rejection, RejectionCode, event};
@@ -16,7 +17,7 @@ use crate::fold::{At, Rejection, RejectionCode, event};
 /// The longest hold: a week, milliseconds. Nobody approved it, so it has to end.
 const MAX_HOLD_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
-fn not_found(reason: impl Into<String>) -> Rejection {
+pub(super) fn not_found(reason: impl Into<String>) -> Rejection {
     Rejection::new(RejectionCode::NotFound, reason)
 }
 
@@ -80,6 +81,8 @@ fn check_inputs(log: &LogControl, directive: &Directive) -> Result<(), Rejection
         }
         DirectiveKind::IsolateKey | DirectiveKind::RotateOrigin => &["origin"],
         DirectiveKind::Reseal => &["into"],
+        DirectiveKind::RevokeKey => &["origin", "key", "compromised-since"],
+        DirectiveKind::DestroyKey | DirectiveKind::RestoreKey => &["origin", "key"],
         DirectiveKind::ReadOnly
         | DirectiveKind::Open
         | DirectiveKind::Queue
@@ -107,7 +110,7 @@ fn check_inputs(log: &LogControl, directive: &Directive) -> Result<(), Rejection
     if directive.kind() == DirectiveKind::RotateOrigin {
         replaces_current(log, directive)?;
     }
-    Ok(())
+    key_orders::check(log, directive)
 }
 
 fn replaces_current(log: &LogControl, directive: &Directive) -> Result<(), Rejection> {
@@ -141,7 +144,7 @@ pub(super) fn acknowledge(
     epoch: u64,
     (node, note): (String, String),
     opened: Option<OriginOpened>,
-    keys: Vec<KeyLifeChanged>,
+    keys: KeyChanges,
 ) -> Result<Vec<Event>, Rejection> {
     let state = directive(log, epoch)?;
     require_name(&node)?;
@@ -170,54 +173,13 @@ pub(super) fn acknowledge(
         }
         events.extend(open_origin(log, opened)?);
     }
-    for life in keys {
-        check_life(log, state, &life, &node)?;
-        events.push(event(Kind::KeyLifeChanged(life)));
-    }
+    events.extend(key_orders::changes(log, state, keys, &node)?);
     events.push(event(Kind::DirectiveAcknowledged(DirectiveAcknowledged {
         epoch,
         node,
         note,
     })));
     Ok(events)
-}
-
-/// A directive changes the life of the keys that it is about, at the node that has them.
-fn check_life(
-    log: &LogControl,
-    state: &DirectiveState,
-    life: &KeyLifeChanged,
-    node: &str,
-) -> Result<(), Rejection> {
-    let epoch = state.directive.epoch;
-    let named = directive_input(&state.directive, "origin");
-    let fits = match state.kind() {
-        DirectiveKind::IsolateKey => life.life() == KeyLife::Isolated,
-        DirectiveKind::Unspecified
-        | DirectiveKind::ReadOnly
-        | DirectiveKind::RotateOrigin
-        | DirectiveKind::Reseal
-        | DirectiveKind::Open
-        | DirectiveKind::Queue
-        | DirectiveKind::QueueNoncritical => false,
-    };
-    if !fits || life.epoch != epoch || named != Some(life.origin.as_str()) || life.by != node {
-        let kind = kind_name(state.kind());
-        return Err(refused(format!(
-            "directive {epoch} ({kind}) does not make that of key {} of {}",
-            life.key_id, life.origin
-        )));
-    }
-    let known = log
-        .origin(&life.origin)
-        .and_then(|o| o.signer(&life.key_id));
-    match known {
-        Some(_) => Ok(()),
-        None => Err(not_found(format!(
-            "key {} is no signer of {}",
-            life.key_id, life.origin
-        ))),
-    }
 }
 
 pub(super) fn refuse(

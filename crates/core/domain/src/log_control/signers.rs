@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 
 use sealwarden_seal::note::Vkey;
 use sealwarden_wire::event::v1::{
-    ActivationReason, Envelope, Event, KeyLife, KeyLifeChanged, KeyPressureChanged, OriginOpened,
-    SignerAdded, SignerRetired, SignersActivated, event::Kind,
+    ActivationReason, Envelope, Event, KeyPressureChanged, OriginOpened, SignerAdded,
+    SignerRetired, SignersActivated, event::Kind,
 };
 
 use super::decide::{invalid, not_now, refused};
@@ -101,6 +101,10 @@ pub struct Signer {
     pub state: SignerState,
     /// What orders have made of it.
     pub life: SignerLife,
+    /// Epoch of the directive that did; 0 where none has.
+    pub life_epoch: u64,
+    /// Once it is revoked: since when its signatures prove nothing by themselves, Unix milliseconds.
+    pub revoked_since_ms: Option<i64>,
 }
 
 impl Signer {
@@ -119,6 +123,8 @@ impl Signer {
             uses: 0,
             state: SignerState::Active,
             life: SignerLife::Usable,
+            life_epoch: 0,
+            revoked_since_ms: None,
         }
     }
 
@@ -211,6 +217,16 @@ impl Origin {
         })
     }
 
+    /// An algorithm that signed for the origin and of which no key does any more: each is revoked, destroyed or isolated.
+    pub fn lacking(&self) -> Option<&str> {
+        let signed = self
+            .signers
+            .iter()
+            .filter(|it| it.activated_at_ms.is_some());
+        let mut algorithms = signed.map(|it| it.algorithm.as_str());
+        algorithms.find(|algorithm| self.signing().all(|it| it.algorithm != *algorithm))
+    }
+
     /// Counts a use of each key that signs.
     pub(super) fn count_use(&mut self) {
         for signer in self.signers.iter_mut().filter(|it| it.signs()) {
@@ -219,7 +235,7 @@ impl Origin {
     }
 
     /// What it takes for `change` to be possible, or why it is not.
-    fn check_activation(&self, change: &SignersActivated) -> Result<(), String> {
+    pub(super) fn check_activation(&self, change: &SignersActivated) -> Result<(), String> {
         if let Some(epoch) = self.isolation {
             return Err(format!(
                 "directive {epoch} isolates {}, so that none of its keys is activated",
@@ -331,6 +347,8 @@ impl LogControl {
             uses: 0,
             state: SignerState::Standby,
             life: SignerLife::Usable,
+            life_epoch: 0,
+            revoked_since_ms: None,
         };
         match origin.signers.iter_mut().find(|it| it.key_id == e.key_id) {
             // More is known of it than before; what it does stays.
@@ -387,41 +405,6 @@ impl LogControl {
             .map_err(|reason| IllegalEvent::new(envelope, reason))?;
         for signer in origin.signers.iter_mut().filter(|it| it.key_id == e.key_id) {
             signer.state = SignerState::Retired;
-        }
-        Ok(())
-    }
-
-    pub(super) fn key_life_changed(
-        &mut self,
-        envelope: &Envelope,
-        e: &KeyLifeChanged,
-    ) -> Result<(), IllegalEvent> {
-        let illegal = |reason: String| IllegalEvent::new(envelope, reason);
-        let life = match e.life() {
-            KeyLife::Unspecified => return Ok(()), // of a newer version
-            KeyLife::Isolated => SignerLife::Isolated,
-            KeyLife::Revoked => SignerLife::Revoked,
-            KeyLife::Destroyed => SignerLife::Destroyed,
-            KeyLife::Restored => SignerLife::Usable,
-        };
-        if !self.directives.contains_key(&e.epoch) {
-            return Err(illegal(format!(
-                "the life of key {} changes by directive {}, which was never issued",
-                e.key_id, e.epoch
-            )));
-        }
-        let origin = self.origin_mut(envelope, &e.origin)?;
-        let name = origin.origin.clone();
-        let Some(signer) = origin.signers.iter_mut().find(|it| it.key_id == e.key_id) else {
-            return Err(illegal(format!("key {} is no signer of {name}", e.key_id)));
-        };
-        if signer.life == SignerLife::Destroyed && life != SignerLife::Destroyed {
-            let reason = format!("key {} is destroyed, and its life goes on", e.key_id);
-            return Err(illegal(reason));
-        }
-        signer.life = life;
-        if signer.state != SignerState::Retired {
-            signer.state = SignerState::Standby;
         }
         Ok(())
     }

@@ -131,12 +131,21 @@ pub struct DirectiveState {
     pub opened: Option<String>,
     /// Acknowledgements by node.
     pub acks: BTreeMap<String, Ack>,
-    /// Refusals by node, with the reason.
-    pub refusals: BTreeMap<String, String>,
+    /// Refusals by node.
+    pub refusals: BTreeMap<String, NodeRefusal>,
     /// When fencing was proven, Unix milliseconds.
     pub fenced_at_ms: Option<i64>,
     /// When isolation was proven, Unix milliseconds.
     pub isolated_at_ms: Option<i64>,
+}
+
+/// A node's word that it does not obey a directive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRefusal {
+    /// Why not.
+    pub reason: String,
+    /// Its signed note over [`refusal_text`].
+    pub note: String,
 }
 
 impl DirectiveState {
@@ -165,6 +174,11 @@ pub enum StopReason {
     Isolated {
         /// Incident.
         incident: String,
+    },
+    /// No key of an algorithm that has to sign may do so.
+    NoKey {
+        /// The algorithm.
+        algorithm: String,
     },
     /// New seals are refused.
     ReadOnly {
@@ -198,6 +212,10 @@ impl std::fmt::Display for StopReason {
             Self::Isolated { incident } => {
                 write!(f, "the sealing key is isolated by incident {incident}")
             }
+            Self::NoKey { algorithm } => write!(
+                f,
+                "no {algorithm} key of this origin may sign: each is revoked, destroyed or isolated; restore one, or rotate the origin"
+            ),
             Self::ReadOnly { incident } => {
                 write!(f, "read-only mode, ordered by incident {incident}")
             }
@@ -369,6 +387,11 @@ impl LogControl {
         if let Some(incident) = self.isolated_by(node, origin) {
             return Err(StopReason::Isolated { incident });
         }
+        if let Some(algorithm) = current.lacking() {
+            return Err(StopReason::NoKey {
+                algorithm: algorithm.to_owned(),
+            });
+        }
         let reseal = reseal.filter(|epoch| self.is_resealing(node, origin, *epoch));
         if let Some(stop) = self.stopping_mode(node, reseal) {
             return Err(stop);
@@ -390,15 +413,28 @@ impl LogControl {
         })
     }
 
-    /// The incident whose isolation of the origin the node acknowledged.
+    /// The incident whose isolation of the origin the node acknowledged, unless it acknowledged a newer order to restore a key of it.
     pub fn isolated_by(&self, node: &str, origin: &str) -> Option<String> {
-        self.directives
-            .values()
-            .find(|d| {
-                d.kind() == DirectiveKind::IsolateKey
-                    && d.acks.contains_key(node)
-                    && directive_input(&d.directive, "origin") == Some(origin)
-            })
+        let mut newest_first = self.directives.values().rev().filter(|d| {
+            let decides = match d.kind() {
+                DirectiveKind::IsolateKey | DirectiveKind::RestoreKey => true,
+                DirectiveKind::Unspecified
+                | DirectiveKind::ReadOnly
+                | DirectiveKind::RotateOrigin
+                | DirectiveKind::Reseal
+                | DirectiveKind::Open
+                | DirectiveKind::Queue
+                | DirectiveKind::QueueNoncritical
+                | DirectiveKind::RevokeKey
+                | DirectiveKind::DestroyKey => false,
+            };
+            decides
+                && d.acks.contains_key(node)
+                && directive_input(&d.directive, "origin") == Some(origin)
+        });
+        newest_first
+            .next()
+            .filter(|d| d.kind() == DirectiveKind::IsolateKey)
             .map(|d| d.directive.incident.clone())
     }
 }
@@ -409,8 +445,11 @@ fn stops_signing(kind: DirectiveKind) -> bool {
         DirectiveKind::Unspecified
         | DirectiveKind::IsolateKey
         | DirectiveKind::ReadOnly
+        | DirectiveKind::RevokeKey
         | DirectiveKind::Queue => true,
         DirectiveKind::RotateOrigin
+        | DirectiveKind::DestroyKey
+        | DirectiveKind::RestoreKey
         | DirectiveKind::Reseal
         | DirectiveKind::Open
         | DirectiveKind::QueueNoncritical => false,
@@ -436,6 +475,9 @@ pub fn kind_name(kind: DirectiveKind) -> &'static str {
         DirectiveKind::Open => "open",
         DirectiveKind::Queue => "queue",
         DirectiveKind::QueueNoncritical => "queue-noncritical",
+        DirectiveKind::RevokeKey => "revoke-key",
+        DirectiveKind::DestroyKey => "destroy-key",
+        DirectiveKind::RestoreKey => "restore-key",
     }
 }
 

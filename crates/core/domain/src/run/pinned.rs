@@ -8,7 +8,7 @@ use sealwarden_runbook::{
 };
 use sealwarden_wire::event::v1::RunStarted;
 
-use crate::approval::{Environment, Inputs, InputsError};
+use crate::approval::{Environment, Inputs, InputsError, sha256_hex};
 
 /// The longest pause between two attempts, in milliseconds.
 const MAX_BACKOFF_MS: i64 = 3_600_000;
@@ -179,7 +179,8 @@ impl Pinned {
             .map_or(0, |step| millis(step.timeout))
     }
 
-    /// The pause after `attempts` attempts, in milliseconds: it doubles from one to the next, up to an hour.
+    /// The pause after `attempts` attempts, in milliseconds: it doubles from one to the next, up to an hour, and is longer by a part of the step's jitter that follows
+    /// from run, step and attempt.
     pub fn backoff_ms(&self, step: &str, attempts: u32) -> i64 {
         let Some(step) = self.runbook.step(step) else {
             return 0;
@@ -188,9 +189,21 @@ impl Pinned {
             return 0;
         };
         let factor = 1_i64.checked_shl(doublings.min(40)).unwrap_or(i64::MAX);
-        millis(step.retry.backoff)
-            .saturating_mul(factor)
+        let pause_ms = millis(step.retry.backoff).saturating_mul(factor);
+        pause_ms
+            .saturating_add(self.jitter_ms(step, attempts))
             .min(MAX_BACKOFF_MS)
+    }
+
+    /// From 0 to the step's jitter, the same whenever it is asked for: a pause does not move when a run is folded again.
+    fn jitter_ms(&self, step: &Step, attempts: u32) -> i64 {
+        let most_ms = millis(step.retry.jitter);
+        let text = format!("{}\n{}\n{attempts}\n", self.started.run, step.id);
+        let digest = sha256_hex(text.as_bytes());
+        let drawn = digest
+            .get(..15)
+            .and_then(|hex| i64::from_str_radix(hex, 16).ok());
+        drawn.map_or(0, |drawn| drawn.rem_euclid(most_ms.saturating_add(1)))
     }
 
     /// The longest validity of an approval, in milliseconds.

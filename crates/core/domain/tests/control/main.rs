@@ -3,11 +3,15 @@
 #[cfg(test)]
 mod answers;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod incidents;
 #[cfg(test)]
 mod installation;
+#[cfg(test)]
+mod key_orders;
 #[cfg(test)]
 mod machine;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sealwarden_domain::RejectionCode;
-use sealwarden_domain::log_control::{Command, Origin, SignerLife, SignerState};
+use sealwarden_domain::log_control::{Command, KeyChanges, Origin, SignerLife, SignerState};
 use sealwarden_seal::note::Vkey;
 use sealwarden_wire::event::v1::{
     ActivationReason, DirectiveKind, KeyLife, KeyLifeChanged, SignerAdded, SignerRetired,
@@ -12,7 +12,7 @@ use sealwarden_wire::event::v1::{
 use crate::support::{FIRST, Line, OTHER, WRITER, intend, intent, isolate};
 
 /// The key that [`Line::new`] opens its origin with.
-const OPENED: &str = "key-0";
+pub(crate) const OPENED: &str = "key-0";
 
 fn added(key: &str, provider: &str) -> SignerAdded {
     let seed = key
@@ -32,7 +32,7 @@ fn added(key: &str, provider: &str) -> SignerAdded {
     }
 }
 
-fn activation(active: &[&str], overlapping: &[&str]) -> SignersActivated {
+pub(crate) fn activation(active: &[&str], overlapping: &[&str]) -> SignersActivated {
     let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
     SignersActivated {
         origin: FIRST.to_owned(),
@@ -65,11 +65,11 @@ fn retire(key: &str) -> Command {
     }
 }
 
-fn first(line: &Line) -> &Origin {
+pub(crate) fn first(line: &Line) -> &Origin {
     line.state.origin(FIRST).unwrap()
 }
 
-fn with_standby() -> Line {
+pub(crate) fn with_standby() -> Line {
     let mut line = Line::new();
     line.done(Command::AddSigner(added("spare", "software")));
     line
@@ -219,7 +219,10 @@ fn acknowledge(epoch: u64, keys: Vec<KeyLifeChanged>) -> Command {
         node: WRITER.to_owned(),
         note: "signed".to_owned(),
         opened: None,
-        keys,
+        keys: KeyChanges {
+            lives: keys,
+            signers: None,
+        },
     }
 }
 

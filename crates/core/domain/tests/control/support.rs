@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sealwarden_domain::fold::event;
 use sealwarden_domain::log_control::{
-    Command, GrantClock, IsolationProof, LogControl, Order, decide,
+    Command, GrantClock, IsolationProof, KeyChanges, LogControl, Order, decide,
 };
 use sealwarden_domain::{At, Fold, IllegalEvent, Rejection, RejectionCode};
 use sealwarden_wire::event::v1::{
@@ -226,7 +226,7 @@ pub(crate) fn acknowledgement(epoch: u64, node: &str, opened: Option<OriginOpene
         node: node.to_owned(),
         note: "signed".to_owned(),
         opened,
-        keys: Vec::new(),
+        keys: KeyChanges::default(),
     }
 }
 

@@ -231,6 +231,7 @@ pub(super) fn opened(payload: &Payload) -> VerifiedBundle {
 
 pub(super) fn suspension(from: &str) -> Suspension {
     Suspension {
+        key: None,
         installation: "acme".into(),
         environment: Environment::Production,
         origin: ORIGIN.into(),

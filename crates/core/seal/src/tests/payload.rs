@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::trust::{
-    FORMAT_2, Group, NO_QUORUM, QuorumTree, Revocation, RevocationReason, SealCertificate,
-    SignatureType, Threshold, Tsa,
+    FORMAT_2, FORMAT_3, Group, NO_QUORUM, QuorumTree, Revocation, RevocationReason,
+    SealCertificate, SignatureType, Threshold, Tsa, pem_block,
 };
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -46,6 +46,7 @@ fn full() -> Payload {
     log.certificates = vec![
         SealCertificate {
             pem: pem(1, 300),
+            binding: None,
             revoked: Some(Revocation {
                 at: at("2026-05-10T00:00:00Z"),
                 reason: RevocationReason::KeyCompromise,
@@ -53,6 +54,7 @@ fn full() -> Payload {
         },
         SealCertificate {
             pem: pem(2, 48),
+            binding: None,
             revoked: None,
         },
     ];
@@ -116,9 +118,39 @@ fn the_first_format_has_none_of_the_new_fields() {
 }
 
 #[test]
+fn what_a_certificate_signed_about_its_log_needs_the_third_format() {
+    let bound = |binding: String| {
+        let mut payload = full();
+        payload.logs[0].certificates[1].binding = Some(binding);
+        payload
+    };
+    let good = bound(pem_block("CMS", &vec![7; 20_000]));
+    let error = good.validate().unwrap_err().to_string();
+    assert!(error.contains("must be sealwarden-trust/3"), "{error}");
+    let good = good.in_lowest_format();
+    assert_eq!(good.format, FORMAT_3);
+    let text = good.to_json().unwrap();
+    let read = Payload::parse(&text).unwrap();
+    assert_eq!(read, good);
+    let certificate = &read.logs[0].certificates[1];
+    assert_eq!(certificate.binding().unwrap(), vec![7; 20_000]);
+    assert_eq!(certificate.certificate(), [2; 48]);
+    assert_eq!(read.logs[0].certificates[0].binding(), None);
+    for wrong in [
+        String::new(),
+        pem_block("CERTIFICATE", &[7; 40]),
+        pem_block("CMS", &vec![7; 40_000]),
+        pem_block("CMS", &[7; 40]) + &pem_block("CMS", &[8; 40]),
+        pem_block("CMS", &[7; 40]).replace('\n', "\r\n"),
+    ] {
+        assert!(bound(wrong).in_lowest_format().validate().is_err());
+    }
+}
+
+#[test]
 fn each_rule_of_the_new_fields_holds() {
     let broken: [fn(&mut Payload); 21] = [
-        |it| it.format = "sealwarden-trust/3".into(),
+        |it| it.format = "sealwarden-trust/4".into(),
         |it| it.logs[0].required = vec![SignatureType::MlDsa44, SignatureType::Ed25519],
         |it| it.logs[0].required = vec![SignatureType::MlDsa44, SignatureType::MlDsa44],
         |it| drop(it.logs[0].vkeys.remove(1)),

@@ -1,6 +1,6 @@
 //! What a client remembers of the bundles it saw, so that nobody can take it back in time.
 
-use super::{Environment, Roots, TrustError, VerifiedBundle};
+use super::{Environment, Roots, Suspension, TrustError, VerifiedBundle};
 use crate::merkle::Hash;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ pub struct Seen {
     /// The suspensions seen, by origin: the one with the earliest `from` of each.
     #[serde(default)]
     pub suspensions: BTreeMap<String, SeenSuspension>,
+    /// The suspensions of single keys seen, by verifier key. They are never lifted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, SeenSuspension>,
 }
 
 /// A suspension that was seen.
@@ -87,6 +90,7 @@ pub fn accept(seen: Option<&Seen>, bundle: &VerifiedBundle) -> Result<Seen, Trus
     if same {
         keep_earliest(&mut remembered.suspensions, &seen.suspensions);
     }
+    keep_earliest(&mut remembered.keys, &seen.keys);
     Ok(remembered)
 }
 
@@ -103,21 +107,44 @@ fn check_suspensions(seen: &Seen, bundle: &VerifiedBundle) -> Result<(), TrustEr
             });
         }
     }
+    for (vkey, suspension) in &seen.keys {
+        let of_key = |it: &&Suspension| {
+            it.key
+                .as_ref()
+                .is_some_and(|key| key.vkey.to_string() == *vkey)
+        };
+        let still = bundle
+            .suspensions()
+            .iter()
+            .filter(of_key)
+            .any(|it| it.from <= suspension.from);
+        let mut logs = bundle.payload().logs.iter();
+        let is_listed = logs.any(|log| log.vkeys.iter().any(|known| known.to_string() == *vkey));
+        // A key that is not listed any more vouches for nothing.
+        if is_listed && !still {
+            return Err(TrustError::SuspensionDropped {
+                origin: vkey.clone(),
+            });
+        }
+    }
     Ok(())
 }
 
 fn remember(bundle: &VerifiedBundle) -> Seen {
     let payload = bundle.payload();
-    let mut suspensions = BTreeMap::new();
+    let (mut suspensions, mut keys) = (BTreeMap::new(), BTreeMap::new());
     for it in bundle.suspensions() {
-        let one = BTreeMap::from([(
-            it.origin.clone(),
-            SeenSuspension {
-                from: it.from,
-                issued: it.issued,
-            },
-        )]);
-        keep_earliest(&mut suspensions, &one);
+        let seen = SeenSuspension {
+            from: it.from,
+            issued: it.issued,
+        };
+        match &it.key {
+            None => keep_earliest(
+                &mut suspensions,
+                &BTreeMap::from([(it.origin.clone(), seen)]),
+            ),
+            Some(key) => keep_earliest(&mut keys, &BTreeMap::from([(key.vkey.to_string(), seen)])),
+        }
     }
     Seen {
         installation: payload.installation.clone(),
@@ -126,6 +153,7 @@ fn remember(bundle: &VerifiedBundle) -> Seen {
         payload_digest: bundle.payload_digest(),
         roots: payload.roots.clone(),
         suspensions,
+        keys,
     }
 }
 

@@ -16,10 +16,11 @@ mod verified;
 
 pub use accept::{Seen, SeenSuspension, accept};
 pub use certificate::{
-    MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES, Revocation, RevocationReason, SealCertificate, Tsa,
+    MAX_BINDING_BYTES, MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES, Revocation, RevocationReason,
+    SealCertificate, Tsa, pem_block,
 };
 pub use payload::{
-    Environment, FORMAT, FORMAT_2, FrozenAt, LogEntry, LogState, Payload, SignatureType,
+    Environment, FORMAT, FORMAT_2, FORMAT_3, FrozenAt, LogEntry, LogState, Payload, SignatureType,
     WitnessEntry,
 };
 pub(crate) use quorum::is_token as is_policy_name;
@@ -27,8 +28,8 @@ pub use quorum::{
     Group, MAX_GROUPS, MAX_MEMBERS, NO_QUORUM, Quorum, QuorumTree, Threshold, Witnessing,
 };
 pub use roots::Roots;
-pub use suspension::Suspension;
-pub use verified::{TrustedLog, TrustedWitness, VerifiedBundle};
+pub use suspension::{RevokedKey, Suspension};
+pub use verified::{SuspendedKey, TrustedLog, TrustedWitness, VerifiedBundle};
 
 #[cfg(test)]
 pub(crate) use sshsig::verify as verify_sshsig;

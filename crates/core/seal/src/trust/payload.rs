@@ -15,6 +15,8 @@ pub const FORMAT: &str = "sealwarden-trust/1";
 /// witness `other_vkeys`
 /// and `url`; a quorum of groups; and `tsas`. A program that reads only [`FORMAT`] refuses them rather than passing over a rule.
 pub const FORMAT_2: &str = "sealwarden-trust/2";
+/// The format of payloads that may also have, of a seal certificate, `binding`.
+pub const FORMAT_3: &str = "sealwarden-trust/3";
 const MAX_TSAS: usize = 32;
 const MAX_URL_BYTES: usize = 512;
 /// A witness has at most this many keys beside its first.
@@ -309,7 +311,9 @@ impl Payload {
     /// The same payload in the lowest format that can say it.
     #[must_use]
     pub fn in_lowest_format(self) -> Self {
-        let format = if self.has_second_format() {
+        let format = if self.has_third_format() {
+            FORMAT_3
+        } else if self.has_second_format() {
             FORMAT_2
         } else {
             FORMAT
@@ -330,16 +334,32 @@ impl Payload {
             || self.witnesses.iter().any(WitnessEntry::has_second_format)
     }
 
+    fn has_third_format(&self) -> bool {
+        let mut certificates = self.logs.iter().flat_map(|log| &log.certificates);
+        certificates.any(|it| it.binding.is_some())
+    }
+
     fn validate_format(&self) -> Result<(), TrustError> {
-        rule(self.format == FORMAT || self.format == FORMAT_2, || {
-            format!(
-                "its format is {:?}, this program reads {FORMAT} and {FORMAT_2}",
-                self.format
-            )
-        })?;
-        rule(self.format == FORMAT_2 || !self.has_second_format(), || {
-            format!("it has fields that {FORMAT} does not have; its format must be {FORMAT_2}")
-        })
+        let formats = [FORMAT, FORMAT_2, FORMAT_3];
+        let known = formats.iter().position(|known| *known == self.format);
+        let Some(known) = known else {
+            return Err(TrustError::Payload(format!(
+                "its format is {:?}, this program reads {}",
+                self.format,
+                formats.join(", ")
+            )));
+        };
+        let beyond = |place: usize, has: bool| {
+            rule(known >= place || !has, || {
+                let wanted = formats.get(place).copied().unwrap_or_default();
+                format!(
+                    "it has fields that {} does not have; its format must be {wanted}",
+                    self.format
+                )
+            })
+        };
+        beyond(1, self.has_second_format())?;
+        beyond(2, self.has_third_format())
     }
 
     fn validate_tsas(&self) -> Result<(), TrustError> {

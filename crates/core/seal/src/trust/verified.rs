@@ -1,8 +1,8 @@
 //! A bundle whose signatures hold, arranged for quick look-ups.
 
 use super::{
-    LogEntry, Payload, RevocationReason, SealCertificate, SignatureType, Suspension, TrustError,
-    WitnessEntry,
+    FrozenAt, LogEntry, Payload, RevocationReason, SealCertificate, SignatureType, Suspension,
+    TrustError, WitnessEntry,
 };
 use crate::merkle::Hash;
 use crate::note::Vkey;
@@ -22,11 +22,42 @@ pub struct TrustedLog {
     /// Since when and why a seal certificate of it is revoked, the earliest where there are several. A superseded one
     /// beside one that is not revoked says nothing.
     pub certificate_revoked: Option<(Timestamp, RevocationReason)>,
+    /// Keys of it that a suspension takes out, each once, with the earliest time and end that one states.
+    pub suspended_keys: Vec<SuspendedKey>,
     /// The log's keys and then all witnesses' keys: what a checkpoint is verified against.
     pub(crate) note_keys: Vec<Vkey>,
 }
 
+/// A key that does not vouch for its log by itself any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuspendedKey {
+    /// Its place in the entry's `vkeys`.
+    pub place: usize,
+    /// Since when somebody else may have used it.
+    pub since: Timestamp,
+    /// The last checkpoint that it may have signed as the log's.
+    pub end: FrozenAt,
+    /// The suspension's incident.
+    pub incident: String,
+}
+
 impl TrustedLog {
+    /// The suspended key without which these good signatures of the log's keys (places in the entry's `vkeys`) would not do, the earliest suspended where there
+    /// are several; `None` if keys that are not suspended signed, one of each required type.
+    pub fn relies_on(&self, key_places: &[usize]) -> Option<&SuspendedKey> {
+        let suspended = |place: &usize| self.suspended_keys.iter().find(|it| it.place == *place);
+        let free: Vec<usize> = key_places
+            .iter()
+            .copied()
+            .filter(|place| suspended(place).is_none())
+            .collect();
+        if !free.is_empty() && self.missing_type(&free).is_none() {
+            return None;
+        }
+        let relied = key_places.iter().filter_map(suspended);
+        relied.min_by_key(|it| it.since)
+    }
+
     /// The first type of signature that the bundle requires and that none of these signatures of the log's keys has. The
     /// places are those in the entry's `vkeys`; others are passed over.
     pub fn missing_type(&self, key_places: &[usize]) -> Option<SignatureType> {
@@ -157,12 +188,14 @@ fn trusted_log(
         compromised_since: entry.compromised_since,
         incident: None,
         certificate_revoked: revoked(&entry.certificates),
+        suspended_keys: suspended_keys(entry, suspensions),
         note_keys: entry.vkeys.clone(),
     };
     log.note_keys
         .extend(witnesses.iter().flat_map(WitnessEntry::keys).cloned());
     // Suspensions only add: the earliest time wins, whoever states it.
-    for suspension in suspensions.iter().filter(|it| it.origin == entry.origin) {
+    let of_log = |it: &&Suspension| it.origin == entry.origin && it.key.is_none();
+    for suspension in suspensions.iter().filter(of_log) {
         if log
             .compromised_since
             .is_none_or(|since| suspension.from < since)
@@ -172,6 +205,37 @@ fn trusted_log(
         }
     }
     log
+}
+
+/// Suspensions only add: of one key the earliest time and the earliest end count.
+fn suspended_keys(entry: &LogEntry, suspensions: &[Suspension]) -> Vec<SuspendedKey> {
+    let mut keys: Vec<SuspendedKey> = Vec::new();
+    for suspension in suspensions.iter().filter(|it| it.origin == entry.origin) {
+        let Some(key) = &suspension.key else {
+            continue;
+        };
+        let Some(place) = entry.vkeys.iter().position(|vkey| *vkey == key.vkey) else {
+            continue;
+        };
+        match keys.iter_mut().find(|it| it.place == place) {
+            Some(known) => {
+                if suspension.from < known.since {
+                    known.since = suspension.from;
+                    known.incident.clone_from(&suspension.incident);
+                }
+                if key.end.size < known.end.size {
+                    known.end = key.end;
+                }
+            }
+            None => keys.push(SuspendedKey {
+                place,
+                since: suspension.from,
+                end: key.end,
+                incident: suspension.incident.clone(),
+            }),
+        }
+    }
+    keys
 }
 
 fn revoked(certificates: &[SealCertificate]) -> Option<(Timestamp, RevocationReason)> {

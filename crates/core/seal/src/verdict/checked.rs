@@ -3,7 +3,7 @@
 use super::CountedWitness;
 use crate::checkpoint::Checkpoint;
 use crate::note::{Note, VerifiedSignature};
-use crate::trust::{Payload, SignatureType, TrustedLog, VerifiedBundle};
+use crate::trust::{Payload, SignatureType, SuspendedKey, TrustedLog, VerifiedBundle};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +35,8 @@ pub(super) struct Good<'a> {
     pub(super) bundle: &'a VerifiedBundle,
     pub(super) payload: &'a Payload,
     pub(super) log: &'a TrustedLog,
+    /// The suspended key that the checkpoint relies on: no other key of the log signed it.
+    pub(super) suspended: Option<&'a SuspendedKey>,
     /// The types of the log's good signatures.
     pub(super) signed: Vec<SignatureType>,
     /// One for each witness, with its earliest time: those without a time first, then the earliest.
@@ -86,6 +88,7 @@ impl<'a> CheckedNote<'a> {
             checkpoint,
             bundle,
             payload: bundle.payload(),
+            suspended: log.relies_on(&by_log),
             log,
             signed: types.into_iter().collect(),
             cosigned,

@@ -6,6 +6,9 @@
 
 use super::anchored::Dated;
 use super::checked::{Cosigned, Good};
+use crate::checkpoint::Checkpoint;
+use crate::note::Vkey;
+use crate::trust::{FrozenAt, SuspendedKey};
 use jiff::Timestamp;
 
 /// Since when a signature of the log proves nothing by itself, and why.
@@ -72,11 +75,25 @@ pub(super) fn settle(
 /// What lies beyond the end of a frozen log is not part of its good history.
 fn within_frozen(good: &Good<'_>) -> Result<(), String> {
     let checkpoint = &good.checkpoint;
+    if let Some((key, vkey)) = suspended(good)
+        && is_beyond(checkpoint, key.end)
+    {
+        return Err(format!(
+            "The seal's checkpoint has size {} and root {}, and only the revoked key {} of {} signed it, whose last good checkpoint has size {} with \
+             root {}; {}.",
+            checkpoint.size,
+            checkpoint.root,
+            vkey.key_id(),
+            checkpoint.origin,
+            key.end.size,
+            key.end.root,
+            advice(good)
+        ));
+    }
     let Some(end) = good.log.entry.frozen_at else {
         return Ok(());
     };
-    let forked = checkpoint.size == end.size && checkpoint.root != end.root;
-    if checkpoint.size <= end.size && !forked {
+    if !is_beyond(checkpoint, end) {
         return Ok(());
     }
     Err(format!(
@@ -89,6 +106,16 @@ fn within_frozen(good: &Good<'_>) -> Result<(), String> {
         end.root,
         advice(good)
     ))
+}
+
+fn is_beyond(checkpoint: &Checkpoint, end: FrozenAt) -> bool {
+    let forked = checkpoint.size == end.size && checkpoint.root != end.root;
+    checkpoint.size > end.size || forked
+}
+
+fn suspended<'a>(good: &Good<'a>) -> Option<(&'a SuspendedKey, &'a Vkey)> {
+    let key = good.suspended?;
+    Some((key, good.log.entry.vkeys.get(key.place)?))
 }
 
 /// The earliest doubt. A revocation that is still to come does not count yet.
@@ -117,11 +144,18 @@ fn doubt(good: &Good<'_>, now_ms: i64) -> Option<Doubt> {
                 reason.as_str()
             ),
         });
-    match (compromised, revoked) {
-        (Some(compromised), Some(revoked)) if revoked.since < compromised.since => Some(revoked),
-        (Some(compromised), _) => Some(compromised),
-        (None, revoked) => revoked,
-    }
+    let key = suspended(good).map(|(key, vkey)| Doubt {
+        since: key.since,
+        what: format!(
+            "only the key {} of {origin} signed this, which was revoked and may have been in other hands since {} (incident {})",
+            vkey.key_id(),
+            key.since,
+            key.incident
+        ),
+    });
+    // Of equal times the first counts.
+    let all = [compromised, revoked, key].into_iter().flatten();
+    all.min_by_key(|it| it.since)
 }
 
 /// A time that can date the log's checkpoint: one from before the log was opened cannot.
@@ -142,6 +176,10 @@ pub(super) fn skew_ms(good: &Good<'_>) -> i64 {
 }
 
 fn advice(good: &Good<'_>) -> String {
+    let is_whole = good.log.entry.frozen_at.is_none() && good.log.compromised_since.is_none();
+    if good.suspended.is_some() && is_whole {
+        return "fetch the seal again: a later checkpoint, signed by another key of the log, covers it".to_owned();
+    }
     match &good.log.entry.successor {
         Some(successor) => format!(
             "the document may have been re-sealed in {successor}: ask the sealing service for its new seal"

@@ -126,6 +126,10 @@ impl KeyProvider for SilentAudit {
         self.0.destroy(id).await
     }
 
+    async fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        self.0.restore(id).await
+    }
+
     async fn audit_after(&self, _: u64, _: usize) -> Result<Vec<AuditLine>, KeyError> {
         std::future::pending().await
     }

@@ -48,6 +48,14 @@ async fn sealing_keys_are_made_where_it_is_said_and_all_others_in_their_own_prov
         set.info(&id("main-2")).await.unwrap().state,
         KeyState::Disabled
     );
+    assert_eq!(
+        set.restore(&id("main-2")).await.unwrap().state,
+        KeyState::Active
+    );
+    assert_eq!(
+        set.info(&id("main-2")).await.unwrap().state,
+        KeyState::Active
+    );
     drop(set);
     assert_eq!(names(&world.open().await.list().await.unwrap()), expected);
 }
@@ -172,6 +180,10 @@ impl KeyProvider for OneKey {
 
     async fn disable(&self, _: &KeyId) -> Result<DisableOutcome, KeyError> {
         Ok(DisableOutcome::Disabled)
+    }
+
+    async fn restore(&self, id: &KeyId) -> Result<KeyInfo, KeyError> {
+        self.info(id).await
     }
 
     async fn destroy(&self, _: &KeyId) -> Result<DisableOutcome, KeyError> {

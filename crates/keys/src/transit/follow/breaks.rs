@@ -27,13 +27,20 @@ impl Follower {
             return Ok(true);
         };
         let file = file.map_err(|error| unavailable(&self.path, &error))?;
-        let damaged = damage(&file, &part).map_err(|error| unavailable(&self.path, &error))?;
-        match damaged {
-            None => Ok(true),
-            // Whoever rewrites a file empties it first: what it is shows with its first line.
-            Some(_) if self.first_time(&file).is_none() => Ok(false),
-            Some(kind) => self.broken(kind, part.file, file, told).map(|()| true),
+        if !is_damaged(&file, &part).map_err(|error| unavailable(&self.path, &error))? {
+            return Ok(true);
         }
+        // Whoever rewrites a file empties it first: what it is shows with its first line.
+        let Some(first_ms) = self.first_time(&file) else {
+            return Ok(false);
+        };
+        let kind = if first_ms < self.last_time() {
+            AuditGapKind::Rewritten
+        } else {
+            AuditGapKind::Truncated
+        };
+        self.broken(kind, part.file, file, told)?;
+        Ok(true)
     }
 
     /// An older part that cannot be found any more.
@@ -145,16 +152,16 @@ struct Again {
     shown: BTreeSet<Digest>,
 }
 
-/// What was done to a part since it was read.
-fn damage(file: &File, part: &Part) -> std::io::Result<Option<AuditGapKind>> {
+/// Whether a part is not what was read of it any more.
+fn is_damaged(file: &File, part: &Part) -> std::io::Result<bool> {
     if file.metadata()?.len() < part.read() {
-        return Ok(Some(AuditGapKind::Truncated));
+        return Ok(true);
     }
     let Some(last) = &part.last else {
-        return Ok(None);
+        return Ok(false);
     };
     let length = u64::try_from(last.length).unwrap_or(u64::MAX);
     let mut bytes = vec![0; last.length];
     file.read_exact_at(&mut bytes, last.end.saturating_sub(length))?;
-    Ok((sha256(&bytes) != last.sha256).then_some(AuditGapKind::Rewritten))
+    Ok(sha256(&bytes) != last.sha256)
 }

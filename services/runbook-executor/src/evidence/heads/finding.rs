@@ -85,6 +85,7 @@ impl Finding {
         let now_ms = node.clock.now().wall_ms;
         let earliest_at_ms = kept.map_or(now_ms, |kept| kept.heads.at_ms());
         SignalReported {
+            key: String::new(),
             signal: signal_id(&self.seen, kept),
             detector: DETECTOR.to_owned(),
             class: CLASS.to_owned(),

@@ -188,7 +188,12 @@ pub(super) fn words(p: &Progress) -> String {
         format!("; it waits: {}", p.waiting)
     };
     format!(
-        "{} is {} ({}): {} of {read}; {damage}{waiting}",
-        p.job, p.state, p.phase, p.total
+        "{} is {} ({}): {} of {} objects, {}; {damage}{waiting}",
+        p.job,
+        p.state,
+        p.phase,
+        p.checked,
+        p.total,
+        HumanBytes(p.bytes)
     )
 }

@@ -12,6 +12,7 @@ use crate::output;
 
 pub(super) async fn quarantine(cli: &Cli, object: &str, reason: &str, which: &Which) -> Answer {
     let request = QuarantineRequest {
+        all: false,
         archive: which.archive.clone(),
         object: object.to_owned(),
         reason: reason.to_owned(),

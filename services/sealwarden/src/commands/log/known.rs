@@ -8,16 +8,17 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use sealwarden_domain::log_control::Origin;
+use sealwarden_domain::retention::Retention;
 use sealwarden_engine::Board;
 use sealwarden_eventlog::Config as LogConfig;
 use sealwarden_seal::merkle::Hash;
 use sealwarden_seal::trust::VerifiedBundle;
 use sealwarden_seallog::Identity;
-use sealwarden_seallog::check::{CheckOptions, KnownRoot};
+use sealwarden_seallog::check::{CheckOptions, ErasedPlaces, KnownRoot};
 use sealwarden_wire::verify::v1::GetTrustRequest;
 
 use crate::cli::Cli;
-use crate::commands::{client, trust};
+use crate::commands::{client, erase, trust};
 use crate::failure::Failure;
 use crate::trust_seen;
 
@@ -26,6 +27,8 @@ use crate::trust_seen;
 pub(super) struct Known {
     bundle: Option<VerifiedBundle>,
     roots: BTreeMap<String, Vec<KnownRoot>>,
+    /// Which records events say are erased, by origin.
+    erased: BTreeMap<String, Vec<ErasedPlaces>>,
     /// Folders that the event log says must be there.
     pub(super) folders: Vec<PathBuf>,
     /// What could not be compared, and why.
@@ -47,9 +50,18 @@ impl Known {
                     "recorded intents were not compared: the event log is in use; stop the services to compare them too"
                         .to_owned(),
                 );
+                known.ask_what_is_erased(cli).await;
             } else {
                 known.read_events(cli, &events).await;
             }
+        }
+        if !events.is_dir() && installation {
+            known.ask_what_is_erased(cli).await;
+        } else if !installation {
+            known.notes.push(
+                "what events say is erased was not compared: erased records of a log named by its folder count as damage; leave the folder out and name the installation with --data"
+                    .to_owned(),
+            );
         }
         if let Some(file) = file {
             let bytes = trust::read_limited(file, trust::MAX_BUNDLE)?;
@@ -90,9 +102,51 @@ impl Known {
                     self.take(cli, name, origin);
                 }
             }
+            for retention in installation.retention.values() {
+                self.take_erased(retention);
+            }
             let published = installation.trust.published.as_ref();
             self.bundle = published.and_then(|it| trust_seen::open_without_memory(&it.bundle).ok());
         });
+    }
+
+    fn take_erased(&mut self, retention: &Retention) {
+        for erasure in retention.erasures() {
+            let ordered = &erasure.ordered;
+            for place in &ordered.places {
+                let erased = ErasedPlaces {
+                    leaves: place.first..place.first.saturating_add(place.count),
+                    is_finished: erasure.finished_at_ms.is_some(),
+                    source: format!("erasure {}", ordered.erasure),
+                };
+                let of_origin = self.erased.entry(place.origin.clone()).or_default();
+                of_origin.push(erased);
+            }
+        }
+    }
+
+    /// Asks the services that hold the event log.
+    async fn ask_what_is_erased(&mut self, cli: &Cli) {
+        let erasures = match erase::all_erasures(cli).await {
+            Ok(erasures) => erasures,
+            Err(failure) => {
+                let why = failure.message();
+                return self.notes.push(format!(
+                    "what events say is erased was not compared, so erased records count as damage: {why}"
+                ));
+            }
+        };
+        for erasure in erasures {
+            for place in &erasure.places {
+                let erased = ErasedPlaces {
+                    leaves: place.first..place.first.saturating_add(place.count),
+                    is_finished: erasure.finished_at_ms > 0,
+                    source: format!("erasure {}", erasure.erasure),
+                };
+                let of_origin = self.erased.entry(place.origin.clone()).or_default();
+                of_origin.push(erased);
+            }
+        }
     }
 
     fn take(&mut self, cli: &Cli, log: &str, origin: &Origin) {
@@ -118,6 +172,7 @@ impl Known {
         let origin = Identity::read(dir).map(|it| it.origin).unwrap_or_default();
         let mut options = CheckOptions {
             roots: self.roots.get(&origin).cloned().unwrap_or_default(),
+            erased: self.erased.get(&origin).cloned().unwrap_or_default(),
             ..CheckOptions::default()
         };
         if let Some(bundle) = &self.bundle {

@@ -1,17 +1,16 @@
 //! `log mirror`: a log, its trust bundle and its anchors, copied so that somebody else can serve and verify them.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod anchors;
+mod source;
 
-use anyhow::Context as _;
+use std::path::{Path, PathBuf};
+
 use indicatif::{ProgressBar, ProgressStyle};
 use sealwarden_seal::note::Vkey;
 use sealwarden_seal::trust::VerifiedBundle;
 use sealwarden_seallog::LogReader;
 use sealwarden_seallog::mirror::{Fetch, MirrorError, Mirrored, mirror};
 use serde_json::json;
-use tokio::runtime::Handle;
 
 use crate::cli::Cli;
 use crate::commands::{Answer, client, trust};
@@ -19,27 +18,28 @@ use crate::failure::{Ending, Failure};
 use crate::host::installation::write_public;
 use crate::{output, trust_seen};
 
-use super::{damaged, folders, newest};
+use super::{damaged, folders, published};
+use source::{Place, Reader};
 
 /// The trust bundle in a mirror.
 const BUNDLE: &str = "trust.json";
-/// Anchors in a mirror, and beside the logs of a node.
-const ANCHORS: &str = "anchors";
-/// How long the source may take for one file.
-const TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a file is asked for, if the source does not answer.
-const TRIES: u32 = 4;
-/// The most bytes of one file: 256 entries of 65,535 bytes.
-const MAX_FILE: usize = 17 * 1024 * 1024;
+/// No server's list has more logs.
+const MAX_LOGS: usize = 1000;
+/// Largest file of authorities, bytes.
+const MAX_CA: u64 = 1 << 20;
 
 /// Arguments of `log mirror`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Mirror {
     /// The mirror's folder; with a source of several logs, a folder for each below it
     dest: PathBuf,
-    /// Where the log is: http://host:port/main/1, a log's folder, or one that holds logs (default: the installation's)
+    /// Where the log is: http(s)://host:port/main/1, a server of several logs, a log's folder, or one that holds logs; may be given several times
+    /// (default: the installation's)
     #[arg(long, value_name = "URL|DIR")]
-    from: Option<String>,
+    from: Vec<String>,
+    /// Authorities above an https:// server's certificate, PEM (default: the system's)
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Trust bundle with the log's keys (default: the mirror's own from last time, else the installation's)
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
@@ -49,14 +49,11 @@ pub(crate) async fn run(cli: &Cli, args: &Mirror) -> Answer {
     let bytes = bundle(cli, args).await?;
     let bundle = trust_seen::open(&bytes, &cli.data, None)?;
     let mut reports = Vec::new();
-    for (source, dest) in sources(cli, args)? {
+    for (source, dest) in sources(cli, args).await? {
         let keys = keys_of(&bundle, &source).await?;
         let report = one(source.clone(), dest.clone(), keys).await?;
         write_public(&dest.join(BUNDLE), &bytes)?;
-        let anchors = match &source {
-            Place::Folder(dir) => copy_anchors(dir, &dest)?,
-            Place::Url(_) => 0,
-        };
+        let anchors = anchors_of(source, dest.clone()).await?;
         tell(cli, &dest, &report, anchors);
         reports.push(json!({
             "dir": dest, "origin": report.origin, "old_size": report.old_size, "size": report.size, "root": report.root.to_string(),
@@ -64,10 +61,26 @@ pub(crate) async fn run(cli: &Cli, args: &Mirror) -> Answer {
             "anchors": anchors,
         }));
     }
+    // For the next time, where several logs lie below.
+    write_public(&args.dest.join(BUNDLE), &bytes)?;
+    list_logs(cli, &args.dest)?;
     if cli.json {
         output::json(&json!({ "mirrored": reports, "trust_version": bundle.payload().version }));
     }
     Ok(Ending::Good)
+}
+
+/// Several logs below a folder are listed in it, so that any web server can serve them by one address.
+fn list_logs(cli: &Cli, dest: &Path) -> Result<(), Failure> {
+    if dest.join("log.json").is_file() {
+        return Ok(());
+    }
+    let found = folders::find(cli, Some(dest), &[])?;
+    let lines: Vec<String> = found
+        .iter()
+        .filter_map(|dir| Some(format!("{}\n", dir.strip_prefix(dest).ok()?.display())))
+        .collect();
+    write_public(&dest.join(published::LOG_LIST), lines.concat().as_bytes()).map_err(Failure::from)
 }
 
 fn tell(cli: &Cli, dest: &Path, report: &Mirrored, anchors: u64) {
@@ -109,53 +122,127 @@ async fn bundle(cli: &Cli, args: &Mirror) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Where one log is.
-#[derive(Clone, Debug)]
-enum Place {
-    Url(String),
-    Folder(PathBuf),
-}
-
-/// The logs to mirror, each with its folder.
-fn sources(cli: &Cli, args: &Mirror) -> Result<Vec<(Place, PathBuf)>, Failure> {
-    let from = args.from.as_deref();
-    if let Some(url) = from.filter(|it| it.starts_with("http://") || it.starts_with("https://")) {
-        if url.starts_with("https://") {
-            return Err(Failure::usage(format!(
-                "{url}: only http:// is read here; every byte is checked against the log's signature anyway"
-            )));
-        }
-        let url = url.trim_end_matches('/').to_owned();
-        return Ok(vec![(Place::Url(url), args.dest.clone())]);
-    }
-    let dir = from.map_or_else(|| cli.data.clone(), PathBuf::from);
-    if dir.join("log.json").is_file() {
-        return Ok(vec![(Place::Folder(dir), args.dest.clone())]);
-    }
-    let found = folders::find(cli, Some(&dir), &[])?;
-    let mut sources = Vec::new();
-    for dir in found {
-        let reader = LogReader::open(&dir).map_err(|error| damaged(&error))?;
-        let origin = reader.identity().origin.clone();
-        // The log of evidence has a key of its own, which no trust bundle holds.
-        let mut names: Vec<_> = origin.rsplit('/').take(2).collect();
-        names.reverse();
-        if names.first() == Some(&"evidence") {
+/// The logs to mirror, each with its folder. A log that was named alone goes into the folder itself, others below it by the ends of their origins.
+async fn sources(cli: &Cli, args: &Mirror) -> Result<Vec<(Place, PathBuf)>, Failure> {
+    let ca = args
+        .ca
+        .as_deref()
+        .map(|file| trust::read_limited(file, MAX_CA));
+    let ca = ca.transpose()?;
+    let (mut alone, mut places) = (args.from.len() < 2, Vec::new());
+    for from in &args.from {
+        if from.starts_with("http://") || from.starts_with("https://") {
+            let url = from.trim_end_matches('/').to_owned();
+            let found = at_url(Place::Url(url, ca.clone())).await?;
+            alone &= found.is_none();
+            match found {
+                None => places.push(Place::Url(
+                    from.trim_end_matches('/').to_owned(),
+                    ca.clone(),
+                )),
+                Some(found) => places.extend(found),
+            }
             continue;
         }
-        let dest = names
-            .iter()
-            .fold(args.dest.clone(), |it, name| it.join(name));
-        sources.push((Place::Folder(dir), dest));
+        let (single, found) = in_folder(cli, PathBuf::from(from))?;
+        alone &= single;
+        places.extend(found);
+    }
+    if args.from.is_empty() {
+        let (single, found) = in_folder(cli, cli.data.clone())?;
+        alone = single;
+        places = found;
+    }
+    let mut sources = Vec::new();
+    for place in places {
+        let dest = if alone {
+            args.dest.clone()
+        } else {
+            let origin = origin_of(&place).await?;
+            let mut names: Vec<_> = origin.rsplit('/').take(2).collect();
+            names.reverse();
+            let plain = |name: &&str| is_plain(name);
+            if names.len() != 2 || !names.iter().all(plain) {
+                return Err(Failure::refused(format!(
+                    "{place} shows a log {origin:?}, for which no folder can be named"
+                )));
+            }
+            args.dest.join(names.join("/"))
+        };
+        if let Some((other, _)) = sources.iter().find(|(_, taken)| *taken == dest) {
+            return Err(Failure::usage(format!(
+                "{place} and {other} would both go to {}; mirror them into folders of their own",
+                dest.display()
+            )));
+        }
+        sources.push((place, dest));
     }
     Ok(sources)
 }
 
-/// The keys that may sign the log which the source shows.
-async fn keys_of(bundle: &VerifiedBundle, source: &Place) -> Result<Vec<Vkey>, Failure> {
-    let own = source.clone();
-    let text = tokio::task::spawn_blocking(move || Reader::new(own)?.fetch("checkpoint"));
-    let text = text.await.map_err(anyhow::Error::from)?;
+/// Whether text can be a folder's name, and no way out of one.
+fn is_plain(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    !name.is_empty() && name != "." && name != ".." && name.bytes().all(allowed)
+}
+
+/// The logs that a server lists; `None` if it is the address of one log.
+async fn at_url(place: Place) -> Result<Option<Vec<Place>>, Failure> {
+    let unavailable = |reason: String| Failure::unavailable(format!("{place}: {reason}"));
+    if fetch(&place, "checkpoint")
+        .await
+        .map_err(unavailable)?
+        .is_some()
+    {
+        return Ok(None);
+    }
+    let Some(list) = fetch(&place, published::LOG_LIST)
+        .await
+        .map_err(unavailable)?
+    else {
+        return Ok(None);
+    };
+    let Place::Url(url, ca) = &place else {
+        return Ok(None);
+    };
+    let list = String::from_utf8_lossy(&list).into_owned();
+    let paths: Vec<&str> = list.lines().collect();
+    let strange = paths.iter().find(|path| !path.split('/').all(is_plain));
+    if paths.len() > MAX_LOGS || strange.is_some() {
+        return Err(Failure::refused(format!(
+            "{place} lists {} logs, among them {:?}; at most {MAX_LOGS} paths such as main/1 are read",
+            paths.len(),
+            strange.unwrap_or(&"")
+        )));
+    }
+    let of = |path: &&str| Place::Url(format!("{url}/{path}"), ca.clone());
+    Ok(Some(paths.iter().map(of).collect()))
+}
+
+/// The logs in a folder, and whether it is one itself. The log of evidence has a key of its own, which no trust bundle holds.
+fn in_folder(cli: &Cli, dir: PathBuf) -> Result<(bool, Vec<Place>), Failure> {
+    if dir.join("log.json").is_file() {
+        return Ok((true, vec![Place::Folder(dir)]));
+    }
+    let mut places = Vec::new();
+    for dir in folders::find(cli, Some(&dir), &[])? {
+        let reader = LogReader::open(&dir).map_err(|error| damaged(&error))?;
+        if reader.identity().origin.rsplit('/').nth(1) != Some("evidence") {
+            places.push(Place::Folder(dir));
+        }
+    }
+    Ok((false, places))
+}
+
+async fn fetch(place: &Place, path: &'static str) -> Result<Option<Vec<u8>>, String> {
+    let place = place.clone();
+    let fetched = tokio::task::spawn_blocking(move || Reader::new(place)?.fetch(path)).await;
+    fetched.map_err(|error| error.to_string())?
+}
+
+/// The origin that a source's checkpoint names. Nothing of it is believed yet.
+async fn origin_of(source: &Place) -> Result<String, Failure> {
+    let text = fetch(source, "checkpoint").await;
     let text = text.map_err(|reason| Failure::unavailable(format!("{source}: {reason}")))?;
     let text = text.ok_or_else(|| {
         Failure::unavailable(format!(
@@ -163,8 +250,22 @@ async fn keys_of(bundle: &VerifiedBundle, source: &Place) -> Result<Vec<Vkey>, F
         ))
     })?;
     let text = String::from_utf8_lossy(&text);
-    let origin = text.lines().next().unwrap_or_default();
-    let log = bundle.log(origin).ok_or_else(|| {
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+async fn anchors_of(source: Place, dest: PathBuf) -> Result<u64, Failure> {
+    let work = move || {
+        let reader = Reader::new(source).map_err(Failure::unavailable)?;
+        anchors::fetch(&reader, &dest)
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(anyhow::Error::from)?
+}
+
+/// The keys that may sign the log which the source shows.
+async fn keys_of(bundle: &VerifiedBundle, source: &Place) -> Result<Vec<Vkey>, Failure> {
+    let origin = origin_of(source).await?;
+    let log = bundle.log(&origin).ok_or_else(|| {
         let known: Vec<_> = bundle.logs().keys().map(String::as_str).collect();
         Failure::refused(format!(
             "{source} shows a log {origin:?} that the trust bundle does not know; it knows {}",
@@ -172,15 +273,6 @@ async fn keys_of(bundle: &VerifiedBundle, source: &Place) -> Result<Vec<Vkey>, F
         ))
     })?;
     Ok(log.entry.vkeys.clone())
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Url(url) => out.write_str(url),
-            Self::Folder(dir) => write!(out, "{}", dir.display()),
-        }
-    }
 }
 
 async fn one(source: Place, dest: PathBuf, keys: Vec<Vkey>) -> Result<Mirrored, Failure> {
@@ -217,110 +309,4 @@ async fn one(source: Place, dest: PathBuf, keys: Vec<Vkey>) -> Result<Mirrored, 
             | MirrorError::Forked { .. } => Failure::refused(error.to_string()),
             MirrorError::Log(error) => damaged(&error),
         })
-}
-
-/// Reads a source's files, on a thread that may block.
-enum Reader {
-    Url(String, reqwest::Client, Handle),
-    Folder(PathBuf),
-}
-
-impl Reader {
-    fn new(place: Place) -> Result<Self, String> {
-        Ok(match place {
-            Place::Folder(dir) => Self::Folder(dir),
-            Place::Url(url) => {
-                let builder = reqwest::Client::builder().timeout(TIMEOUT);
-                let client = builder.build().map_err(|error| error.to_string())?;
-                Self::Url(url, client, Handle::current())
-            }
-        })
-    }
-}
-
-impl Fetch for Reader {
-    fn fetch(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
-        match self {
-            Self::Folder(dir) => from_folder(dir, path),
-            Self::Url(url, client, runtime) => {
-                runtime.block_on(from_url(client, &format!("{url}/{path}")))
-            }
-        }
-    }
-}
-
-fn from_folder(dir: &Path, path: &str) -> Result<Option<Vec<u8>>, String> {
-    if path == "checkpoint" {
-        let text = LogReader::open(dir).and_then(|reader| newest(&reader));
-        return text.map_err(|error| error.to_string());
-    }
-    match fs::read(dir.join(path)) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-async fn from_url(client: &reqwest::Client, url: &str) -> Result<Option<Vec<u8>>, String> {
-    let mut last = String::new();
-    for attempt in 0..TRIES {
-        if attempt > 0 {
-            tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
-        }
-        match get(client, url).await {
-            Ok(found) => return Ok(found),
-            Err(error) => last = error,
-        }
-    }
-    Err(format!("{last}, {TRIES} times"))
-}
-
-async fn get(client: &reqwest::Client, url: &str) -> Result<Option<Vec<u8>>, String> {
-    let told = |error: reqwest::Error| format!("{:#}", anyhow::Error::from(error));
-    let mut answer = client.get(url).send().await.map_err(told)?;
-    match answer.status().as_u16() {
-        200 => {}
-        404 | 410 => return Ok(None),
-        other => return Err(format!("the source answers {other}")),
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(told)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_FILE {
-            return Err(format!("the source sends more than {MAX_FILE} bytes"));
-        }
-    }
-    Ok(Some(body))
-}
-
-/// Copies the anchors that a node keeps of a log (`anchors/<log>/<epoch>` beside `log/<log>/<epoch>`), or a mirror in itself. They
-/// carry their own signatures.
-fn copy_anchors(from: &Path, dest: &Path) -> Result<u64, Failure> {
-    let within = from.join(ANCHORS);
-    let beside = || {
-        let (epoch, log) = (from.file_name()?, from.parent()?.file_name()?);
-        let node = from.parent()?.parent()?.parent()?;
-        Some(node.join(ANCHORS).join(log).join(epoch))
-    };
-    let folder = if within.is_dir() {
-        Some(within)
-    } else {
-        beside()
-    };
-    let Some(folder) = folder.filter(|it| it.is_dir()) else {
-        return Ok(0);
-    };
-    let mut copied = 0;
-    for entry in fs::read_dir(&folder).context("reading the anchors")? {
-        let entry = entry.context("reading the anchors")?;
-        let path = entry.path();
-        let is_whole = path.extension().is_none_or(|it| it != "tmp");
-        if entry.file_type().context("reading the anchors")?.is_file() && is_whole {
-            let bytes = fs::read(&path).context("reading an anchor")?;
-            fs::create_dir_all(dest.join(ANCHORS)).context("making the folder of anchors")?;
-            write_public(&dest.join(ANCHORS).join(entry.file_name()), &bytes)?;
-            copied += 1;
-        }
-    }
-    Ok(copied)
 }

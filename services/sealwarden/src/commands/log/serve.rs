@@ -1,8 +1,9 @@
-//! `log serve`: a log's or a mirror's public files over HTTP, as C2SP tlog-tiles has them, without any of the services.
+//! `log serve`: public files of logs or mirrors over HTTP, as C2SP tlog-tiles has them, without any of the services.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -12,7 +13,6 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use sealwarden_seal::tile::TileId;
 use sealwarden_seallog::LogReader;
-use sealwarden_seallog::mirror::is_public;
 use serde_json::json;
 
 use crate::cli::Cli;
@@ -20,7 +20,7 @@ use crate::commands::Answer;
 use crate::failure::{Ending, Failure};
 use crate::output;
 
-use super::newest;
+use super::{damaged, folders, newest, published};
 
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 const NEVER: &str = "no-store";
@@ -28,15 +28,32 @@ const NEVER: &str = "no-store";
 /// Arguments of `log serve`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
-    /// A log's or a mirror's folder
+    /// A log's or a mirror's folder, or one that holds several: each is then served below its own path, and `logs.txt` lists them
     dir: PathBuf,
     /// Address to listen on; a port of 0 means any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8480")]
     listen: SocketAddr,
 }
 
+/// The logs by the paths below which they are served; one alone has the empty path.
+type Logs = BTreeMap<String, LogReader>;
+
+fn logs(cli: &Cli, dir: &PathBuf) -> Result<Logs, Failure> {
+    let open = |dir: &PathBuf| LogReader::open(dir).map_err(|error| damaged(&error));
+    if dir.join("log.json").exists() {
+        return Ok(Logs::from([(String::new(), open(dir)?)]));
+    }
+    let mut logs = Logs::new();
+    for found in folders::find(cli, Some(dir), &[])? {
+        let reader = open(&found)?;
+        let path = found.strip_prefix(dir).unwrap_or(&found);
+        drop(logs.insert(path.to_string_lossy().into_owned(), reader));
+    }
+    Ok(logs)
+}
+
 pub(crate) async fn run(cli: &Cli, args: &Serve) -> Answer {
-    let reader = LogReader::open(&args.dir).map_err(|error| Failure::usage(error.to_string()))?;
+    let logs = logs(cli, &args.dir)?;
     let listener = tokio::net::TcpListener::bind(args.listen)
         .await
         .map_err(|error| Failure::usage(format!("cannot listen on {}: {error}", args.listen)))?;
@@ -44,17 +61,27 @@ pub(crate) async fn run(cli: &Cli, args: &Serve) -> Answer {
         "http://{}",
         listener.local_addr().context("asking the address")?
     );
-    let origin = reader.identity().origin.clone();
+    let origins: BTreeMap<String, String> = logs
+        .iter()
+        .map(|(path, reader)| (path.clone(), reader.identity().origin.clone()))
+        .collect();
     if cli.json {
-        output::json(&json!({ "url": url, "origin": origin, "dir": args.dir }));
+        let alone = origins.get("");
+        output::json(&json!({ "url": url, "origin": alone, "logs": origins, "dir": args.dir }));
     } else {
-        output::line(&format!(
-            "{origin} at {url}/checkpoint and {url}/tile/…; end with Ctrl-C"
-        ));
+        for (path, origin) in &origins {
+            let at = if path.is_empty() {
+                url.clone()
+            } else {
+                format!("{url}/{path}")
+            };
+            output::line(&format!("{origin} at {at}/checkpoint and {at}/tile/…"));
+        }
+        output::line("end with Ctrl-C");
     }
     let app = Router::new()
         .route("/{*path}", get(file))
-        .with_state(Arc::new(reader));
+        .with_state(Arc::new(logs));
     let ended = async {
         // Without a handler there is nobody who could end it so.
         drop(tokio::signal::ctrl_c().await);
@@ -66,17 +93,17 @@ pub(crate) async fn run(cli: &Cli, args: &Serve) -> Answer {
     Ok(Ending::Good)
 }
 
-async fn file(State(reader): State<Arc<LogReader>>, UrlPath(path): UrlPath<String>) -> Response {
-    if !is_public(&path) {
-        return status(404, "this log has no such file\n");
-    }
-    let tile = path.parse::<TileId>().ok();
-    let read = tokio::task::spawn_blocking(move || read(&reader, &path, tile)).await;
-    match read.map_err(io::Error::other).flatten() {
-        Ok(bytes) => {
-            let (kind, cache) = match tile {
-                Some(_) => ("application/octet-stream", FOR_EVER),
-                None => ("text/plain; charset=utf-8", NEVER),
+async fn file(State(logs): State<Arc<Logs>>, UrlPath(path): UrlPath<String>) -> Response {
+    let read = tokio::task::spawn_blocking(move || {
+        let tile = path.ends_with(|c: char| c.is_ascii_digit()) && path.contains("tile/");
+        read(&logs, &path).map(|bytes| (tile, bytes))
+    });
+    match read.await.map_err(io::Error::other).flatten() {
+        Ok((tile, bytes)) => {
+            let (kind, cache) = if tile {
+                ("application/octet-stream", FOR_EVER)
+            } else {
+                ("text/plain; charset=utf-8", NEVER)
             };
             ([("content-type", kind), ("cache-control", cache)], bytes).into_response()
         }
@@ -90,19 +117,35 @@ async fn file(State(reader): State<Arc<LogReader>>, UrlPath(path): UrlPath<Strin
     }
 }
 
-/// A tile is served only once a checkpoint vouches for it: before that its bytes may still change.
-fn read(reader: &LogReader, path: &str, tile: Option<TileId>) -> io::Result<Vec<u8>> {
-    if let Some(tile) = tile {
+fn read(logs: &Logs, path: &str) -> io::Result<Vec<u8>> {
+    let absent = || io::Error::from(io::ErrorKind::NotFound);
+    if path == published::LOG_LIST && !logs.contains_key("") {
+        let lines: Vec<String> = logs.keys().map(|path| format!("{path}\n")).collect();
+        return Ok(lines.concat().into_bytes());
+    }
+    let of = |(prefix, reader): (&String, &LogReader)| {
+        let rest = match prefix.as_str() {
+            "" => path,
+            prefix => path.strip_prefix(prefix)?.strip_prefix('/')?,
+        };
+        Some((reader.clone(), rest.to_owned()))
+    };
+    let (reader, path) = logs.iter().find_map(of).ok_or_else(absent)?;
+    // A tile is served only once a checkpoint vouches for it: before that its bytes may still change.
+    if let Ok(tile) = path.parse::<TileId>() {
         let view = reader.view().map_err(io::Error::other)?;
         if tile.smallest_tree().is_none_or(|size| size > view.size()) {
-            return Err(io::ErrorKind::NotFound.into());
+            return Err(absent());
         }
     }
     if path == "checkpoint" {
-        let text = newest(reader).map_err(io::Error::other)?;
-        return text.ok_or(io::ErrorKind::NotFound.into());
+        let text = newest(&reader).map_err(io::Error::other)?;
+        return text.ok_or_else(absent);
     }
-    std::fs::read(Path::new(reader.dir()).join(path))
+    if path == published::ANCHOR_LIST {
+        return published::anchors(reader.dir())?.ok_or_else(absent);
+    }
+    std::fs::read(published::file(reader.dir(), &path).ok_or_else(absent)?)
 }
 
 fn status(code: u16, text: &'static str) -> Response {

@@ -384,6 +384,33 @@ fn what_was_not_done_is_tried_again_later_with_the_same_key_until_attempts_run_o
 }
 
 #[test]
+fn jitter_makes_pauses_longer_differently_in_each_run_and_always_the_same() {
+    let pauses = |run: &str| {
+        let mut started = run_started(Environment::Production);
+        let longer = "retry: {attempts: 3, backoff: 1s, jitter: 10s}";
+        let text = started.runbook_text;
+        started.runbook_text = text.replace("retry: {attempts: 3, backoff: 1s}", longer);
+        started.runbook_digest = String::new();
+        started.run = run.to_owned();
+        let mut world = World::empty();
+        let events =
+            crate::run::decide(&world.state, Command::Start(Box::new(started)), world.at());
+        for kind in events.unwrap() {
+            world.state.take(&kind, world.now_ms).unwrap();
+        }
+        let pinned = world.state.pinned().unwrap();
+        [1, 2].map(|attempts| pinned.backoff_ms("snapshot", attempts))
+    };
+    let drawn = [pauses("run-1"), pauses("run-2")];
+    assert_ne!(drawn[0], drawn[1]);
+    assert_eq!(drawn[0], pauses("run-1"));
+    for [first, second] in drawn {
+        assert!((1_000..=11_000).contains(&first), "{first}");
+        assert!((2_000..=12_000).contains(&second), "{second}");
+    }
+}
+
+#[test]
 fn the_unknown_is_observed_and_then_a_person_is_asked() {
     let mut world = World::started();
     world.begin("snapshot").unwrap();
@@ -483,7 +510,7 @@ fn the_shipped_runbook_starts_with_a_roster_that_has_keys() {
 #[test]
 fn a_run_starts_from_a_plan_whose_other_classes_have_runbooks_that_it_does_not_pin() {
     let plan = include_str!("../../../../../../runbooks/plan.yaml");
-    let class = "classes:\n  data-integrity:\n    title: Damaged documents\n    severity: high\n    runbook: data-integrity\n    targets: { detect: 1m, contain: 1h, recover: 72h }\n";
+    let class = "classes:\n  vendor-failure:\n    title: A vendor fails\n    severity: high\n    runbook: vendor-failure\n    targets: { detect: 1m, contain: 1h, recover: 72h }\n";
     starts_with_plan(&plan.replacen("classes:\n", class, 1));
 }
 

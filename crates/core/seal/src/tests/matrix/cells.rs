@@ -55,6 +55,7 @@ fn anchored(case: &mut Case, time: &str, note: &Note) {
 fn certificate(byte: u8, revoked: Option<(&str, RevocationReason)>) -> SealCertificate {
     SealCertificate {
         pem: pem(byte, 200),
+        binding: None,
         revoked: revoked.map(|(time, reason)| Revocation {
             at: at(time),
             reason,

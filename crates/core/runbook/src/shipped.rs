@@ -1,0 +1,34 @@
+//! The plan that comes along: the sample organisation and its runbooks, as they stand in `runbooks/`.
+
+/// The files of the shipped plan: name and text, in the order in which a person reads them.
+pub const SHIPPED: [(&str, &str); 8] = [
+    ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
+    (
+        "roster.yaml",
+        include_str!("../../../../runbooks/roster.yaml"),
+    ),
+    (
+        "key-compromise.yaml",
+        include_str!("../../../../runbooks/key-compromise.yaml"),
+    ),
+    (
+        "data-integrity.yaml",
+        include_str!("../../../../runbooks/data-integrity.yaml"),
+    ),
+    (
+        "revoke-key.yaml",
+        include_str!("../../../../runbooks/revoke-key.yaml"),
+    ),
+    (
+        "destroy-key.yaml",
+        include_str!("../../../../runbooks/destroy-key.yaml"),
+    ),
+    (
+        "restore-key.yaml",
+        include_str!("../../../../runbooks/restore-key.yaml"),
+    ),
+    (
+        "regimes.yaml",
+        include_str!("../../../../runbooks/regimes.yaml"),
+    ),
+];
