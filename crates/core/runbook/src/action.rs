@@ -177,7 +177,7 @@ const fn count(name: &'static str) -> Field {
 
 impl Action {
     /// Every action, in the order of an incident.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::SnapshotEvidence,
         Self::IsolateKey,
         Self::ReadOnly,

@@ -30,7 +30,7 @@ pub enum IncidentField {
 
 impl IncidentField {
     /// Every field.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Id,
         Self::Log,
         Self::Origin,
