@@ -137,6 +137,9 @@ pub fn check(
     let mut findings = Findings::new(dir);
     let stored = notes::read(&mut findings, options);
     let is_mirror = mirror::is_mirror(dir);
+    if is_mirror {
+        notes::read_mark(&mut findings);
+    }
     let records = (!is_mirror).then(|| PrivateAudit::new(stored.size, &options.erased));
     let mut tree = TreeAudit::new(stored.size, stored.known_roots(options), records);
     tree.run(&mut findings, progress);

@@ -33,6 +33,8 @@ use std::sync::Arc;
 
 /// The file by which a mirror is known.
 pub const MIRROR: &str = "mirror.json";
+/// All that this file ever says.
+pub(crate) const MIRROR_TEXT: &[u8] = b"{\"mirror\":1}\n";
 /// Where a mirror keeps what it refused.
 pub const EVIDENCE: &str = "evidence";
 /// Files that are written before they are synced.
@@ -139,9 +141,8 @@ pub fn mirror(
     disk.open(dir)?;
     identity = Identity::read(dir)?;
     identity.extend(&mut disk, dir, vkeys)?;
-    let marker = b"{\"mirror\":1}\n";
     if read_if_there(&dir.join(MIRROR))?.is_none() {
-        disk.replace(&dir.join(MIRROR), marker, Access::Public)?;
+        disk.replace(&dir.join(MIRROR), MIRROR_TEXT, Access::Public)?;
     }
     let old = read_if_there(&dir.join(CHECKPOINT))?;
     let before = match &old {

@@ -493,67 +493,7 @@ pub(crate) enum Incident {
         reason: String,
     },
     #[command(flatten)]
-    Duties(Duties),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Duties {
-    /// Who has to be told by when, and whether they were: the duties of laws and contracts
-    ///
-    /// A regime that may concern the incident runs its clocks until a person rules it out with `incident regime`. The data stands in the plan's
-    /// regimes.yaml; what is marked "not checked" was not compared with its source.
-    Obligations {
-        /// The incident
-        id: String,
-    },
-    /// Record that somebody was told, as a duty asks
-    Told {
-        /// The incident
-        id: String,
-        /// The duty, as `incident obligations` names it: REGIME/DUTY
-        #[arg(value_name = "REGIME/DUTY")]
-        duty: String,
-        /// Where it can be found again: the authority's number, a letter. The same one twice is recorded once
-        #[arg(long)]
-        reference: String,
-        /// When they were told (RFC 3339; default: now)
-        #[arg(long, value_name = "TIME")]
-        at: Option<String>,
-    },
-    /// Say whether a regime concerns the incident: a lawyer's decision, recorded with its reason
-    #[command(group = clap::ArgGroup::new("ruling").required(true).args(["applies", "does_not_apply"]))]
-    Regime {
-        /// The incident
-        id: String,
-        /// The regime
-        regime: String,
-        /// It concerns the incident
-        #[arg(
-            long,
-            conflicts_with = "does_not_apply",
-            required_unless_present = "does_not_apply"
-        )]
-        applies: bool,
-        /// It does not: its clocks are silent until somebody says that it does
-        #[arg(long)]
-        does_not_apply: bool,
-        /// Why
-        #[arg(long)]
-        reason: String,
-    },
-    /// Record when the incident was determined to be material; it only ever moves to earlier
-    Material {
-        /// The incident
-        id: String,
-        /// The regime whose clock this starts
-        regime: String,
-        /// When (RFC 3339)
-        #[arg(long, value_name = "TIME")]
-        at: String,
-        /// Who determined it, and why
-        #[arg(long)]
-        reason: String,
-    },
+    Duties(crate::commands::incident::obligations::Duties),
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ pub(crate) mod certificate;
 pub(crate) mod erase;
 pub(crate) mod evidence;
 pub(crate) mod export;
-mod incident;
+pub(crate) mod incident;
 pub(crate) mod keys;
 pub(crate) mod log;
 mod plan;

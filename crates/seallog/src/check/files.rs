@@ -37,6 +37,26 @@ fn first_size(path: &Path, is_mirror: bool) -> Option<u64> {
     (path == names.records || path == names.ends).then(|| first.saturating_add(1))
 }
 
+/// How many entries the bundles hold, going by their names.
+pub(super) fn stored_entries(dir: &Path) -> u64 {
+    let mut folders = vec![PathBuf::from("tile/entries")];
+    let mut size = 0;
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(dir.join(&folder)) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let path = folder.join(entry.file_name());
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else {
+                size = size.max(first_size(&path, true).unwrap_or(0));
+            }
+        }
+    }
+    size
+}
+
 fn is_beside(dir: &Path, path: &Path) -> bool {
     let of_mirror = BESIDE_MIRROR.iter().any(|it| path == Path::new(it));
     path == Path::new(BESIDE) || (of_mirror && is_mirror(dir))

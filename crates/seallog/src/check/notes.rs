@@ -5,11 +5,12 @@
 
 use super::damage::{Damage, DamageKind, Findings, count, shown};
 use super::tree::TreeAudit;
-use super::{CheckOptions, KnownRoot};
+use super::{CheckOptions, KnownRoot, files};
 use crate::disk::temporary;
 use crate::identity::Identity;
 use crate::leaves::{Leaves, Public};
 use crate::log::STAGED;
+use crate::mirror::{MIRROR, MIRROR_TEXT, is_mirror};
 use crate::private::{self, END_BYTES, SEGMENT_LEAVES, Segment};
 use crate::staged::{MAX_BATCH_BYTES, StagedFile};
 use crate::view::{CHECKPOINT, WITNESSED};
@@ -147,6 +148,15 @@ fn read_identity(findings: &mut Findings<'_>, options: &CheckOptions) -> Option<
     Some(identity)
 }
 
+/// A mirror's own mark has one spelling.
+pub(super) fn read_mark(findings: &mut Findings<'_>) {
+    let path = Path::new(MIRROR);
+    if let Some((bytes, length)) = findings.read(path, MAX_IDENTITY_BYTES) {
+        findings.compare(path, &bytes, MIRROR_TEXT, "the mark of a mirror");
+        findings.length(path, length, count(MIRROR_TEXT.len()));
+    }
+}
+
 fn read_staged(findings: &mut Findings<'_>, identity: Option<&Identity>) -> Option<StagedFile> {
     let path = Path::new(STAGED);
     let (bytes, length) = findings.read(path, 2 * MAX_BATCH_BYTES)?;
@@ -277,10 +287,13 @@ fn signature_lines<'a>(note: &'a Note, bytes: &[u8]) -> Vec<(&'a Signature, (u64
         .collect()
 }
 
-/// How many leaves the private segments hold: what is audited when no checkpoint vouches for a size.
+/// How many leaves the private segments hold, or the entry bundles of a mirror: what is audited when no checkpoint vouches for a size.
 fn stored_size(dir: &Path, staged: Option<&StagedFile>) -> u64 {
     if let Some(staged) = staged {
         return staged.old_size;
+    }
+    if is_mirror(dir) {
+        return files::stored_entries(dir);
     }
     let Ok(entries) = fs::read_dir(dir.join("private")) else {
         return 0;

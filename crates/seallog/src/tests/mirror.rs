@@ -333,13 +333,13 @@ fn every_byte_of_a_mirrors_log_counts() {
             fs::write(&path, &bytes).unwrap();
             let told = check(to.path(), &CheckOptions::default(), &mut |_, _| {});
             let at = u64::try_from(place).unwrap();
-            let named = told.is_ok_and(|report| {
+            let named = told.as_ref().is_ok_and(|report| {
                 let mut damage = report.damage.iter();
                 damage.any(|it| {
                     it.path == Path::new(name) && (it.offset..it.offset + it.length).contains(&at)
                 })
             });
-            assert!(named, "byte {place} of {name}");
+            assert!(named, "byte {place} of {name}: {told:?}");
         }
         fs::write(&path, &good).unwrap();
     }

@@ -261,6 +261,9 @@ async fn the_timeline_tells_the_story_and_targets_count_from_the_first_bad_event
         "detected:",
         "classified as key-compromise (critical)",
         "classified:",
+        "duty gdpr/controllers is due at once",
+        "duty gdpr/persons is due at once",
+        "duty pci/acquirer is due at once",
     ];
     assert_eq!(texts.len(), expected.len(), "{texts:#?}");
     for (text, start) in texts.iter().zip(expected) {

@@ -1,6 +1,6 @@
 //! `incident list | show | classify`, and `obligations | told | regime | material`
 
-mod obligations;
+pub(crate) mod obligations;
 
 use sealwarden_wire::incident::v1 as wire;
 use serde_json::{Value, json};
