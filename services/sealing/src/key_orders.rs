@@ -84,13 +84,12 @@ impl Named {
 
     /// The keys that sign from here on, in words.
     fn signers(&self, change: Option<&SignersActivated>) -> String {
-        let ids: Vec<String> = match change {
-            Some(change) => [change.active.as_slice(), &change.overlapping].concat(),
-            None => {
-                let others = self.origin.signing();
-                let others = others.filter(|it| it.key_id != self.signer.key_id);
-                others.map(|it| it.key_id.clone()).collect()
-            }
+        let ids: Vec<String> = if let Some(change) = change {
+            [change.active.as_slice(), &change.overlapping].concat()
+        } else {
+            let others = self.origin.signing();
+            let others = others.filter(|it| it.key_id != self.signer.key_id);
+            others.map(|it| it.key_id.clone()).collect()
         };
         if ids.is_empty() {
             "none: its provider makes another key, which signs as soon as a trust bundle lists it"
@@ -236,7 +235,7 @@ pub(crate) async fn catch_up(service: &Service) -> bool {
         }
         match disable(service, &key).await {
             Ok(outcome) => {
-                tracing::warn!(%key, outcome, "a revoked key is disabled at its provider")
+                tracing::warn!(%key, outcome, "a revoked key is disabled at its provider");
             }
             Err(error) => {
                 complete = false;

@@ -465,7 +465,7 @@ impl KeyProvider for FailoverSet {
         };
         let key = id.clone();
         let restored = self.change(id, |it| async move { it.restore(&key).await });
-        Ok(named(&member, restored.await?))
+        Ok(named(member, restored.await?))
     }
 
     async fn audit_after(&self, cursor: u64, limit: usize) -> Result<Vec<AuditLine>, KeyError> {

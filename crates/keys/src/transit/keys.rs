@@ -154,9 +154,9 @@ impl TransitProvider {
         }
         let path = self.key_path(found.info.purpose, id, "/soft-delete-restore");
         match self.done(Method::POST, path, None).await {
-            Ok(_) => {}
             // Without soft deletion the server was never told to stop.
-            Err(TransitError::Answer {
+            Ok(_)
+            | Err(TransitError::Answer {
                 status: 404 | 405, ..
             }) => {}
             Err(error) => return Err(error.into_key_error(id)),

@@ -117,9 +117,9 @@ pub(super) fn changes(
     let mut events = Vec::new();
     let mut changed: Option<Origin> = None;
     for life in lives {
-        let mut origin = match changed.take().or_else(|| log.origin(&life.origin).cloned()) {
-            Some(origin) => origin,
-            None => return Err(not_found(format!("origin {} is not known", life.origin))),
+        let known = changed.take().or_else(|| log.origin(&life.origin).cloned());
+        let Some(mut origin) = known else {
+            return Err(not_found(format!("origin {} is not known", life.origin)));
         };
         if origin.signer(&life.key_id).is_none() {
             let reason = format!("key {} is no signer of {}", life.key_id, life.origin);

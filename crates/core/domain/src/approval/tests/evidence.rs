@@ -65,7 +65,7 @@ fn an_order_needs_a_snapshot_of_its_own_run_in_the_evidence_log() {
     let good = evidence(1, &subject, "R-1");
     let (_, signing) = key(1);
     let check = |known: &[EvidenceSealed]| verify_snapshot(&directive, known, &signing);
-    assert_eq!(check(&[good.clone()]), Ok(()));
+    assert_eq!(check(std::slice::from_ref(&good)), Ok(()));
     let other = evidence(1, &snapshot_subject("I-1", "R-2", "snapshot"), "R-2");
     assert_eq!(check(&[other.clone(), good.clone()]), Ok(()));
     let borrowed = EvidenceSealed {
