@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::finding::{Finding, Place};
 use crate::names::Role;
 use crate::obligations::REGIMES_FILE;
-use crate::plan::PlanSet;
+use crate::plan::{IncidentSeverity, PlanSet};
 use crate::quorum::{Approver, Assessment, Quorum, show_counts};
 use crate::read_plan::{PLAN_FILE, ROSTER_FILE};
 use crate::runbook::Runbook;
@@ -284,7 +284,10 @@ fn check_regimes(set: &PlanSet, findings: &mut Vec<Finding>) {
             }
         }
     }
-    for class in set.plan.classes.values() {
+    // Nobody outside need hear of routine.
+    let serious = set.plan.classes.values();
+    let serious = serious.filter(|class| class.severity != IncidentSeverity::Low);
+    for class in serious {
         if regimes
             .concerned(&class.name, class.severity)
             .next()

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use sealwarden_runbook::schemas;
 use serde_json::Value;
 
+/// Its keys are the plan's own words (regimes, calendars), and it has no schema.
+const OWN_WORDS: &str = "regimes.yaml";
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../runbooks")
 }
@@ -28,7 +31,8 @@ fn shipped() -> Vec<(String, String)> {
     let entries = std::fs::read_dir(folder()).unwrap();
     let files = entries
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "yaml"));
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        .filter(|path| !path.ends_with(OWN_WORDS));
     files
         .map(|path| {
             (
