@@ -16,7 +16,7 @@ use sealwarden_keys::{
     CreateKey, Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider,
 };
 use sealwarden_pki::{Authority, CallerName, CallerRole, Identity};
-use sealwarden_runbook::PlanSet;
+use sealwarden_runbook::{PlanSet, SHIPPED};
 use sealwarden_runbook_executor::{Config, signing_key_name, start};
 use sealwarden_seal::note::{UnsignedNote, Vkey};
 use sealwarden_wire::event::v1::{
@@ -57,9 +57,12 @@ pub(crate) struct World {
 
 /// The shipped plan, with pauses that a test can wait for and keys that it can sign with.
 fn plan(edit: fn(String) -> String) -> (PlanSet, BTreeMap<String, PrivateKey>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runbooks");
-    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
-    let mut runbook = read("key-compromise.yaml").replace("backoff: 1s", "backoff: 1ms");
+    let mut files = SHIPPED.map(|(name, text)| (name, text.to_owned()));
+    let (_, shipped) = files
+        .iter_mut()
+        .find(|(name, _)| *name == "key-compromise.yaml")
+        .unwrap();
+    let mut runbook = shipped.replace("backoff: 1s", "backoff: 1ms");
     for timeout in ["30s", "4h", "1h"] {
         for step in [
             "read-only",
@@ -81,20 +84,7 @@ fn plan(edit: fn(String) -> String) -> (PlanSet, BTreeMap<String, PrivateKey>) {
             }
         }
     }
-    let files = [
-        ("plan.yaml", read("plan.yaml")),
-        ("roster.yaml", read("roster.yaml")),
-        ("key-compromise.yaml", edit(runbook)),
-        ("data-integrity.yaml", read("data-integrity.yaml")),
-    ];
-    let mut files: Vec<(String, String)> = files.map(|(name, text)| (name.to_owned(), text)).into();
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if files.iter().all(|(known, _)| *known != name) {
-            let text = read(&name);
-            files.push((name, text));
-        }
-    }
+    *shipped = edit(runbook);
     let shipped = PlanSet::load(&files).unwrap();
     let people: BTreeMap<String, PrivateKey> = shipped
         .roster()

@@ -150,8 +150,10 @@ fn a_key_that_signs_is_not_destroyed_and_a_destroyed_one_has_no_more_life() {
 fn a_restored_key_signs_again_and_its_origin_gets_permits() {
     let mut line = isolated();
     assert!(matches!(stop(&line), Some(StopReason::Isolated { .. })));
+    let clock = GrantClock::starting(line.boot_ms);
+    line.done(request(WRITER, "r1"));
     assert_eq!(
-        line.refusal(request(WRITER, "r1")),
+        line.refusal(grant(WRITER, &clock)),
         RejectionCode::NotNow,
         "an isolated origin gets no permit"
     );
@@ -167,7 +169,8 @@ fn a_restored_key_signs_again_and_its_origin_gets_permits() {
     assert_eq!(first(&line).signing_keys(), ["spare"]);
     assert_eq!(life_of(&line, OPENED), SignerLife::Isolated, "only the one");
     assert_eq!(stop(&line), None);
-    line.done(request(WRITER, "r1"));
+    line.pass_ms(HOUR_MS);
+    assert_eq!(line.done(grant(WRITER, &clock)).len(), 1);
     assert_eq!(line.refolded(), line.state);
 
     // The older isolation, told once more, changes nothing.
