@@ -90,7 +90,7 @@ fn plan(edit: fn(String) -> String) -> (PlanSet, BTreeMap<String, PrivateKey>) {
     let mut files: Vec<(String, String)> = files.map(|(name, text)| (name.to_owned(), text)).into();
     for entry in std::fs::read_dir(&folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if files.iter().all(|(known, _)| *known != name) {
+        if folder.join(&name).is_file() && files.iter().all(|(known, _)| *known != name) {
             let text = read(&name);
             files.push((name, text));
         }
