@@ -11,6 +11,7 @@ mod scenarios {
     mod archive_odd;
     mod archive_s3;
     mod audit;
+    mod bench;
     mod bulk;
     mod certificates;
     mod client;

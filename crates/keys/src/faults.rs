@@ -32,17 +32,44 @@ pub enum Fault {
 
 /// Sets the fault of a [`FaultyProvider`] from outside. Copies set the same one.
 #[derive(Clone, Debug)]
-pub struct FaultSwitch(Arc<watch::Sender<Fault>>);
+pub struct FaultSwitch {
+    fault: Arc<watch::Sender<Fault>>,
+    hanging: watch::Receiver<usize>,
+}
 
 impl FaultSwitch {
     /// From now on, and for calls that hang, `fault` holds.
     pub fn set(&self, fault: Fault) {
-        self.0.send_replace(fault);
+        self.fault.send_replace(fault);
     }
 
     /// The fault that holds now.
     pub fn get(&self) -> Fault {
-        self.0.borrow().clone()
+        self.fault.borrow().clone()
+    }
+
+    /// Returns once a signing call hangs in the provider: from then on the key is asked for, and not yet used. Never returns when the provider is gone.
+    pub async fn until_a_signature_hangs(&self) {
+        let mut hanging = self.hanging.clone();
+        if hanging.wait_for(|calls| *calls > 0).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// One signing call that hangs; counted until it goes on, or its caller gives up.
+struct HangingCall<'a>(&'a watch::Sender<usize>);
+
+impl<'a> HangingCall<'a> {
+    fn counted(calls: &'a watch::Sender<usize>) -> Self {
+        calls.send_modify(|count| *count += 1);
+        Self(calls)
+    }
+}
+
+impl Drop for HangingCall<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -50,19 +77,37 @@ impl FaultSwitch {
 pub struct FaultyProvider {
     inner: Arc<dyn KeyProvider>,
     fault: watch::Receiver<Fault>,
+    hanging: watch::Sender<usize>,
 }
 
 impl FaultyProvider {
     /// Wraps `inner`, without a fault at first.
     pub fn new(inner: Arc<dyn KeyProvider>) -> (Self, FaultSwitch) {
         let (sender, fault) = watch::channel(Fault::None);
-        (Self { inner, fault }, FaultSwitch(Arc::new(sender)))
+        let (calls, hanging) = watch::channel(0);
+        let provider = Self {
+            inner,
+            fault,
+            hanging: calls,
+        };
+        let switch = FaultSwitch {
+            fault: Arc::new(sender),
+            hanging,
+        };
+        (provider, switch)
     }
 
-    async fn fault_in_force(&self) -> Fault {
+    /// The fault that holds now, or after hanging; `hangs` is called each time that a hang begins or goes on.
+    async fn fault_in_force(&self, mut hangs: impl FnMut() + Send) -> Fault {
         let mut receiver = self.fault.clone();
         let in_force = receiver
-            .wait_for(|fault| *fault != Fault::Hang)
+            .wait_for(|fault| {
+                let is_hanging = *fault == Fault::Hang;
+                if is_hanging {
+                    hangs();
+                }
+                !is_hanging
+            })
             .await
             .ok()
             .map(|fault| fault.clone());
@@ -102,7 +147,14 @@ impl KeyProvider for FaultyProvider {
         purpose: Purpose,
         message: &[u8],
     ) -> Result<Signature, KeyError> {
-        match self.fault_in_force().await {
+        let mut call = None;
+        let fault = self
+            .fault_in_force(|| {
+                call.get_or_insert_with(|| HangingCall::counted(&self.hanging));
+            })
+            .await;
+        drop(call);
+        match fault {
             Fault::None | Fault::Hang => {}
             Fault::Delay(delay) => tokio::time::sleep(delay).await,
             Fault::Fail(reason) => return Err(KeyError::Unavailable { reason }),
@@ -148,7 +200,7 @@ impl KeyProvider for FaultyProvider {
 
     /// Misbehaves as signing does, so that a probe finds what a use would.
     async fn probe(&self, provider: &str) -> Result<(), KeyError> {
-        match self.fault_in_force().await {
+        match self.fault_in_force(|| ()).await {
             Fault::None | Fault::Hang => {}
             Fault::Delay(delay) => tokio::time::sleep(delay).await,
             Fault::Fail(reason) | Fault::LoseAnswer(reason) => {

@@ -1,13 +1,21 @@
 //! Who calls, and what for.
 
-use std::{fmt, str::FromStr};
+use std::{
+    collections::HashMap,
+    fmt,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use tonic::{Request, Status};
+use rustls::pki_types::CertificateDer;
+use tonic::{Request, Status, service::Interceptor};
 
 use crate::{certificate::CertificateInfo, error::PkiError};
 
 /// The longest name, in bytes: what X.509 allows for a common name.
 const MAX_NAME: usize = 64;
+/// Certificates that are remembered; one more, and the memory begins anew.
+const REMEMBERED: usize = 1024;
 
 /// The name of a person or a node: 1 to 64 bytes of `A-Z`, `a-z`, `0-9`, `.`, `_`, `@` and `-`, beginning with a letter
 /// or digit.
@@ -122,7 +130,7 @@ impl fmt::Display for Caller {
     }
 }
 
-/// The caller of `request`: the one [`authenticate`] put there, else read from the client's certificate. TLS has
+/// The caller of `request`: the one that [`Callers`] put there, else read from the client's certificate. TLS has
 /// verified the certificate's chain and time. UNAUTHENTICATED if there is none, or it names no caller.
 pub fn caller_of<T>(request: &Request<T>) -> Result<Caller, Status> {
     if let Some(caller) = request.extensions().get::<Caller>() {
@@ -136,6 +144,10 @@ pub fn caller_of<T>(request: &Request<T>) -> Result<Caller, Status> {
     let certificate = certificates
         .first()
         .ok_or_else(|| Status::unauthenticated("the client's certificate chain is empty"))?;
+    read(certificate)
+}
+
+fn read(certificate: &CertificateDer<'_>) -> Result<Caller, Status> {
     CertificateInfo::from_der(certificate)
         .map(CertificateInfo::into_caller)
         .map_err(|error| {
@@ -145,11 +157,37 @@ pub fn caller_of<T>(request: &Request<T>) -> Result<Caller, Status> {
         })
 }
 
-/// An interceptor that reads the caller once and keeps it with the request, for [`caller_of`].
-pub fn authenticate(mut request: Request<()>) -> Result<Request<()>, Status> {
-    let caller = caller_of(&request)?;
-    request.extensions_mut().insert(caller);
-    Ok(request)
+/// An interceptor that puts the caller into each request, for [`caller_of`], and takes each certificate apart once and not for every call.
+///
+/// It refuses nobody: a call without a readable certificate goes on without a caller, and whoever asks for one refuses it. What a certificate says never changes, so
+/// what is remembered stays true; chain and time are verified by TLS, for each connection anew.
+#[derive(Clone, Debug, Default)]
+pub struct Callers(Arc<Mutex<HashMap<CertificateDer<'static>, Caller>>>);
+
+impl Callers {
+    fn of(&self, certificate: &CertificateDer<'static>) -> Option<Caller> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(caller) = known.get(certificate) {
+            return Some(caller.clone());
+        }
+        let caller = read(certificate).ok()?;
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(certificate.clone(), caller.clone());
+        Some(caller)
+    }
+}
+
+impl Interceptor for Callers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let certificates = request.peer_certs();
+        let certificate = certificates.as_ref().and_then(|chain| chain.first());
+        if let Some(caller) = certificate.and_then(|it| self.of(it)) {
+            request.extensions_mut().insert(caller);
+        }
+        Ok(request)
+    }
 }
 
 /// Admits `caller` if its role is one of `roles`; `PERMISSION_DENIED`, naming both, if not.

@@ -17,7 +17,7 @@ mod identity;
 mod transport;
 
 pub use authority::{Authority, CLOCK_SKEW};
-pub use caller::{Caller, CallerName, CallerRole, authenticate, caller_of, require};
+pub use caller::{Caller, CallerName, CallerRole, Callers, caller_of, require};
 pub use certificate::CertificateInfo;
 pub use error::PkiError;
 pub use identity::{Identity, IdentityFiles};

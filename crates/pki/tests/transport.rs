@@ -4,14 +4,14 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sealwarden_pki::{
-    Authority, Caller, CallerName, CallerRole, Identity, authenticate, caller_of, connect,
-    connect_lazy, install_ring, require, server_tls,
+    Authority, Caller, CallerName, CallerRole, Callers, Identity, caller_of, connect, connect_lazy,
+    install_ring, require, server_tls,
 };
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Code, Request, Status,
-    service::interceptor::InterceptedService,
+    service::{Interceptor as _, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Server},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -37,8 +37,11 @@ fn authority(dir: &Path) -> Authority {
 async fn serve(identity: &Identity) -> (String, mpsc::Receiver<Caller>) {
     install_ring();
     let (seen, callers) = mpsc::channel(16);
+    let mut known = Callers::default();
     let guard = move |request: Request<()>| -> Result<Request<()>, Status> {
-        let request = authenticate(request)?;
+        let read = caller_of(&request)?;
+        let request = known.call(request)?;
+        assert_eq!(request.extensions().get::<Caller>(), Some(&read));
         let caller = caller_of(&request)?;
         seen.try_send(caller.clone()).unwrap();
         require(&caller, &[CallerRole::Operator, CallerRole::Node])?;
@@ -88,9 +91,15 @@ async fn the_caller_is_who_its_certificate_says() {
     assert_eq!(caller.to_string(), "alice@example.com (operator)");
     assert_eq!(caller.fingerprint, alice.info().unwrap().fingerprint);
     let by_address = url.replace("localhost", "127.0.0.1");
-    check(connect_lazy(&by_address, &alice).unwrap())
-        .await
-        .unwrap();
+    let channel = connect_lazy(&by_address, &alice).unwrap();
+    check(channel.clone()).await.unwrap();
+    let bob = issue(&authority, "bob", CallerRole::Operator);
+    check(connect(&url, &bob).await.unwrap()).await.unwrap();
+    check(channel).await.unwrap();
+    for expected in [&alice, &bob, &alice] {
+        let caller = callers.recv().await.unwrap();
+        assert_eq!(caller.fingerprint, expected.info().unwrap().fingerprint);
+    }
 }
 
 #[tokio::test]

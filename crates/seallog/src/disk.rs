@@ -5,6 +5,7 @@
 
 use crate::error::LogError;
 use crate::faults::{Fault, Faults, Operation};
+use crate::syncers::Syncers;
 use crate::whole::Opened;
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -12,12 +13,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
 /// Files being written carry this ending until they are renamed.
 const TEMPORARY: &str = ".tmp";
-/// How many files are synced at once.
-const SYNC_THREADS: usize = 8;
 /// So many syncs at once are faster one by one, and do not wait for what others write.
 const MOST_SYNCS: usize = 16;
 /// How many durable folders are remembered before the memory starts anew.
@@ -61,6 +59,7 @@ pub(crate) struct Disk {
     durable: BTreeSet<PathBuf>,
     /// Folders in use whose names are not known to be durable yet.
     fresh: BTreeSet<PathBuf>,
+    syncers: Syncers,
 }
 
 impl Disk {
@@ -72,6 +71,7 @@ impl Disk {
             most_syncs: usize::MAX,
             durable: BTreeSet::new(),
             fresh: BTreeSet::new(),
+            syncers: Syncers::default(),
         }
     }
 
@@ -99,6 +99,22 @@ impl Disk {
         }
     }
 
+    /// Writes a whole file, without syncing it. Whoever reads it meanwhile sees a part.
+    pub(crate) fn write(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        access: Access,
+    ) -> Result<(), LogError> {
+        let mode = access.file_mode();
+        self.run(Operation::Write(path), |torn| {
+            let length = if torn { bytes.len() / 2 } else { bytes.len() };
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(mode);
+            options.open(path)?.write_all(&bytes[..length])
+        })
+    }
+
     /// Writes a whole file under its temporary name, without syncing it.
     pub(crate) fn write_temporary(
         &mut self,
@@ -106,14 +122,7 @@ impl Disk {
         bytes: &[u8],
         access: Access,
     ) -> Result<(), LogError> {
-        let temporary = temporary(path);
-        let mode = access.file_mode();
-        self.run(Operation::Write(&temporary), |torn| {
-            let length = if torn { bytes.len() / 2 } else { bytes.len() };
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(mode);
-            options.open(&temporary)?.write_all(&bytes[..length])
-        })
+        self.write(&temporary(path), bytes, access)
     }
 
     /// Makes a file's temporary contents durable.
@@ -218,7 +227,11 @@ impl Disk {
         let injected = stopped
             .first()
             .map(|operation| (*operation, io::Error::other("injected failure")));
-        let Some((operation, source)) = sync_together(ready).or(injected) else {
+        let failed = self
+            .syncers
+            .sync(ready)
+            .and_then(|(place, error)| Some((*ready.get(place)?, error)));
+        let Some((operation, source)) = failed.or(injected) else {
             return Ok(());
         };
         let (action, path) = describe(operation);
@@ -319,40 +332,6 @@ impl Disk {
                 source,
             }
         })
-    }
-}
-
-/// Syncs on a few threads; answers the first that failed.
-fn sync_together<'a>(all: &[Operation<'a>]) -> Option<(Operation<'a>, io::Error)> {
-    let some = |part: &[Operation<'a>]| {
-        let mut failed = part.iter().map(|operation| (*operation, sync(*operation)));
-        failed.find_map(|(operation, outcome)| Some((operation, outcome.err()?)))
-    };
-    let share = all.len().div_ceil(SYNC_THREADS).max(1);
-    let mut parts = all.chunks(share);
-    let own = parts.next()?;
-    thread::scope(|scope| {
-        let threads: Vec<_> = parts
-            .map(|part| (part, scope.spawn(move || some(part))))
-            .collect();
-        let ended = threads.into_iter().map(|(part, thread)| {
-            // A thread that panicked synced nothing for certain.
-            thread
-                .join()
-                .unwrap_or_else(|_| Some((*part.first()?, io::Error::other("the sync panicked"))))
-        });
-        let own = some(own);
-        ended.fold(own, Option::or)
-    })
-}
-
-fn sync(operation: Operation<'_>) -> io::Result<()> {
-    let (_, path) = describe(operation);
-    let file = File::open(path)?;
-    if matches!(operation, Operation::SyncFile(_)) {
-        file.sync_data()
-    } else {
-        file.sync_all()
     }
 }
 

@@ -35,6 +35,7 @@ mod published;
 mod range;
 mod space;
 mod staged;
+mod syncers;
 mod tiles;
 mod view;
 mod whole;

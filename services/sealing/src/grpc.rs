@@ -40,8 +40,8 @@ pub(crate) struct Grpc(pub(crate) Arc<Service>);
 #[tonic::async_trait]
 impl Sealing for Grpc {
     async fn seal(&self, request: Request<SealRequest>) -> Result<Response<SealResponse>, Status> {
-        admit(&request, &[Sealer, Operator])?;
         let caller = caller_of(&request)?;
+        require(&caller, &[Sealer, Operator])?;
         accept(&self.0, caller.name.as_str(), request.into_inner())
             .await
             .map(Response::new)

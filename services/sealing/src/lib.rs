@@ -34,6 +34,7 @@ mod enforce;
 mod grpc;
 mod key_orders;
 mod listed;
+mod own_thread;
 mod pace;
 mod permits;
 mod quantum;
@@ -150,7 +151,9 @@ async fn assemble(
 fn spawn(service: &Arc<Service>, waiting: writer::Waiting) -> JoinSet<anyhow::Result<()>> {
     let mut tasks = JoinSet::new();
     let own = Arc::clone(service);
-    tasks.spawn(async move { writer::run(&own, waiting).await });
+    tasks.spawn(own_thread::run("seal-writer", async move {
+        writer::run(&own, waiting).await
+    }));
     let own = Arc::clone(service);
     tasks.spawn(async move { permits::keep(&own).await });
     let own = Arc::clone(service);

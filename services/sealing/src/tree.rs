@@ -2,6 +2,7 @@
 
 use crate::anchoring::AnchorStore;
 use crate::config::Config;
+use crate::own_thread;
 use crate::retention::Records;
 use crate::signers;
 use anyhow::{Context as _, anyhow, bail};
@@ -48,18 +49,23 @@ impl Tree {
     }
 }
 
-/// Runs `work` on the tree's writer, on a thread that may block.
+/// Runs `work` on the tree's writer, on a thread that may block: this one, if it serves one task only ([`crate::own_thread`]), for each change of threads costs a
+/// turn of both.
 pub(crate) async fn with_writer<T: Send + 'static>(
     tree: &Arc<Tree>,
     work: impl FnOnce(&mut SealLog) -> Result<T, LogError> + Send + 'static,
 ) -> anyhow::Result<Result<T, LogError>> {
     let tree = Arc::clone(tree);
-    let task = tokio::task::spawn_blocking(move || {
+    let work = move || {
         let mut log = tree
             .writer()
             .ok_or_else(|| anyhow!("{} is read only", tree.origin))?;
         anyhow::Ok(work(&mut log))
-    });
+    };
+    if own_thread::is_here() {
+        return work();
+    }
+    let task = tokio::task::spawn_blocking(work);
     task.await.context("the log's thread ended")?
 }
 

@@ -12,7 +12,7 @@ use sealwarden_anchors::outside::http_client;
 use sealwarden_domain::log_control::Command;
 use sealwarden_engine::Role;
 use sealwarden_seal::cosignature::merge_answer;
-use sealwarden_seal::note::{Note, Vkey};
+use sealwarden_seal::note::Note;
 use sealwarden_seal::trust::WitnessEntry;
 use sealwarden_seal::witness::AddCheckpoint;
 use sealwarden_seallog::{SignedCheckpoint, View};
@@ -263,21 +263,22 @@ fn take<'a>(
         for vkey in witness.keys() {
             // An answer without a line of this key is not an error: each answers for itself.
             merge_answer(&mut joined, answer, vkey).unwrap_or(0);
-            if let Some(time_ms) = time_of(&joined, vkey) {
-                found.push((witness, time_ms));
-            }
+        }
+        if let Some(time_ms) = time_of(&joined, witness) {
+            found.push((witness, time_ms));
         }
     }
     if found.is_empty() {
-        bail!("its answer holds no good cosignature of a key that the trust bundle lists for it");
+        bail!(
+            "its answer does not hold good cosignatures of the keys that the trust bundle lists for it, one of each type that it requires of it"
+        );
     }
     Ok((found, joined))
 }
 
 /// When a witness cosigned by its own clock, Unix milliseconds.
-fn time_of(note: &Note, vkey: &Vkey) -> Option<i64> {
-    let verified = note.verify(std::slice::from_ref(vkey)).ok()?;
-    let seconds = verified.iter().filter_map(|it| it.time_s).min()?;
+fn time_of(note: &Note, witness: &WitnessEntry) -> Option<i64> {
+    let seconds = witness.cosigned(note).flatten()?;
     i64::try_from(seconds).ok()?.checked_mul(1000)
 }
 

@@ -9,7 +9,9 @@ mod large;
 mod limits;
 mod load;
 mod log;
+mod refold;
 mod steps;
+mod sweep;
 mod transit;
 mod unary;
 mod verify;
@@ -64,8 +66,12 @@ pub(crate) enum What {
     SealBulk,
     /// Verdicts over seals of a tree of 16 million leaves, checkpoint cached
     Verify,
+    /// Revalidating an archive's documents and seals, against bare SHA-256 of the same files
+    Sweep,
     /// Steps of runbooks, durable in the embedded event log
     Steps,
+    /// Folding an installation from its events, from memory and from the embedded event log
+    Refold,
     /// Batches into a seal log's files, without network and event log
     Log,
     /// From the last approval to proven fencing of three nodes
@@ -80,7 +86,9 @@ impl What {
             Self::SealUnary => "seal-unary",
             Self::SealBulk => "seal-bulk",
             Self::Verify => "verify",
+            Self::Sweep => "sweep",
             Self::Steps => "steps",
+            Self::Refold => "refold",
             Self::Log => "log",
             Self::Contain => "contain",
             Self::Transit => "transit",
@@ -147,12 +155,16 @@ async fn measure(
         What::SealUnary => unary::measure(&setting).await?,
         What::SealBulk => bulk::measure(&setting).await?,
         What::Steps => steps::measure(&setting).await?,
+        What::Refold => refold::measure(&setting).await?,
         What::Contain => contain::measure(&setting).await?,
         What::Transit => {
             let server = server.ok_or_else(transit::Server::missing)?;
             transit::measure(&setting, &server).await?
         }
         What::Verify => tokio::task::spawn_blocking(move || verify::measure(&setting))
+            .await
+            .map_err(anyhow::Error::from)??,
+        What::Sweep => tokio::task::spawn_blocking(move || sweep::measure(&setting))
             .await
             .map_err(anyhow::Error::from)??,
         What::Log => tokio::task::spawn_blocking(move || log::measure(&setting))

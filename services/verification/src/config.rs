@@ -26,6 +26,9 @@ pub struct Config {
     pub directive_max_age_ms: i64,
     /// Logs of other installations that this witness cosigns for: their verifier keys (C2SP vkeys, named like their origins). Of these it checks consistency only.
     pub witness_for: Vec<String>,
+    /// Whether the witness also has an ML-DSA-44 key of the node's key provider, and cosigns with both. A key that was made once goes on to sign: a trust bundle may
+    /// require it.
+    pub post_quantum: bool,
     /// How far in the future a directive may have been issued, milliseconds, 0 to 3600000: clocks differ.
     pub clock_skew_ms: i64,
     /// The archives that this node writes and looks at again; another node must not name the same ones.
@@ -40,6 +43,7 @@ impl Default for Config {
             max_sightings_per_origin: 256,
             directive_max_age_ms: 24 * 3_600_000,
             witness_for: Vec::new(),
+            post_quantum: false,
             clock_skew_ms: 60_000,
             archives: Vec::new(),
         }

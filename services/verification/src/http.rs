@@ -20,7 +20,7 @@ struct Context {
     places: Arc<Semaphore>,
 }
 
-/// `POST /witness/add-checkpoint` and `GET /witness/key`. At most `concurrency` requests are worked on at once; more are answered 429.
+/// `POST /witness/add-checkpoint`, and `GET /witness/key` with the verifier keys, one a line, the Ed25519 one first. At most `concurrency` requests are worked on at once; more are answered 429.
 pub(crate) fn routes(witness: Arc<Witness>, concurrency: usize) -> Router {
     let places = Arc::new(Semaphore::new(concurrency));
     Router::new()
@@ -54,7 +54,8 @@ async fn answer(context: Context, body: Body) -> Response {
 }
 
 async fn key(State(context): State<Context>) -> Response {
-    respond(Answer::text(200, context.witness.vkey().to_string()))
+    let keys: Vec<String> = context.witness.vkeys().map(ToString::to_string).collect();
+    respond(Answer::text(200, keys.join("\n")))
 }
 
 fn respond(answer: Answer) -> Response {

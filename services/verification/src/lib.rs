@@ -21,6 +21,7 @@ mod start;
 mod trust;
 mod verify;
 mod witness;
+mod witness_keys;
 mod witness_store;
 
 pub use archive::ArchiveConfig;

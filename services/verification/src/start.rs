@@ -41,6 +41,7 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
         Arc::clone(&intents),
         Arc::clone(&sightings),
         config.guests()?,
+        config.post_quantum,
     )
     .await?;
     let witness = Arc::new(witness);

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sealwarden_engine::Node;
-use sealwarden_keys::{CreateKey, KeyError, KeyId, Purpose, sign_within};
+use sealwarden_keys::{Purpose, sign_within};
 use sealwarden_seal::checkpoint::Checkpoint;
-use sealwarden_seal::cosignature::{self, Cosignature};
+use sealwarden_seal::cosignature::{witness_line, witness_message};
 use sealwarden_seal::note::{Note, Vkey};
 use sealwarden_seal::witness::{Accept, AddCheckpoint, OriginState, Refusal, RefusalKind, decide};
 use tokio::sync::Mutex;
 
 use crate::intents::{Intents, Standing, Unavailable, log_signed, vkeys_of};
 use crate::sightings::{Sighting, Sightings};
+use crate::witness_keys::{Known, WitnessKey, WitnessKeys};
 use crate::witness_store::WitnessStore;
 
 /// Longest the key may take.
@@ -127,8 +128,7 @@ enum Log {
 /// The witness.
 pub(crate) struct Witness {
     node: Arc<Node>,
-    key: KeyId,
-    vkey: Vkey,
+    keys: WitnessKeys,
     store: Mutex<WitnessStore>,
     intents: Arc<Intents>,
     sightings: Arc<Sightings>,
@@ -145,36 +145,21 @@ impl Witness {
         intents: Arc<Intents>,
         sightings: Arc<Sightings>,
         guests: BTreeMap<String, Vec<Vkey>>,
+        post_quantum: bool,
     ) -> anyhow::Result<Self> {
-        let key =
-            KeyId::new(format!("{}.witness", node.name)).context("naming the witness's key")?;
-        let known = match node.keys.info(&key).await {
-            Ok(info) => Some(info),
-            Err(KeyError::NotFound { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let (dir, id, exists) = (node.data.clone(), key.to_string(), known.is_some());
+        let known = Known::look(&node).await?;
+        let (dir, id, exists) = (node.data.clone(), known.id.to_string(), known.exists());
         let mut store =
             tokio::task::spawn_blocking(move || WitnessStore::open(&dir, &id, exists)).await??;
         // The state stands before the key does: a key without state means that the state was lost.
-        let info = match known {
-            Some(info) => info,
-            None => {
-                node.keys
-                    .create(&CreateKey::ed25519(&key, Purpose::Witness))
-                    .await?
-            }
-        };
-        let name = format!("{}.witness.{}", node.name, node.installation);
-        let vkey = Vkey::cosignature_v1(&name, info.ed25519()?)?;
-        let text = vkey.to_string();
+        let keys = known.or_made(&node, post_quantum).await?;
+        let text = keys.first.vkey.to_string();
         let store =
             tokio::task::spawn_blocking(move || store.bind(&text).map(|()| store)).await??;
         let failed = tokio::sync::watch::Sender::new(None);
         Ok(Self {
             node,
-            key,
-            vkey,
+            keys,
             store: Mutex::new(store),
             intents,
             sightings,
@@ -183,9 +168,9 @@ impl Witness {
         })
     }
 
-    /// The witness's verifier key.
-    pub(crate) fn vkey(&self) -> &Vkey {
-        &self.vkey
+    /// The witness's verifier keys, the Ed25519 one first.
+    pub(crate) fn vkeys(&self) -> impl Iterator<Item = &Vkey> {
+        self.keys.all().map(|key| &key.vkey)
     }
 
     /// Ends with an error once the disk has failed, else at shutdown.
@@ -290,22 +275,19 @@ impl Witness {
         }
     }
 
+    /// A line of each key with the same time, or nothing: half of them is no cosignature where a bundle requires both types.
     async fn sign(&self, text: &str) -> anyhow::Result<String> {
         let now_ms = self.node.clock.now().wall_ms;
         let time_s = u64::try_from(now_ms / 1000).context("the clock stands before 1970")?;
-        let message = cosignature::message(text, time_s);
-        let signature = sign_within(
-            &*self.node.keys,
-            &self.key,
-            Purpose::Witness,
-            &message,
-            KEY_DEADLINE,
-        )
-        .await?
-        .ed25519()
-        .context("the witness's key is not an Ed25519 key")?;
-        let line = Cosignature { time_s, signature }.into_line(&self.vkey)?;
-        Ok(format!("{line}\n"))
+        let mut lines = String::new();
+        for WitnessKey { id, vkey } in self.keys.all() {
+            let message = witness_message(vkey, text, time_s)?;
+            let provider = &*self.node.keys;
+            let signed = sign_within(provider, id, Purpose::Witness, &message, KEY_DEADLINE);
+            let line = witness_line(vkey, time_s, signed.await?.as_bytes())?;
+            lines.push_str(&format!("{line}\n"));
+        }
+        Ok(lines)
     }
 
     /// Stores an origin's state. After a failed write nobody knows what is durable: the witness stops for good.

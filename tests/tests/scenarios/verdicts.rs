@@ -26,7 +26,7 @@ fn with_post_quantum_keys_both_types_sign_and_a_stripped_one_is_bad() {
     std::fs::create_dir_all(here.data()).expect("a data folder");
     std::fs::write(
         here.data().join("settings.yaml"),
-        "sealing:\n  post_quantum: true\n",
+        "sealing:\n  post_quantum: true\nverification:\n  post_quantum: true\n",
     )
     .expect("the settings");
     let up = here.up();
@@ -36,7 +36,8 @@ fn with_post_quantum_keys_both_types_sign_and_a_stripped_one_is_bad() {
     let trust = eventually("a bundle that requires both types", || {
         let trust = here.trust("trust.json");
         let text = std::fs::read_to_string(&trust).expect("the bundle");
-        text.contains("ml-dsa-44").then_some(trust)
+        // Of the log and of the witness.
+        (text.matches("ml-dsa-44").count() == 2).then_some(trust)
     });
     let online = here.verify(&file).good();
     assert_eq!(
@@ -64,27 +65,67 @@ fn with_post_quantum_keys_both_types_sign_and_a_stripped_one_is_bad() {
     assert_eq!(answer["signed"], online["signed"], "{answer}");
     let text = std::fs::read_to_string(&seal).expect("the seal");
     // An ML-DSA-44 line is fifty times as long as an Ed25519 one.
-    for (name, is_long) in [("ml-dsa-44", true), ("ed25519", false)] {
+    let by = [
+        ("— seal.example.com/", "bad-signature"),
+        (".witness.", "unwitnessed"),
+    ];
+    let types = [("ml-dsa-44", true), ("ed25519", false)];
+    for ((name, is_long), (signer, verdict)) in types
+        .into_iter()
+        .flat_map(|kind| by.map(|signer| (kind, signer)))
+    {
         let mut own = false;
         let kept: String = text
             .split_inclusive('\n')
             .filter(|line| {
-                let strip =
-                    line.starts_with("— seal.example.com/") && (line.len() > 2_000) == is_long;
+                let strip = line.starts_with("— ")
+                    && line.contains(signer)
+                    && (line.len() > 2_000) == is_long;
                 own |= strip;
                 !strip
             })
             .collect();
-        assert!(own, "there was a {name} signature");
+        assert!(own, "there was a {name} signature of {signer}");
         let stripped = there.file("stripped.seal", kept.as_bytes());
         let answer = offline(&stripped).ends_with(1).json();
-        assert_eq!(answer["verdict"], "bad-signature", "{answer}");
+        assert_eq!(answer["verdict"], verdict, "{answer}");
         let reason = answer["reason"].as_str().expect("a reason");
         assert!(
-            reason.contains(&format!("the {name} signature of its log")),
+            verdict == "unwitnessed"
+                || reason.contains(&format!("the {name} signature of its log")),
             "{reason}"
         );
     }
+}
+
+#[test]
+fn a_witness_that_gets_a_post_quantum_key_later_signs_with_both_and_older_seals_stay_valid() {
+    let here = Installation::new();
+    let up = here.up();
+    let old = here.file("old.txt", b"cosigned with one key\n");
+    let seal = here.seal(&old);
+    let lines = |seal: &Path| {
+        let text = std::fs::read_to_string(seal).expect("the seal");
+        text.lines().filter(|it| it.contains(".witness.")).count()
+    };
+    assert_eq!(lines(&seal), 1);
+    assert!(up.terminate().success());
+    let settings = here.data().join("settings.yaml");
+    std::fs::write(settings, "verification:\n  post_quantum: true\n").expect("the settings");
+    let up = here.up();
+    let trust = eventually("a bundle that lists the witness's second key", || {
+        let trust = here.trust("trust.json");
+        let text = std::fs::read_to_string(&trust).expect("the bundle");
+        text.contains("other_vkeys").then_some(trust)
+    });
+    let text = std::fs::read_to_string(&trust).expect("the bundle");
+    assert!(!text.contains("ml-dsa-44"), "no type is required: {text}");
+    let new = here.file("new.txt", b"cosigned with both\n");
+    assert_eq!(lines(&here.seal(&new)), 2);
+    for file in [&old, &new] {
+        assert_eq!(here.verify(file).good()["verdict"], "valid");
+    }
+    assert!(up.terminate().success());
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::facts::TrustFacts;
 use super::outside::Outside;
 use super::payload::{self, Terms};
 use super::root_key::{RootKey, RootKeyError};
-use super::witnesses;
+use super::witnesses::{self, Unlisted};
 use crate::config::Config;
 use crate::environment::of_trust;
 use crate::executor::Executor;
@@ -28,7 +28,9 @@ use crate::signer::Signer;
 
 /// How long to wait after a failed try.
 const RETRY: Duration = Duration::from_millis(250);
-/// How often the bundle's expiry is looked at.
+/// How soon a witness is asked again that did not tell its keys.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// How often the bundle's expiry and the own witnesses' keys are looked at.
 const REVIEW: Duration = Duration::from_hours(1);
 
 /// Why nothing was published or suspended.
@@ -182,6 +184,18 @@ impl Authority {
         })
     }
 
+    /// Keys that own witnesses have beside those that the published bundle lists.
+    async fn unlisted_witness_keys(&self) -> Unlisted {
+        let payload = self.node.board.read(|installation| {
+            let published = installation.trust.published.as_ref()?;
+            payload_of(&published.bundle)
+        });
+        match payload {
+            Some(payload) => witnesses::unlisted(&self.node, &self.http, &payload).await,
+            None => Unlisted::None,
+        }
+    }
+
     /// Publishes a bundle if what the last one says of seal certificates is not what was recorded.
     pub(crate) async fn publish_certificates(&self) -> Result<(), PublishError> {
         let due = self.node.board.read(|installation| {
@@ -233,6 +247,7 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut changes = node.board.changes();
+    let mut are_listed = false;
     loop {
         let now = Timestamp::from_millisecond(node.clock.now().wall_ms)?;
         let valid = executor.trust.valid;
@@ -243,6 +258,21 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
             )
         });
         let mut pause = REVIEW;
+        let due = match due {
+            None if !are_listed => {
+                let unlisted = tokio::select! {
+                    () = node.shutdown.cancelled() => return Ok(()),
+                    unlisted = executor.trust.unlisted_witness_keys() => unlisted,
+                };
+                match unlisted {
+                    Unlisted::None => are_listed = true,
+                    Unlisted::Unknown => pause = ASK_AGAIN,
+                    Unlisted::Keys(_) => {}
+                }
+                unlisted.reason()
+            }
+            due => due,
+        };
         if let Some(reason) = due {
             let publishing = executor.trust.publish(&reason, "");
             let published = tokio::select! {
@@ -271,7 +301,8 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
         };
         tokio::select! {
             () = node.shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
+            // A witness that was started again may have another key.
+            () = tokio::time::sleep(pause) => are_listed = false,
             () = changed => {}
         }
     }

@@ -173,20 +173,18 @@ impl Judge<'_> {
     fn cosigned(&self, e: &CheckpointCosigned, end: &FrozenAt) -> Result<String, String> {
         let note = self.signed(&e.note, end)?;
         for witness in self.witnesses.iter().filter(|it| !it.local) {
-            for vkey in witness.keys() {
-                let verified = note.verify(std::slice::from_ref(vkey)).unwrap_or_default();
-                let earliest = verified.iter().filter_map(|it| it.time_s).min();
-                let time_ms = earliest
-                    .and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1000))
-                    .filter(|time_ms| self.is_before(*time_ms));
-                if let Some(time_ms) = time_ms {
-                    return Ok(format!(
-                        "the witness {} of {} dates it at {}",
-                        witness.name,
-                        witness.operator,
-                        date(time_ms)
-                    ));
-                }
+            let time_ms = witness
+                .cosigned(&note)
+                .flatten()
+                .and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1000))
+                .filter(|time_ms| self.is_before(*time_ms));
+            if let Some(time_ms) = time_ms {
+                return Ok(format!(
+                    "the witness {} of {} dates it at {}",
+                    witness.name,
+                    witness.operator,
+                    date(time_ms)
+                ));
             }
         }
         Err("no outside witness of the bundle cosigned it in time".to_owned())

@@ -66,7 +66,8 @@ impl Outside {
             own
         });
         let own: Vec<_> = own.collect();
-        let keys: BTreeSet<String> = own.iter().map(|it| it.vkey.to_string()).collect();
+        let keys = own.iter().flat_map(WitnessEntry::keys);
+        let keys: BTreeSet<String> = keys.map(ToString::to_string).collect();
         let outside = listed
             .iter()
             .filter(|it| !keys.contains(&it.vkey.to_string()))

@@ -76,7 +76,7 @@ async fn a_silent_writer_is_waited_for_until_its_permit_ran_out_and_a_silent_wit
     );
     assert_eq!(
         missing,
-        ["verification-1: has not said that it froze the origin"]
+        ["verification-1: has not said that the origin is frozen"]
     );
     let fenced = world
         .events("log/main")

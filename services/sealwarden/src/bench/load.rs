@@ -15,6 +15,8 @@ pub(crate) struct Loaded {
     pub(crate) p50: Duration,
     /// 99 of 100 answers were not slower.
     pub(crate) p99: Duration,
+    /// Processor time of the whole process for one answer, callers included. On a busy machine it says more than the rate.
+    pub(crate) processor: Duration,
 }
 
 /// Lets `callers` callers ask for a time. `caller` makes the n-th caller; each call of what it makes is one request.
@@ -28,6 +30,7 @@ where
     F: Future<Output = anyhow::Result<()>> + Send,
 {
     let mut tasks = JoinSet::new();
+    let used = processor_time();
     let begun = Instant::now();
     for number in 0..callers {
         let mut ask = caller(number);
@@ -46,9 +49,22 @@ where
         all.extend(ended.context("a caller panicked")??);
     }
     let took = begun.elapsed();
+    let answers = u32::try_from(all.len())?;
+    let used = processor_time().saturating_sub(used);
     Ok(Loaded {
-        rate: rate(u64::try_from(all.len())?, took),
+        rate: rate(u64::from(answers), took),
+        processor: used.checked_div(answers).unwrap_or_default(),
         p50: quantile(&mut all, 500),
         p99: quantile(&mut all, 990),
     })
+}
+
+/// What this process used of all processors so far.
+fn processor_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    // The kernel gives neither below zero.
+    Duration::new(
+        u64::try_from(used.tv_sec).unwrap_or_default(),
+        u32::try_from(used.tv_nsec).unwrap_or_default(),
+    )
 }

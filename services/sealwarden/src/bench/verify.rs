@@ -27,7 +27,7 @@ use super::Setting;
 use super::figures::{Baseline, Figure, Measured, number, rate};
 use super::limits;
 
-const ORIGIN: &str = "drill.invalid/bench/1";
+pub(super) const ORIGIN: &str = "drill.invalid/bench/1";
 const WITNESS: &str = "witness.bench.invalid";
 /// Leaves that are built: a power of two.
 const BUILT: u64 = 4096;
@@ -36,9 +36,10 @@ const HEIGHT: u32 = 24;
 /// Where the built leaves stand: neither at the tree's left edge nor at its right one.
 const PLACE: u64 = 0xa5b;
 
-struct Sample {
-    seals: Vec<(Vec<u8>, [u8; 32])>,
-    bundle: VerifiedBundle,
+/// Seals of [`BUILT`] digests, and the trust bundle that they are good under.
+pub(super) struct Sample {
+    pub(super) seals: Vec<(Vec<u8>, [u8; 32])>,
+    pub(super) bundle: VerifiedBundle,
     /// Bytes of nonce and record of a leaf.
     leaf_bytes: usize,
     seal_bytes: usize,
@@ -46,7 +47,7 @@ struct Sample {
 
 pub(super) fn measure(setting: &Setting) -> anyhow::Result<Measured> {
     setting.stage("building seals");
-    let sample = sample()?;
+    let sample = Sample::of(|number| Hash::of(&number.to_be_bytes()).0)?;
     let now_ms = Timestamp::now().as_millisecond();
     let mut verifier = Verifier::new(&sample.bundle, 16);
     for (seal, digest) in &sample.seals {
@@ -102,44 +103,53 @@ fn limit(setting: &Setting, sample: &Sample) -> anyhow::Result<(f64, f64)> {
     Ok((1.0 / (hashes_s + 2.0 * check_s / number(BUILT)), check_s))
 }
 
-fn sample() -> anyhow::Result<Sample> {
-    let (log, witness) = (limits::key_pair(1)?, limits::key_pair(2)?);
-    let mut tree = MemoryTree::new();
-    let mut leaves = Vec::new();
-    for number in 0..BUILT {
-        let record = record(number)?;
-        let mut nonce = [0; 16];
-        nonce[..8].copy_from_slice(&number.to_be_bytes());
-        tree.push_entry(&entry(&nonce, &record));
-        leaves.push((nonce, record));
+/// The place in the whole tree of a leaf that was built.
+pub(super) fn index_of(number: u64) -> u64 {
+    PLACE * BUILT + number
+}
+
+impl Sample {
+    /// Seals the digests that `digest` gives for 0, 1, 2 and so on.
+    pub(super) fn of(digest: impl Fn(u64) -> [u8; 32]) -> anyhow::Result<Self> {
+        let (log, witness) = (limits::key_pair(1)?, limits::key_pair(2)?);
+        let mut tree = MemoryTree::new();
+        let mut leaves = Vec::new();
+        for number in 0..BUILT {
+            let digest = digest(number);
+            let record = record(digest)?;
+            let mut nonce = [0; 16];
+            nonce[..8].copy_from_slice(&number.to_be_bytes());
+            tree.push_entry(&entry(&nonce, &record));
+            leaves.push((nonce, record, digest));
+        }
+        let outside = outside();
+        let root = outside
+            .iter()
+            .enumerate()
+            .fold(tree.root(), |node, (level, sibling)| {
+                if PLACE >> level & 1 == 1 {
+                    node_hash(sibling, &node)
+                } else {
+                    node_hash(&node, sibling)
+                }
+            });
+        let note = checkpoint(&log, &witness, root)?;
+        let mut seals = Vec::new();
+        for (number, (nonce, record, digest)) in (0_u64..).zip(&leaves) {
+            let mut proof = tree.inclusion_proof(number, BUILT)?;
+            proof.extend(&outside);
+            let text = format_seal(nonce, record, index_of(number), &proof, &note);
+            seals.push((text.into_bytes(), *digest));
+        }
+        Ok(Self {
+            leaf_bytes: leaves
+                .first()
+                .map_or(0, |(nonce, record, _)| nonce.len() + record.len()),
+            seal_bytes: seals.first().map_or(0, |(seal, _)| seal.len()),
+            bundle: bundle(&log, &witness)?,
+            seals,
+        })
     }
-    let outside = outside();
-    let root = outside
-        .iter()
-        .enumerate()
-        .fold(tree.root(), |node, (level, sibling)| {
-            if PLACE >> level & 1 == 1 {
-                node_hash(sibling, &node)
-            } else {
-                node_hash(&node, sibling)
-            }
-        });
-    let note = checkpoint(&log, &witness, root)?;
-    let mut seals = Vec::new();
-    for (number, (nonce, record)) in (0_u64..).zip(&leaves) {
-        let mut proof = tree.inclusion_proof(number, BUILT)?;
-        proof.extend(&outside);
-        let text = format_seal(nonce, record, PLACE * BUILT + number, &proof, &note);
-        seals.push((text.into_bytes(), Hash::of(&number.to_be_bytes()).0));
-    }
-    Ok(Sample {
-        leaf_bytes: leaves
-            .first()
-            .map_or(0, |(nonce, record)| nonce.len() + record.len()),
-        seal_bytes: seals.first().map_or(0, |(seal, _)| seal.len()),
-        bundle: bundle(&log, &witness)?,
-        seals,
-    })
 }
 
 /// What hangs off the path from the built subtree to the root, the lowest first.
@@ -150,12 +160,12 @@ fn outside() -> Vec<Hash> {
         .collect()
 }
 
-fn record(number: u64) -> anyhow::Result<Vec<u8>> {
+fn record(digest: [u8; 32]) -> anyhow::Result<Vec<u8>> {
     let record = Record {
         tenant: "default".to_owned(),
         policy: "default".to_owned(),
         digest_algorithm: DigestAlgorithm::Sha256,
-        digest: Hash::of(&number.to_be_bytes()).0,
+        digest,
         claimed_at_ms: 1_790_000_000_000,
         subject: None,
         original: None,

@@ -8,7 +8,7 @@ use sealwarden_pki::Identity;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::server::TcpIncoming;
 
 /// Longest a request may take that is served when the process is told to end.
@@ -54,6 +54,7 @@ impl Listeners {
             .context("setting up TLS")?
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .concurrency_limit_per_connection(1024)
+            .layer(InterceptorLayer::new(sealwarden_pki::Callers::default()))
             .add_routes(routes);
         let token = shutdown.clone();
         // Without it a small answer waits for the acknowledgement of the frame before it: 40 ms on Linux.

@@ -354,18 +354,20 @@ impl Service {
         }
     }
 
-    /// The witness's verifier key, as it tells it.
+    /// The verifier key of a witness that has one.
     pub(crate) async fn witness_vkey(&self) -> Vkey {
+        let [vkey] = <[Vkey; 1]>::try_from(self.witness_vkeys().await).unwrap();
+        vkey
+    }
+
+    /// The witness's verifier keys, as it tells them.
+    pub(crate) async fn witness_vkeys(&self) -> Vec<Vkey> {
         sealwarden_pki::install_ring();
         let response = soon(reqwest::get(format!("{}/key", self.url)))
             .await
             .unwrap();
-        soon(response.text())
-            .await
-            .unwrap()
-            .trim_end()
-            .parse()
-            .unwrap()
+        let text = soon(response.text()).await.unwrap();
+        text.lines().map(|line| line.parse().unwrap()).collect()
     }
 
     pub(crate) async fn until<T>(&self, look: impl FnMut(&Installation) -> Option<T>) -> T {

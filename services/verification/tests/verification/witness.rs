@@ -2,6 +2,7 @@
 
 use sealwarden_seal::cosignature::merge_answer;
 use sealwarden_seal::merkle::{Hash, MemoryTree};
+use sealwarden_seal::note::VerifierKey;
 use sealwarden_seal::witness::AddCheckpoint;
 use sealwarden_verification::Config;
 use sealwarden_wire::event::v1::event::Kind;
@@ -47,6 +48,41 @@ async fn it_cosigns_what_extends_the_log() {
         assert_eq!(note.verify(&[world.vkey(), vkey.clone()]).unwrap().len(), 2);
     }
     service.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_key_cosigns_beside_the_first_and_goes_on_to() {
+    let world = world().await;
+    let service = world.start().await;
+    let first = service.witness_vkey().await;
+    assert_eq!(service.post(world.request(0, 3)).await.status, 200);
+    service.stop().await;
+    let config = Config {
+        post_quantum: true,
+        ..Config::default()
+    };
+    // An older witness keeps its key and its state; the new key stands behind it, and stays when the setting goes.
+    let mut known = Vec::new();
+    for (config, old, new) in [(config, 3, 5), (Config::default(), 5, 5)] {
+        let service = world.try_start(config).await.unwrap();
+        let keys = service.witness_vkeys().await;
+        assert_eq!((keys.len(), &keys[0]), (2, &first));
+        assert_eq!(keys[1].name(), first.name());
+        assert!(matches!(keys[1].key(), VerifierKey::MlDsa44(_)));
+        assert!(known.is_empty() || known == keys);
+        let answer = service.post(world.request(old, new)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let mut note = world.signed(new);
+        for key in &keys {
+            let merged = merge_answer(&mut note, answer.body.as_bytes(), key);
+            assert_eq!(merged, Ok(1), "{key}");
+        }
+        let times = note.verify(&keys).unwrap();
+        assert_eq!(times.len(), 2);
+        assert!(times[0].time_s.is_some() && times[0].time_s == times[1].time_s);
+        known = keys;
+        service.stop().await;
+    }
 }
 
 #[tokio::test]

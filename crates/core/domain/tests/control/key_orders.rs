@@ -1,13 +1,15 @@
 //! Orders about single keys: revoked, destroyed, restored, and what an old order cannot undo.
 
 use sealwarden_domain::RejectionCode;
-use sealwarden_domain::log_control::{Command, KeyChanges, SignerLife, StopReason};
+use sealwarden_domain::log_control::{Command, GrantClock, KeyChanges, SignerLife, StopReason};
 use sealwarden_wire::event::v1::{
     ActivationReason, DirectiveKind, KeyLife, KeyLifeChanged, SignersActivated, event::Kind,
 };
 
 use crate::signers::{OPENED, activation, first, with_standby};
-use crate::support::{FIRST, Line, OTHER, SECOND, WRITER, isolate, order, origin, request};
+use crate::support::{
+    FIRST, Line, OTHER, SECOND, SPAN_MS, WRITER, grant, isolate, order, origin, request,
+};
 
 fn inputs(action: &str, key: &str) -> String {
     let since = if action == "revoke-key" {
@@ -150,7 +152,7 @@ fn a_key_that_signs_is_not_destroyed_and_a_destroyed_one_has_no_more_life() {
 fn a_restored_key_signs_again_and_its_origin_gets_permits() {
     let mut line = isolated();
     assert!(matches!(stop(&line), Some(StopReason::Isolated { .. })));
-    let clock = GrantClock::starting(line.boot_ms);
+    let clock = GrantClock::starting_at(line.boot_ms);
     line.done(request(WRITER, "r1"));
     assert_eq!(
         line.refusal(grant(WRITER, &clock)),
@@ -169,7 +171,7 @@ fn a_restored_key_signs_again_and_its_origin_gets_permits() {
     assert_eq!(first(&line).signing_keys(), ["spare"]);
     assert_eq!(life_of(&line, OPENED), SignerLife::Isolated, "only the one");
     assert_eq!(stop(&line), None);
-    line.pass_ms(HOUR_MS);
+    line.pass_ms(SPAN_MS);
     assert_eq!(line.done(grant(WRITER, &clock)).len(), 1);
     assert_eq!(line.refolded(), line.state);
 

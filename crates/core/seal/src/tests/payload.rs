@@ -149,8 +149,11 @@ fn what_a_certificate_signed_about_its_log_needs_the_third_format() {
 
 #[test]
 fn each_rule_of_the_new_fields_holds() {
-    let broken: [fn(&mut Payload); 21] = [
-        |it| it.format = "sealwarden-trust/4".into(),
+    let broken: [fn(&mut Payload); 24] = [
+        |it| it.witnesses[0].required = vec![SignatureType::MlDsa44],
+        |it| it.witnesses[0].required = vec![SignatureType::Ed25519; 2],
+        |it| it.witnesses[0].required = vec![SignatureType::MlDsa44, SignatureType::Ed25519],
+        |it| it.format = "sealwarden-trust/5".into(),
         |it| it.logs[0].required = vec![SignatureType::MlDsa44, SignatureType::Ed25519],
         |it| it.logs[0].required = vec![SignatureType::MlDsa44, SignatureType::MlDsa44],
         |it| drop(it.logs[0].vkeys.remove(1)),

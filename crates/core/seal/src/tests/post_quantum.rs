@@ -233,3 +233,69 @@ fn signatures_of_another_implementation_verify_and_no_bit_of_them_may_change() {
         }
     }
 }
+
+#[test]
+fn a_witness_of_whom_both_types_are_required_counts_with_both_and_dates_with_the_later() {
+    let mut payload = payload();
+    payload.format = FORMAT_2.into();
+    payload.witnesses[1].other_vkeys = vec![ml_dsa_vkey("w3.pq", PQ_WITNESS)];
+    payload.witnesses[1].required = vec![SignatureType::Ed25519, SignatureType::MlDsa44];
+    let error = payload.validate().unwrap_err().to_string();
+    assert!(error.contains("must be sealwarden-trust/4"), "{error}");
+    let payload = payload.in_lowest_format();
+    assert_eq!(
+        Payload::parse(&payload.to_json().unwrap()),
+        Ok(payload.clone())
+    );
+    let cosigned = |classic_s: Option<u64>, quantum_s: Option<u64>| {
+        let mut seal = unwitnessed_seal();
+        cosign(&mut seal.note, LOCAL, cosigned_s());
+        if let Some(time_s) = classic_s {
+            cosign(&mut seal.note, OUTSIDE, time_s);
+        }
+        if let Some(time_s) = quantum_s {
+            let key = ml_dsa_vkey("w3.pq", PQ_WITNESS);
+            let message = cosignature::witness_message(&key, seal.note.text(), time_s).unwrap();
+            let signature = ml_dsa_sign(PQ_WITNESS, &message);
+            let line = cosignature::witness_line(&key, time_s, &signature).unwrap();
+            seal.note.push(line).unwrap();
+        }
+        seal
+    };
+    let witnessing = payload.witnessing();
+    let time_s = cosigned_s();
+    let judged = |seal: &Seal| {
+        let answer = verify(&bytes_of(seal), Some(DOCUMENT), &opened(&payload), now_ms());
+        let is_valid = answer.verdict == Verdict::Valid;
+        assert_eq!(
+            witnessing.is_met_by(&seal.note),
+            is_valid,
+            "{}",
+            answer.reason
+        );
+        assert!(is_valid || answer.verdict == Verdict::Unwitnessed);
+        let counted = witnessing.witnesses[1].cosigned(&seal.note);
+        assert_eq!(counted.is_some(), is_valid);
+        let of_other = answer.witnesses.into_iter().find(|it| !it.local);
+        (is_valid, counted.flatten(), of_other.and_then(|it| it.time))
+    };
+    assert!(
+        !judged(&cosigned(Some(time_s), None)).0,
+        "one type is not enough"
+    );
+    assert!(!judged(&cosigned(None, Some(time_s))).0, "nor is the other");
+    let both = judged(&cosigned(Some(time_s), Some(time_s)));
+    assert_eq!((both.0, both.1), (true, Some(time_s)));
+    // Who forged one of the two cannot move the time back.
+    for (classic_s, quantum_s) in [(time_s - 900, time_s), (time_s, time_s - 900)] {
+        let late = judged(&cosigned(Some(classic_s), Some(quantum_s)));
+        assert_eq!(late.1, Some(time_s));
+        assert_eq!(late.2.as_deref(), Some("2026-05-01T12:00:00Z"));
+    }
+    let undated = judged(&cosigned(Some(time_s), Some(0)));
+    assert_eq!(
+        undated,
+        (true, None, None),
+        "one without a time dates nothing"
+    );
+}

@@ -13,6 +13,7 @@ mod roots;
 mod sshsig;
 mod suspension;
 mod verified;
+mod witness;
 
 pub use accept::{Seen, SeenSuspension, accept};
 pub use certificate::{
@@ -20,8 +21,8 @@ pub use certificate::{
     SealCertificate, Tsa, pem_block,
 };
 pub use payload::{
-    Environment, FORMAT, FORMAT_2, FORMAT_3, FrozenAt, LogEntry, LogState, Payload, SignatureType,
-    WitnessEntry,
+    Environment, FORMAT, FORMAT_2, FORMAT_3, FORMAT_4, FrozenAt, LogEntry, LogState, Payload,
+    SignatureType,
 };
 pub(crate) use quorum::is_token as is_policy_name;
 pub use quorum::{
@@ -30,6 +31,8 @@ pub use quorum::{
 pub use roots::Roots;
 pub use suspension::{RevokedKey, Suspension};
 pub use verified::{SuspendedKey, TrustedLog, TrustedWitness, VerifiedBundle};
+pub(crate) use witness::note_time;
+pub use witness::{SignatureTimes, WitnessEntry};
 
 #[cfg(test)]
 pub(crate) use sshsig::verify as verify_sshsig;

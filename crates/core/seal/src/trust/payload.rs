@@ -1,7 +1,7 @@
 //! What root keys sign.
 
 use super::certificate::MAX_CERTIFICATES;
-use super::{Quorum, Roots, SealCertificate, TrustError, Tsa, Witnessing};
+use super::{Quorum, Roots, SealCertificate, TrustError, Tsa, WitnessEntry, Witnessing};
 use crate::checkpoint::validate_origin;
 use crate::merkle::Hash;
 use crate::note::{VerifierKey, Vkey};
@@ -17,10 +17,9 @@ pub const FORMAT: &str = "sealwarden-trust/1";
 pub const FORMAT_2: &str = "sealwarden-trust/2";
 /// The format of payloads that may also have, of a seal certificate, `binding`.
 pub const FORMAT_3: &str = "sealwarden-trust/3";
+/// The format of payloads that may also have, of a witness, `required`.
+pub const FORMAT_4: &str = "sealwarden-trust/4";
 const MAX_TSAS: usize = 32;
-const MAX_URL_BYTES: usize = 512;
-/// A witness has at most this many keys beside its first.
-const MAX_OTHER_VKEYS: usize = 8;
 const MAX_LOGS: usize = 1024;
 const MAX_WITNESSES: usize = 64;
 const MAX_NAME_BYTES: usize = 128;
@@ -114,6 +113,15 @@ impl SignatureType {
             VerifierKey::CosignatureV1(_) => None,
         }
     }
+
+    /// The type of a witness's key; `None` for keys that no witness can have.
+    pub fn of_witness(key: &Vkey) -> Option<Self> {
+        match key.key() {
+            VerifierKey::CosignatureV1(_) => Some(Self::Ed25519),
+            VerifierKey::MlDsa44(_) => Some(Self::MlDsa44),
+            VerifierKey::Ed25519(_) => None,
+        }
+    }
 }
 
 /// A log and the keys that may sign its checkpoints.
@@ -150,74 +158,6 @@ pub struct LogEntry {
     /// what `frozen_at` has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resealable: Option<u64>,
-}
-
-/// A witness whose cosignatures count.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WitnessEntry {
-    /// What people call it.
-    pub name: String,
-    /// Its cosignature key.
-    pub vkey: Vkey,
-    /// Who runs it.
-    pub operator: String,
-    /// Is it run by the installation itself? Only other people's witnesses date a seal before a compromise.
-    pub local: bool,
-    /// Its other keys: a signature of any of them is this one witness's. So a witness can sign with two algorithms, or
-    /// change its key.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub other_vkeys: Vec<Vkey>,
-    /// The address under which it takes `add-checkpoint` (C2SP tlog-witness's submission prefix).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-}
-
-impl WitnessEntry {
-    /// A witness with one key and without an address.
-    pub fn new(name: &str, vkey: Vkey, operator: &str, local: bool) -> Self {
-        Self {
-            name: name.to_owned(),
-            vkey,
-            operator: operator.to_owned(),
-            local,
-            other_vkeys: Vec::new(),
-            url: None,
-        }
-    }
-
-    /// All its keys.
-    pub fn keys(&self) -> impl Iterator<Item = &Vkey> {
-        std::iter::once(&self.vkey).chain(&self.other_vkeys)
-    }
-
-    fn validate(&self) -> Result<(), TrustError> {
-        let name = &self.name;
-        check_name("witness", name)?;
-        check_name("operator", &self.operator)?;
-        rule(self.other_vkeys.len() <= MAX_OTHER_VKEYS, || {
-            format!("witness {name} has more than {MAX_OTHER_VKEYS} other keys")
-        })?;
-        for vkey in self.keys() {
-            rule(is_witness_key(vkey), || {
-                format!("{vkey} of witness {name} is not a cosignature key (type 04 or 06)")
-            })?;
-        }
-        let fits = |url: &String| {
-            let printable = url.bytes().all(|byte| byte.is_ascii_graphic());
-            let web = url.starts_with("https://") || url.starts_with("http://");
-            printable && web && url.len() <= MAX_URL_BYTES
-        };
-        rule(self.url.as_ref().is_none_or(fits), || {
-            format!(
-                "the address of witness {name} is not an http or https URL of at most {MAX_URL_BYTES} bytes"
-            )
-        })
-    }
-
-    fn has_second_format(&self) -> bool {
-        !self.other_vkeys.is_empty() || self.url.is_some()
-    }
 }
 
 /// Which logs, keys and witnesses count.
@@ -311,7 +251,9 @@ impl Payload {
     /// The same payload in the lowest format that can say it.
     #[must_use]
     pub fn in_lowest_format(self) -> Self {
-        let format = if self.has_third_format() {
+        let format = if self.has_fourth_format() {
+            FORMAT_4
+        } else if self.has_third_format() {
             FORMAT_3
         } else if self.has_second_format() {
             FORMAT_2
@@ -339,8 +281,12 @@ impl Payload {
         certificates.any(|it| it.binding.is_some())
     }
 
+    fn has_fourth_format(&self) -> bool {
+        self.witnesses.iter().any(|it| !it.required.is_empty())
+    }
+
     fn validate_format(&self) -> Result<(), TrustError> {
-        let formats = [FORMAT, FORMAT_2, FORMAT_3];
+        let formats = [FORMAT, FORMAT_2, FORMAT_3, FORMAT_4];
         let known = formats.iter().position(|known| *known == self.format);
         let Some(known) = known else {
             return Err(TrustError::Payload(format!(
@@ -359,7 +305,8 @@ impl Payload {
             })
         };
         beyond(1, self.has_second_format())?;
-        beyond(2, self.has_third_format())
+        beyond(2, self.has_third_format())?;
+        beyond(3, self.has_fourth_format())
     }
 
     fn validate_tsas(&self) -> Result<(), TrustError> {
@@ -451,25 +398,6 @@ impl LogEntry {
             || self.resealable.is_some()
     }
 
-    /// A required type without a key of it could never be met.
-    fn validate_required(&self) -> Result<(), TrustError> {
-        let origin = &self.origin;
-        for (place, required) in self.required.iter().enumerate() {
-            let name = required.as_str();
-            rule(
-                self.vkeys
-                    .iter()
-                    .any(|key| SignatureType::of(key) == Some(*required)),
-                || format!("{origin} requires {name} and has no key of that type"),
-            )?;
-            let next = self.required.get(place + 1);
-            rule(next.is_none_or(|next| next > required), || {
-                format!("{origin} must list its required types once each, ed25519 before ml-dsa-44")
-            })?;
-        }
-        Ok(())
-    }
-
     fn validate_certificates(&self) -> Result<(), TrustError> {
         rule(self.certificates.len() <= MAX_CERTIFICATES, || {
             format!(
@@ -513,7 +441,8 @@ impl LogEntry {
                 || format!("{origin} lists the key id {} twice", vkey.key_id()),
             )?;
         }
-        self.validate_required()?;
+        let types = self.vkeys.iter().filter_map(SignatureType::of);
+        check_required(origin, &self.required, &types.collect())?;
         self.validate_certificates()?;
         let frozen = self.frozen_at.map(|end| end.size);
         let fits = self
@@ -545,11 +474,23 @@ fn is_ed25519(vkey: &Vkey) -> bool {
     }
 }
 
-fn is_witness_key(vkey: &Vkey) -> bool {
-    match vkey.key() {
-        VerifierKey::CosignatureV1(_) | VerifierKey::MlDsa44(_) => true,
-        VerifierKey::Ed25519(_) => false,
+/// Each required type is named once, in their order. One without a key of it could never be met.
+pub(super) fn check_required(
+    owner: &str,
+    required: &[SignatureType],
+    keys: &BTreeSet<SignatureType>,
+) -> Result<(), TrustError> {
+    for (place, wanted) in required.iter().enumerate() {
+        rule(keys.contains(wanted), || {
+            let name = wanted.as_str();
+            format!("{owner} requires {name} and has no key of that type")
+        })?;
+        let next = required.get(place + 1);
+        rule(next.is_none_or(|next| next > wanted), || {
+            format!("{owner} must list its required types once each, ed25519 before ml-dsa-44")
+        })?;
     }
+    Ok(())
 }
 
 pub(super) fn check_name(field: &str, name: &str) -> Result<(), TrustError> {

@@ -1,7 +1,8 @@
 //! Which witnesses must have cosigned: a number of all, or a tree of groups as C2SP's tlog-policy has them.
 
 use super::payload::rule;
-use super::{TrustError, WitnessEntry};
+use super::witness::note_time;
+use super::{SignatureTimes, SignatureType, TrustError, WitnessEntry};
 use crate::encoding::{decimal, excerpt};
 use crate::note::{Note, Vkey};
 use serde::{Deserialize, Serialize};
@@ -336,7 +337,7 @@ impl Witnessing {
             .collect()
     }
 
-    /// The witnesses' names whose cosignatures on the note verify. A bad one of a known key makes it a bad note, which
+    /// The witnesses' names whose cosignatures on the note verify, each of every type that is required of it. A bad one of a known key makes it a bad note, which
     /// nobody cosigned.
     pub fn cosigners(&self, note: &Note) -> BTreeSet<&str> {
         let places: Vec<(usize, Vkey)> = self
@@ -347,11 +348,21 @@ impl Witnessing {
             .collect();
         let keys: Vec<_> = places.iter().map(|(_, key)| key.clone()).collect();
         let verified = note.verify(&keys).unwrap_or_default();
-        verified
+        let mut signed: BTreeMap<usize, SignatureTimes<u64>> = BTreeMap::new();
+        for line in &verified {
+            let found = places.get(line.key_index);
+            if let Some((place, of)) =
+                found.and_then(|(place, key)| Some((*place, SignatureType::of_witness(key)?)))
+            {
+                note_time(signed.entry(place).or_default(), of, line.time_s);
+            }
+        }
+        signed
             .iter()
-            .filter_map(|it| places.get(it.key_index))
-            .filter_map(|(place, _)| self.witnesses.get(*place))
-            .map(|witness| witness.name.as_str())
+            .filter_map(|(place, signed)| {
+                let witness = self.witnesses.get(*place)?;
+                witness.time_of(signed).map(|_| witness.name.as_str())
+            })
             .collect()
     }
 

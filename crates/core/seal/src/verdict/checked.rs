@@ -3,7 +3,9 @@
 use super::CountedWitness;
 use crate::checkpoint::Checkpoint;
 use crate::note::{Note, VerifiedSignature};
-use crate::trust::{Payload, SignatureType, SuspendedKey, TrustedLog, VerifiedBundle};
+use crate::trust::{
+    Payload, SignatureTimes, SignatureType, SuspendedKey, TrustedLog, VerifiedBundle, note_time,
+};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +41,7 @@ pub(super) struct Good<'a> {
     pub(super) suspended: Option<&'a SuspendedKey>,
     /// The types of the log's good signatures.
     pub(super) signed: Vec<SignatureType>,
-    /// One for each witness, with its earliest time: those without a time first, then the earliest.
+    /// One for each witness, with its time: those without a time first, then the earliest.
     pub(super) cosigned: Vec<Cosigned>,
 }
 
@@ -83,7 +85,7 @@ impl<'a> CheckedNote<'a> {
             .iter()
             .filter_map(|place| SignatureType::of(log.entry.vkeys.get(*place)?))
             .collect();
-        let cosigned = cosigned(&verified, log_keys, bundle);
+        let cosigned = cosigned(&verified, log, bundle);
         Self::Good(Good {
             checkpoint,
             bundle,
@@ -103,19 +105,21 @@ impl<'a> CheckedNote<'a> {
     }
 }
 
-/// Each witness counts once, with its earliest time.
+/// Each witness counts once, if it has signed with all that is required of it.
 fn cosigned(
     verified: &[VerifiedSignature],
-    log_keys: usize,
+    log: &TrustedLog,
     bundle: &VerifiedBundle,
 ) -> Vec<Cosigned> {
-    let mut earliest: BTreeMap<usize, Option<(i64, Timestamp)>> = BTreeMap::new();
+    let log_keys = log.entry.vkeys.len();
+    let mut signed: BTreeMap<usize, SignatureTimes<(i64, Timestamp)>> = BTreeMap::new();
     for signature in verified {
         let place = signature
             .key_index
             .checked_sub(log_keys)
             .and_then(|key| bundle.witness_of_key(key));
-        let Some(place) = place else {
+        let key = log.note_keys.get(signature.key_index);
+        let (Some(place), Some(of)) = (place, key.and_then(SignatureType::of_witness)) else {
             continue;
         };
         let found = match signature.time_s {
@@ -126,16 +130,13 @@ fn cosigned(
                 Ok(Err(_)) | Err(_) => continue,
             },
         };
-        let kept = earliest.entry(place).or_insert(found);
-        *kept = match (*kept, found) {
-            (Some(kept), Some(found)) => Some(kept.min(found)),
-            (kept, found) => kept.or(found),
-        };
+        note_time(signed.entry(place).or_default(), of, found);
     }
-    let mut cosigned: Vec<_> = earliest
+    let mut cosigned: Vec<_> = signed
         .into_iter()
-        .filter_map(|(place, time)| {
+        .filter_map(|(place, signed)| {
             let witness = bundle.witnesses().get(place)?;
+            let time = witness.time_of(&signed)?;
             let witness = CountedWitness {
                 name: witness.name.clone(),
                 operator: witness.operator.clone(),
