@@ -10,12 +10,13 @@ use sealwarden_domain::run::{
     AttemptId, Command, Effect, Next, Report, RunState, after, decide, pending,
 };
 use sealwarden_engine::{ExecuteError, Meta, Stream};
-use sealwarden_eventlog::StreamName;
+use sealwarden_eventlog::{Head, StreamName};
 use sealwarden_wire::event::v1::event::Kind;
 
 use super::outside::{Outside, Work};
 use super::runbooks::RUN;
 use super::seed::Chance;
+use super::story::Story;
 use super::weather::{Connection, Weather};
 
 /// How long a driver waits before it tries again what could not be done now.
@@ -29,7 +30,9 @@ pub(crate) struct Around<'a> {
     pub(crate) chance: &'a mut Chance,
     /// Nothing goes wrong.
     pub(crate) calm: bool,
-    pub(crate) trace: &'a mut Vec<String>,
+    /// The fold of the run's first commit.
+    pub(crate) first: &'a (RunState, Head),
+    pub(crate) trace: &'a mut Story,
 }
 
 /// A process and its place.
@@ -78,14 +81,16 @@ pub(crate) fn stream_name() -> StreamName {
     StreamName::new("run", RUN).unwrap()
 }
 
-/// Opens the run's stream over a connection; `None` while it cannot be read.
-pub(crate) async fn open(
+/// Opens the run's stream over a connection; `None` while it cannot be read. `folded` is a fold that a process may keep: of the run's first commit, which is what costs.
+async fn open(
     weather: &Arc<Weather>,
     cut: &Arc<AtomicBool>,
+    (state, head): (RunState, Head),
 ) -> Result<Option<Stream<RunState>>, String> {
     let log = Connection::new(weather, cut);
-    match Stream::load(log, stream_name(), RunState::default()).await {
-        Ok(stream) => Ok(Some(stream)),
+    let mut stream = Stream::resume(log, stream_name(), state, head);
+    match stream.refresh().await {
+        Ok(()) => Ok(Some(stream)),
         Err(ExecuteError::Unavailable(_)) => Ok(None),
         Err(error) => Err(format!("the run's stream does not load: {error}")),
     }
@@ -153,10 +158,15 @@ impl Executor {
     ) -> Result<(), String> {
         let at = self.at(around.now_ms);
         if self.life.is_none() {
-            let Some(stream) = open(weather, &self.cut).await? else {
+            let folded = if around.chance.percent(10) {
+                (RunState::default(), Head::EMPTY)
+            } else {
+                around.first.clone()
+            };
+            let Some(stream) = open(weather, &self.cut, folded).await? else {
                 return Ok(());
             };
-            around.trace.push(format!("{} starts", self.name));
+            around.trace.add(|| format!("{} starts", self.name));
             self.life = Some(Life::new(stream));
         }
         let (Some(life), name) = (&mut self.life, self.name) else {
@@ -224,7 +234,7 @@ impl Executor {
         let Some(command) = life.last.clone() else {
             return Ok(());
         };
-        around.trace.push(format!("{name} repeats {command:?}"));
+        around.trace.add(|| format!("{name} repeats {command:?}"));
         match life.decide(name, command.clone(), at).await? {
             Answer::Stored { events } if events > 0 && matches!(command, Command::EndStep(_)) => {
                 Err(format!(
@@ -332,10 +342,12 @@ impl Life {
         };
         let Some(work) = found() else { return };
         let verb = if observes { "observes" } else { "performs" };
-        around.trace.push(format!(
-            "{} {name} {verb} {} attempt {} until {until_ms:?}",
-            around.now_ms, id.step, id.attempt
-        ));
+        around.trace.add(|| {
+            format!(
+                "{} {name} {verb} {} attempt {} until {until_ms:?}",
+                around.now_ms, id.step, id.attempt
+            )
+        });
         if !observes {
             around.outside.begins(&work);
         }
@@ -368,10 +380,12 @@ impl Life {
         at: At,
         around: &mut Around<'_>,
     ) -> Result<(), String> {
-        around.trace.push(format!(
-            "{} {name} hears of {} attempt {}: {report:?}",
-            around.now_ms, id.step, id.attempt
-        ));
+        around.trace.add(|| {
+            format!(
+                "{} {name} hears of {} attempt {}: {report:?}",
+                around.now_ms, id.step, id.attempt
+            )
+        });
         let state = self.stream.state();
         match after(state, &self.own, &id, report, true, at) {
             Next::End(end) => {
@@ -412,7 +426,7 @@ impl Life {
         while let Some((id, command)) = self.recording.clone() {
             match self.decide(name, command.clone(), at).await? {
                 Answer::Away => {
-                    around.trace.push(format!("{name} cannot record"));
+                    around.trace.add(|| format!("{name} cannot record"));
                     return Ok(false);
                 }
                 Answer::Stored { .. } => {
@@ -421,7 +435,7 @@ impl Life {
                     self.recording = None;
                 }
                 Answer::Refused(refusal) => {
-                    around.trace.push(format!("{name} is refused: {refusal}"));
+                    around.trace.add(|| format!("{name} is refused: {refusal}"));
                     let instead = if let Command::EndStep(end) = &command {
                         end.refused(&refusal)
                     } else {

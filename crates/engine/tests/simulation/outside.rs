@@ -136,7 +136,7 @@ impl Outside {
 }
 
 /// Outputs of the types that an action declares.
-fn outputs(action: Action) -> BTreeMap<String, String> {
+pub(crate) fn outputs(action: Action) -> BTreeMap<String, String> {
     let fields = action.spec().outputs.iter();
     fields
         .map(|field| {

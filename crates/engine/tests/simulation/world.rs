@@ -9,16 +9,17 @@ use sealwarden_domain::fold::event;
 use sealwarden_domain::run::{Command, RunState, Said, decide, prepare, prepare_for};
 use sealwarden_domain::{At, Fold as _};
 use sealwarden_engine::{ExecuteError, Meta, Stream, decode};
-use sealwarden_eventlog::{EventLog as _, Head};
+use sealwarden_eventlog::{EventLog, Head};
 use sealwarden_wire::event::v1::event::Kind;
 
-use super::executor::{Around, Executor, open, quietly, stream_name, toggle};
+use super::executor::{Around, Executor, quietly, stream_name, toggle};
 use super::judge::Judge;
 use super::outside::Outside;
 use super::people::{PEOPLE, STRANGER, signature};
 use super::runbooks::{RUN, Shape, VALIDITY_MS};
 use super::seed::Chance;
-use super::weather::Weather;
+use super::story::Story;
+use super::weather::{Connection, Weather};
 
 /// 2026-11-02T10:00:00Z.
 const START_MS: i64 = 1_793_613_600_000;
@@ -43,16 +44,16 @@ pub(crate) struct World {
     pub(crate) truth: RunState,
     head: Head,
     /// The fold of the first commit: reading a runbook is what costs.
-    first: Option<(RunState, Head)>,
+    first: (RunState, Head),
     /// What was signed before, to be sent again.
     drawer: Vec<(String, String)>,
     nonce: u64,
     pub(crate) calm: bool,
-    pub(crate) trace: Vec<String>,
+    pub(crate) trace: Story,
 }
 
 impl World {
-    pub(crate) async fn new(seed: u64) -> Result<Self, String> {
+    pub(crate) async fn new(seed: u64, told: bool) -> Result<Self, String> {
         let mut chance = Chance::new(seed);
         let shape = Shape::of(&mut chance);
         let store_ms = Arc::new(AtomicI64::new(START_MS));
@@ -63,7 +64,7 @@ impl World {
         } else {
             &["one", "two"]
         };
-        let log: Arc<dyn sealwarden_eventlog::EventLog> = Arc::new(weather.log.clone());
+        let log: Arc<dyn EventLog> = Arc::new(weather.log.clone());
         let mut desk = Stream::resume(log, stream_name(), RunState::default(), Head::EMPTY);
         let at = At {
             wall_ms: START_MS,
@@ -76,6 +77,7 @@ impl World {
         })
         .await
         .map_err(|error| format!("{error}\n{}", shape.started.runbook_text))?;
+        let runbook_text = shape.started.runbook_text.clone();
         let mut world = Self {
             chance,
             weather,
@@ -84,29 +86,28 @@ impl World {
             store_skew_ms: 0,
             executors: names.iter().copied().map(Executor::new).collect(),
             outside: Outside::default(),
-            trace: vec![shape.started.runbook_text.clone()],
+            trace: Story::new(told),
             judge: Judge::new(shape),
             desk,
             desk_cut,
             truth: RunState::default(),
             head: Head::EMPTY,
-            first: None,
+            first: (RunState::default(), Head::EMPTY),
             drawer: Vec::new(),
             nonce: 0,
             calm: false,
         };
+        world.trace.add(|| runbook_text);
         world.look().await?;
         world.reopen_desk().await?;
         Ok(world)
     }
 
     async fn reopen_desk(&mut self) -> Result<(), String> {
-        if let Some((state, head)) = self.first.clone() {
-            let log = super::weather::Connection::new(&self.weather, &self.desk_cut);
-            self.desk = Stream::resume(log, stream_name(), state, head);
-            quietly(self.desk.refresh().await)?;
-        }
-        Ok(())
+        let (state, head) = self.first.clone();
+        let log = Connection::new(&self.weather, &self.desk_cut);
+        self.desk = Stream::resume(log, stream_name(), state, head);
+        quietly(self.desk.refresh().await)
     }
 
     /// What happened is held against the invariants.
@@ -128,15 +129,16 @@ impl World {
                 }
                 let kinds: Vec<Kind> = commit.events.into_iter().filter_map(|it| it.kind).collect();
                 for kind in &kinds {
-                    let text = format!("{kind:?}");
-                    let short = text.chars().take(160).collect::<String>();
-                    self.trace
-                        .push(format!("    {} {short}", recorded.position));
+                    self.trace.add(|| {
+                        let text = format!("{kind:?}");
+                        let short = text.chars().take(200).collect::<String>();
+                        format!("    {} {short}", recorded.position)
+                    });
                 }
                 self.judge.take(&kinds, &mut self.outside)?;
                 self.head = recorded.head();
-                if self.first.is_none() {
-                    self.first = Some((self.truth.clone(), self.head));
+                if self.first.1 == Head::EMPTY {
+                    self.first = (self.truth.clone(), self.head);
                 }
             }
         }
@@ -162,10 +164,8 @@ impl World {
 
     /// The whole log, folded once more from its first commit, is what everybody sees.
     pub(crate) async fn refold(&self) -> Result<(), String> {
-        let Some((state, head)) = self.first.clone() else {
-            return Ok(());
-        };
-        let log: Arc<dyn sealwarden_eventlog::EventLog> = Arc::new(self.weather.log.clone());
+        let (state, head) = self.first.clone();
+        let log: Arc<dyn EventLog> = Arc::new(self.weather.log.clone());
         let mut again = Stream::resume(log, stream_name(), state, head);
         again.refresh().await.map_err(|error| error.to_string())?;
         if *again.state() != self.truth {
@@ -217,7 +217,7 @@ impl World {
 
     pub(crate) fn pass(&mut self, ms: i64) {
         self.now_ms += ms;
-        self.trace.push(format!("it is {}", self.now_ms));
+        self.trace.add(|| format!("it is {}", self.now_ms));
         let store_ms = self.now_ms + self.store_skew_ms;
         self.store_ms.store(store_ms, Ordering::Relaxed);
         for executor in &mut self.executors {
@@ -238,10 +238,12 @@ impl World {
             2_000
         };
         self.executors[which].skew_ms = self.chance.ms(-most_ms, most_ms);
-        self.trace.push(format!(
-            "{}'s clock is {} ms off",
-            self.executors[which].name, self.executors[which].skew_ms
-        ));
+        self.trace.add(|| {
+            format!(
+                "{}'s clock is {} ms off",
+                self.executors[which].name, self.executors[which].skew_ms
+            )
+        });
     }
 
     pub(crate) async fn turn(&mut self, which: usize) -> Result<(), String> {
@@ -254,6 +256,7 @@ impl World {
             outside: &mut self.outside,
             chance: &mut self.chance,
             calm: self.calm,
+            first: &self.first,
             trace: &mut self.trace,
         };
         let executor = &mut self.executors[which];
@@ -262,7 +265,7 @@ impl World {
             Deed::Work => executor.work(&mut around).await,
             Deed::Repeat => executor.repeat(&mut around).await,
             Deed::Crash => {
-                around.trace.push(format!("{} dies", executor.name));
+                around.trace.add(|| format!("{} dies", executor.name));
                 executor.crash(&mut around);
                 Ok(())
             }
@@ -271,7 +274,7 @@ impl World {
 
     /// The sky clears: what is on its way arrives, connections and clocks are mended.
     pub(crate) async fn clear(&mut self) -> Result<(), String> {
-        self.trace.push("the sky clears".to_owned());
+        self.trace.add(|| "the sky clears".to_owned());
         self.calm = true;
         self.weather.calm_down();
         while self.weather.deliver().await {}
@@ -302,7 +305,7 @@ impl World {
         match told {
             Ok(_) => Ok(()),
             Err(ExecuteError::Rejected(rejection)) => {
-                self.trace.push(format!("the desk refuses: {rejection}"));
+                self.trace.add(|| format!("the desk refuses: {rejection}"));
                 Ok(())
             }
             Err(error) => quietly(Err(error)),
@@ -324,7 +327,7 @@ impl World {
                 said,
             },
         };
-        self.trace.push(format!("{command:?}"));
+        self.trace.add(|| format!("{command:?}"));
         self.tell(command).await
     }
 
@@ -418,10 +421,12 @@ impl World {
     ) -> Result<(), String> {
         let text = statement.to_string();
         let signature = signature(&text, by, namespace);
-        self.trace.push(format!(
-            "{by} signs {} of {} as {}",
-            statement.decision, statement.step, statement.approver
-        ));
+        self.trace.add(|| {
+            format!(
+                "{by} signs {} of {} as {}",
+                statement.decision, statement.step, statement.approver
+            )
+        });
         if right {
             self.judge.genuine.insert(text.clone());
         }
@@ -448,8 +453,6 @@ impl World {
     pub(crate) async fn restart_all(&mut self) -> Result<(), String> {
         for which in 0..self.executors.len() {
             self.with(which, Deed::Crash).await?;
-            let cut = Arc::clone(&self.executors[which].cut);
-            drop(open(&self.weather, &cut).await?);
         }
         Ok(())
     }
