@@ -2,7 +2,7 @@
 //!
 //! - [`decide`] turns a [`Command`] into the events of one commit, or refuses.
 //! - [`RunState`] is folded from them ([`crate::Fold`]); a log that cannot be right is reported, never guessed at.
-//! - [`pending`] says what the shell should do next. Effects derive from state, so a crash at any point needs no outbox.
+//! - [`pending`] says what the shell should do next, [`after`] what follows from how that ended. Effects derive from state, so a crash at any point needs no outbox.
 //!
 //! A step goes `blocked -> ready -> running -> done`, with `unknown` and `failed` beside. One commit ends a step, makes the next ones ready, and starts those that
 //! wait for nobody. Operators pause, resume and abort a run and retry a step ([`Command`]); what skips a step or overrides its quorum is signed like an approval.
@@ -18,6 +18,7 @@ mod gate;
 mod operate;
 mod pending;
 mod pinned;
+mod report;
 mod state;
 mod submit;
 mod verbs;
@@ -27,8 +28,9 @@ pub use ballot::REVIEWERS;
 pub use decide::{Command, End, decide};
 pub use gate::quorum_stands;
 pub use operate::Said;
-pub use pending::{AttemptId, Effect, next_wake_ms, pending};
+pub use pending::{AttemptId, Effect, TAKEOVER_MS, next_wake_ms, pending};
 pub use pinned::{Pinned, Unusable};
+pub use report::{Next, Observation, Report, after};
 pub use state::{
     Attempt, Course, Decided, MAX_REFUSALS, Overridden, Phase, Refused, RunEnd, RunState,
     StepState, Word, idempotency_key,

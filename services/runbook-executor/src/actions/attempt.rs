@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sealwarden_domain::approval::Inputs;
+pub(crate) use sealwarden_domain::run::Observation;
 use sealwarden_domain::run::{AttemptId, RunState};
 use sealwarden_engine::{ExecuteError, Meta};
 use sealwarden_runbook::Action;
@@ -89,19 +90,6 @@ impl From<ExecuteError> for Trouble {
             | ExecuteError::Broken(_)) => Self::Unknown(error.to_string()),
         }
     }
-}
-
-/// What looking at an attempt's effect showed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Observation {
-    /// It happened.
-    Done(Outputs),
-    /// It definitely did not.
-    NotDone(String),
-    /// It began and is not complete: performing the step again goes on with it and repeats nothing.
-    Underway(String),
-    /// Looking cannot tell; a person must.
-    CannotTell(String),
 }
 
 /// How far an attempt is.

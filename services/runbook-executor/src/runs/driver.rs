@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealwarden_domain::fold::event;
-use sealwarden_domain::run::{AttemptId, Command, Course, Effect, End, RunState, decide, pending};
+use sealwarden_domain::run::{
+    AttemptId, Command, Effect, End, Next, Report, RunState, after, decide, pending,
+};
 use sealwarden_engine::{ExecuteError, Stream};
 use sealwarden_eventlog::Subscription;
 use sealwarden_telemetry::with_parent;
@@ -25,7 +27,7 @@ use tracing::Instrument as _;
 use self::inputs::Input;
 use super::work::{self, Work};
 use super::{RETRY, trace_of};
-use crate::actions::{Attempt, Observation, Said, Trouble};
+use crate::actions::{Attempt, Said, Trouble};
 use crate::executor::Executor;
 
 /// Reports of progress that may wait to be recorded.
@@ -97,7 +99,12 @@ impl Driver {
         while self.stream.state().is_open() {
             let now = self.executor.node.clock.now();
             let mut began = false;
-            for effect in pending(self.stream.state(), &self.own, now) {
+            for effect in pending(
+                self.stream.state(),
+                &self.own,
+                &self.executor.node.name,
+                now,
+            ) {
                 began |= self.act(effect).await?;
             }
             if began {
@@ -134,7 +141,11 @@ impl Driver {
             } => {
                 if !self.is_working(&id) {
                     let left = self.left(deadline_ms);
-                    self.perform(id, Some(left));
+                    if left.is_zero() {
+                        self.reported(id, Report::TooLate).await?;
+                    } else {
+                        self.perform(id, Some(left));
+                    }
                 }
             }
             Effect::Observe { id, .. } => {
@@ -229,76 +240,55 @@ impl Driver {
     }
 
     async fn ended(&mut self, id: AttemptId, work: Work) -> Result<(), ExecuteError> {
-        match work {
-            Work::Performed(Ok(outputs)) => {
-                let observed = !self.own.contains(&id);
-                self.end(id, Ok(outputs), observed).await
-            }
-            Work::Performed(Err(Trouble::NotDone(reason))) => {
-                self.end(id, Err(reason), false).await
-            }
-            Work::Performed(Err(Trouble::Unknown(reason))) => self.lose(id, reason, false).await,
-            Work::Overdue => {
-                let reason = format!("attempt {} did not end in its time", id.attempt);
-                self.lose(id, reason, false).await
-            }
+        let report = match work {
+            Work::Performed(Ok(outputs)) => Report::Done(outputs),
+            Work::Performed(Err(Trouble::NotDone(reason))) => Report::NotDone(reason),
+            Work::Performed(Err(Trouble::Unknown(reason))) => Report::Unknown(reason),
+            Work::Overdue => Report::Overdue,
             Work::Observed(Err(error)) => {
                 tracing::warn!(run = self.run, step = id.step, %error, "an attempt cannot be observed now");
                 self.patience = Some(Instant::now() + RETRY);
+                return Ok(());
+            }
+            Work::Observed(Ok(observation)) => {
+                tracing::info!(
+                    run = self.run,
+                    step = id.step,
+                    attempt = id.attempt,
+                    ?observation,
+                    "an attempt was observed"
+                );
+                Report::Observed(observation)
+            }
+        };
+        self.reported(id, report).await
+    }
+
+    async fn reported(&mut self, id: AttemptId, report: Report) -> Result<(), ExecuteError> {
+        let begin_next = !self.executor.node.shutdown.is_cancelled();
+        let now = self.executor.node.clock.now();
+        match after(self.stream.state(), &self.own, &id, report, begin_next, now) {
+            Next::End(end) => self.end(id, end).await,
+            Next::Lose {
+                reason,
+                needs_person,
+            } => self.lose(id, reason, needs_person).await,
+            Next::Perform { deadline_ms } => {
+                let left = deadline_ms.map(|deadline_ms| self.left(deadline_ms));
+                self.perform(id, left);
                 Ok(())
             }
-            Work::Observed(Ok(observation)) => self.observed(id, observation).await,
         }
     }
 
-    async fn observed(
-        &mut self,
-        id: AttemptId,
-        observation: Observation,
-    ) -> Result<(), ExecuteError> {
-        tracing::info!(
-            run = self.run,
-            step = id.step,
-            attempt = id.attempt,
-            ?observation,
-            "an attempt was observed"
-        );
-        match observation {
-            Observation::Done(outputs) => self.end(id, Ok(outputs), true).await,
-            Observation::Underway(_) => {
-                self.perform(id, None);
-                Ok(())
-            }
-            Observation::NotDone(reason) => match self.time_left_of_last(&id) {
-                Some(left) => {
-                    self.perform(id, Some(left));
-                    Ok(())
-                }
-                None => self.end(id, Err(reason), true).await,
-            },
-            Observation::CannotTell(reason) => self.lose(id, reason, true).await,
-        }
-    }
-
-    /// The time that is left of a step's last try, if this is it and its time is not over.
-    fn time_left_of_last(&self, id: &AttemptId) -> Option<Duration> {
-        let state = self.stream.state();
-        let attempt = state.step(&id.step)?.phase.attempt()?;
-        let is_last = attempt.number >= state.max_attempts(&id.step);
-        // An aborted run begins no effect that is known not to have begun.
-        let aborting = matches!(state.course(), Course::Aborting(_));
-        let left = self.left(attempt.deadline_ms);
-        (is_last && !aborting && !left.is_zero()).then_some(left)
-    }
-
-    async fn end(
-        &mut self,
-        id: AttemptId,
-        result: Result<BTreeMap<String, String>, String>,
-        observed: bool,
-    ) -> Result<(), ExecuteError> {
-        match &result {
-            Ok(_) => tracing::info!(run = self.run, step = id.step, observed, "a step is done"),
+    async fn end(&mut self, id: AttemptId, end: End) -> Result<(), ExecuteError> {
+        match &end.result {
+            Ok(_) => tracing::info!(
+                run = self.run,
+                step = id.step,
+                observed = end.observed,
+                "a step is done"
+            ),
             Err(reason) => tracing::warn!(
                 run = self.run,
                 step = id.step,
@@ -307,23 +297,10 @@ impl Driver {
                 "an attempt was not done"
             ),
         }
-        let begin_next = !self.executor.node.shutdown.is_cancelled();
-        let end = |result| {
-            Command::EndStep(End {
-                step: id.step.clone(),
-                attempt: id.attempt,
-                result,
-                observed,
-                begin_next,
-            })
-        };
-        let was_done = result.is_ok();
-        if let Some(refusal) = self.record(end(result)).await?
-            && was_done
+        if let Some(refusal) = self.record(Command::EndStep(end.clone())).await?
+            && let Some(instead) = end.refused(&refusal)
         {
-            // An action that breaks its own promise must not be performed for ever.
-            self.record(end(Err(format!("what it left is refused: {refusal}"))))
-                .await?;
+            self.record(Command::EndStep(instead)).await?;
         }
         self.own.remove(&id);
         Ok(())

@@ -39,7 +39,11 @@ impl Fold for RunState {
             return Err(IllegalEvent::new(envelope, reason));
         }
         self.take(kind, at_ms)
-            .map_err(|reason| IllegalEvent::new(envelope, reason))
+            .map_err(|reason| IllegalEvent::new(envelope, reason))?;
+        if let Kind::StepStarted(started) = kind {
+            self.begun_by(&started.step, envelope);
+        }
+        Ok(())
     }
 }
 
@@ -67,6 +71,14 @@ impl RunState {
             Kind::StepOverridden(event) => self.step_overridden(event, at_ms),
             Kind::OverrideReviewed(event) => self.override_reviewed(event),
             _ => Err("it does not belong in a run's stream".to_owned()),
+        }
+    }
+
+    /// Keeps who recorded an attempt's start: only the envelope says.
+    fn begun_by(&mut self, step: &str, envelope: &Envelope) {
+        let phase = self.steps.get_mut(step).map(|step| &mut step.phase);
+        if let (Some(Phase::Running(attempt)), Some(actor)) = (phase, &envelope.actor) {
+            attempt.by.clone_from(&actor.name);
         }
     }
 
@@ -254,6 +266,7 @@ impl RunState {
             idempotency_key: key,
             started_at_ms: at_ms,
             deadline_ms: event.deadline_ms,
+            by: String::new(),
         });
         Ok(())
     }

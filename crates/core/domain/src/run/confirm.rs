@@ -149,7 +149,13 @@ pub(crate) fn after(
         // Whoever takes in confirmations performs no steps.
         begin_next: false,
     };
-    let mut events = vec![started_event(pinned, id, step, at)];
-    events.extend(end_events(state, pinned, step.iteration, end, at)?);
+    let start = started_event(pinned, id, step, at);
+    // The end is decided on the state in which the step runs: it may be the run's last, and then the run's end is decided with it.
+    let mut running = state.clone();
+    running
+        .take(&start, at.wall_ms)
+        .map_err(|reason| Rejection::new(RejectionCode::Invalid, reason))?;
+    let mut events = vec![start];
+    events.extend(end_events(&running, pinned, step.iteration, end, at)?);
     Ok(events)
 }

@@ -10,6 +10,10 @@ use super::state::{Attempt, Course, Phase, RunState, StepState};
 use crate::approval::Inputs;
 use crate::fold::At;
 
+/// How long after an attempt's deadline another executor than the one that began it looks at it, in milliseconds: what clocks may be apart, and what a request needs to
+/// end that its sender has given up.
+pub const TAKEOVER_MS: i64 = 10_000;
+
 /// One attempt of a step's iteration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AttemptId {
@@ -42,8 +46,8 @@ pub enum Effect {
         /// When it must have ended, Unix milliseconds.
         deadline_ms: i64,
     },
-    /// Find out whether an attempt's effect happened; never repeat it. Another process may have begun it: unless that process is known to be dead, wait until
-    /// `deadline_ms`. Answer with [`super::Command::EndStep`] (`observed`) or [`super::Command::LoseStep`] (`needs_person`).
+    /// Find out whether an attempt's effect happened; never repeat it. It is named at once where an earlier life of this executor began the attempt: that life is dead.
+    /// What another executor began is named only [`TAKEOVER_MS`] after its deadline, because that executor may be at work. Answer with [`super::Command::EndStep`] (`observed`) or [`super::Command::LoseStep`] (`needs_person`).
     Observe {
         /// Which attempt.
         id: AttemptId,
@@ -67,9 +71,9 @@ pub enum Effect {
     },
 }
 
-/// What is to be done now, in the runbook's order. `own` names the attempts whose start this very process recorded and whose end it has not: they are executed;
-/// attempts of earlier process lives are observed.
-pub fn pending(state: &RunState, own: &BTreeSet<AttemptId>, at: At) -> Vec<Effect> {
+/// What is to be done now by the executor `me`, in the runbook's order. `own` names the attempts whose start this very process recorded and whose end it has not: they
+/// are executed; attempts of earlier process lives are observed.
+pub fn pending(state: &RunState, own: &BTreeSet<AttemptId>, me: &str, at: At) -> Vec<Effect> {
     let Some(pinned) = state.pinned().filter(|_| state.is_open()) else {
         return Vec::new();
     };
@@ -79,7 +83,7 @@ pub fn pending(state: &RunState, own: &BTreeSet<AttemptId>, at: At) -> Vec<Effec
         .filter_map(|id| {
             state
                 .step(id)
-                .and_then(|step| of_step(state, pinned, id, step, own, at))
+                .and_then(|step| of_step(state, pinned, id, step, (own, me), at))
         })
         .collect()
 }
@@ -89,7 +93,7 @@ fn of_step(
     pinned: &Pinned,
     id: &str,
     step: &StepState,
-    own: &BTreeSet<AttemptId>,
+    (own, me): (&BTreeSet<AttemptId>, &str),
     at: At,
 ) -> Option<Effect> {
     match &step.phase {
@@ -102,12 +106,14 @@ fn of_step(
         Phase::Running(attempt) => {
             let mine = own.contains(&attempt_id(id, step, attempt));
             of_attempt(pinned, id, step, attempt, mine)
+                .filter(|_| mine || observable_ms(attempt, me) <= at.wall_ms)
         }
         Phase::Unknown {
             attempt,
             needs_person: false,
             ..
-        } => of_attempt(pinned, id, step, attempt, false),
+        } => of_attempt(pinned, id, step, attempt, false)
+            .filter(|_| observable_ms(attempt, me) <= at.wall_ms),
         Phase::Unknown {
             attempt,
             reason,
@@ -166,17 +172,25 @@ fn of_attempt(
     })
 }
 
-/// When [`pending`] may say something new without a new event, Unix milliseconds: the earliest end of a pause between two attempts.
-pub fn next_wake_ms(state: &RunState, at: At) -> Option<i64> {
+/// From when on an executor may look at an attempt that it does not perform, Unix milliseconds.
+fn observable_ms(attempt: &Attempt, me: &str) -> i64 {
+    if attempt.by == me {
+        return i64::MIN;
+    }
+    attempt.deadline_ms.saturating_add(TAKEOVER_MS)
+}
+
+/// When [`pending`] may say something new to the executor `me` without a new event, Unix milliseconds: the earliest end of a pause between two attempts, or of the time
+/// that another executor has for an attempt.
+pub fn next_wake_ms(state: &RunState, me: &str, at: At) -> Option<i64> {
     let pinned = state.pinned().filter(|_| state.is_open())?;
-    state
-        .steps()
-        .iter()
-        .filter(|(_, step)| step.phase == Phase::Ready && step.attempts > 0)
-        .map(|(id, step)| {
-            step.ended_at_ms
-                .saturating_add(pinned.backoff_ms(id, step.attempts))
-        })
-        .filter(|wake_ms| *wake_ms > at.wall_ms)
-        .min()
+    let wakes = state.steps().iter().filter_map(|(id, step)| {
+        if step.phase == Phase::Ready && step.attempts > 0 {
+            let pause_ms = pinned.backoff_ms(id, step.attempts);
+            return Some(step.ended_at_ms.saturating_add(pause_ms));
+        }
+        let attempt = step.phase.attempt()?;
+        (attempt.by != me).then(|| observable_ms(attempt, me))
+    });
+    wakes.filter(|wake_ms| *wake_ms > at.wall_ms).min()
 }

@@ -24,6 +24,8 @@ pub struct Attempt {
     pub started_at_ms: i64,
     /// When its effect must have ended, Unix milliseconds.
     pub deadline_ms: i64,
+    /// Who recorded its start.
+    pub by: String,
 }
 
 /// Where a step stands.

@@ -4,6 +4,7 @@ mod approvals;
 mod illegal;
 mod random;
 mod steps;
+mod takeover;
 mod verbs;
 mod views;
 mod world;

@@ -75,7 +75,7 @@ impl Driver {
     /// When to look again without an event.
     fn wake(&self) -> Option<Instant> {
         let now = self.executor.node.clock.now();
-        let retry = next_wake_ms(self.stream.state(), now)
+        let retry = next_wake_ms(self.stream.state(), &self.executor.node.name, now)
             .map(|ms| Instant::now() + self.left(ms) + Duration::from_millis(1));
         [retry, self.patience.filter(|until| *until > Instant::now())]
             .into_iter()

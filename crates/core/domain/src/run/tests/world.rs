@@ -106,7 +106,7 @@ impl World {
     }
 
     pub(super) fn pending(&self) -> Vec<Effect> {
-        pending(&self.state, &self.own, self.at())
+        pending(&self.state, &self.own, "", self.at())
     }
 
     /// What `person` would sign for a step that can be prepared.

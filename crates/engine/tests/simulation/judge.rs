@@ -1,0 +1,276 @@
+//! What every log of a run must keep to, told from its events alone and in other words than the decider's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sealwarden_domain::approval::{Decision, Statement};
+use sealwarden_runbook::Action;
+use sealwarden_wire::event::v1::event::Kind;
+use sealwarden_wire::event::v1::{ApprovalRecorded, RunOutcome, StepOutcome, StepStarted};
+
+use super::outside::Outside;
+use super::people::{REQUESTER, Roles, meet};
+use super::runbooks::{Demand, Shape};
+
+/// What is known of a step.
+#[derive(Default)]
+struct Known {
+    over: bool,
+    running: Option<u32>,
+    attempts: u32,
+    granted: u32,
+    /// The latest word of each person about the quorum, with its end.
+    words: BTreeMap<String, (Decision, i64)>,
+    /// Words to order it without its quorum, with their ends.
+    glass: Vec<(String, i64)>,
+    skips: BTreeSet<String>,
+    /// Who overrode it, until others reviewed that.
+    overriders: Option<BTreeSet<String>>,
+    reviews: BTreeSet<String>,
+}
+
+/// Reads a run's log, event after event.
+pub(crate) struct Judge {
+    shape: Shape,
+    steps: BTreeMap<String, Known>,
+    /// Texts that their approvers really signed.
+    pub(crate) genuine: BTreeSet<String>,
+    nonces: BTreeSet<String>,
+    halted: bool,
+    aborted: bool,
+    ended: bool,
+    /// How often each kind of thing was seen.
+    pub(crate) seen: BTreeMap<&'static str, u64>,
+}
+
+impl Judge {
+    pub(crate) fn new(shape: Shape) -> Self {
+        let steps = shape.order.iter().cloned();
+        Self {
+            steps: steps.map(|id| (id, Known::default())).collect(),
+            shape,
+            genuine: BTreeSet::new(),
+            nonces: BTreeSet::new(),
+            halted: false,
+            aborted: false,
+            ended: false,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    fn of(&mut self, step: &str) -> Result<(&mut Known, Demand), String> {
+        let demand = self.shape.steps.get(step).cloned();
+        let known = self.steps.get_mut(step).zip(demand);
+        known.ok_or_else(|| format!("an event about a step {step:?} that is not there"))
+    }
+
+    /// Whether an attempt's start stands in the log, so that its effect may begin.
+    pub(crate) fn has_started(&self, step: &str, attempt: u32) -> bool {
+        self.steps
+            .get(step)
+            .is_some_and(|known| known.attempts >= attempt)
+    }
+
+    /// Takes the next commit in.
+    pub(crate) fn take(&mut self, commit: &[Kind], outside: &mut Outside) -> Result<(), String> {
+        for kind in commit {
+            let late = matches!(
+                kind,
+                Kind::ApprovalRecorded(_) | Kind::ApprovalRefused(_) | Kind::OverrideReviewed(_)
+            );
+            if self.ended && !late {
+                return Err(format!("after the run's end: {kind:?}"));
+            }
+            self.event(kind, commit, outside)?;
+        }
+        Ok(())
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other kinds decide nothing here, or the fold refuses them"
+    )]
+    fn event(&mut self, kind: &Kind, commit: &[Kind], outside: &mut Outside) -> Result<(), String> {
+        match kind {
+            Kind::ApprovalRecorded(event) => self.recorded(event)?,
+            Kind::ApprovalRefused(_) => self.saw("refused"),
+            Kind::StepStarted(event) => self.started(event)?,
+            Kind::StepEnded(event) => {
+                let done = event.outcome() == StepOutcome::Done;
+                let (known, _) = self.of(&event.step)?;
+                if known.running.take() != Some(event.attempt) {
+                    return Err(format!("an end of what does not run: {event:?}"));
+                }
+                known.over |= done;
+                self.saw(if event.observed { "observed" } else { "ended" });
+            }
+            Kind::StepUnknown(event) if event.needs_person => self.saw("asked"),
+            Kind::StepUnknown(_) => self.saw("unknown"),
+            Kind::StepRetried(event) => {
+                let signed = matches!(commit.first(), Some(Kind::ApprovalRecorded(_)));
+                let (known, _) = self.of(&event.step)?;
+                known.granted = known.granted.max(event.attempt + 1);
+                known.running = None;
+                if signed {
+                    outside.word(&event.step);
+                }
+                self.saw(if signed { "retried-signed" } else { "retried" });
+            }
+            Kind::StepSkipped(event) => {
+                let (known, demand) = self.of(&event.step)?;
+                let by: BTreeSet<String> = event.by.iter().cloned().collect();
+                if !by.is_subset(&known.skips) || by.is_empty() || !meet(&demand.quorum, &by) {
+                    return Err(format!("skipped without its quorum: {event:?}"));
+                }
+                (known.over, known.running) = (true, None);
+                self.saw("skipped");
+            }
+            Kind::StepOverridden(event) => {
+                let (known, _) = self.of(&event.step)?;
+                known.overriders = Some(event.by.iter().cloned().collect());
+                self.saw("overridden");
+            }
+            Kind::OverrideReviewed(event) => self.reviewed(&event.step, &event.by)?,
+            Kind::RunPaused(_) => self.halted = true,
+            Kind::RunResumed(_) => self.halted = false,
+            Kind::RunAborted(_) => {
+                (self.halted, self.aborted) = (true, true);
+                self.saw("aborted");
+            }
+            Kind::RunEnded(event) => {
+                let all = self.steps.values().all(|known| known.over);
+                let runs = self.steps.values().any(|known| known.running.is_some());
+                let right = match event.outcome() {
+                    RunOutcome::Completed => all,
+                    RunOutcome::Aborted => self.aborted && !runs,
+                    RunOutcome::Failed | RunOutcome::Unspecified => false,
+                };
+                if !right || self.ended {
+                    return Err(format!("the run cannot end so: {event:?}"));
+                }
+                self.ended = true;
+                self.saw("run-ended");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn recorded(&mut self, event: &ApprovalRecorded) -> Result<(), String> {
+        let statement = Statement::parse(&event.statement).map_err(|error| error.to_string())?;
+        if !self.genuine.contains(&event.statement) || statement.approver != event.person {
+            return Err(format!(
+                "nobody signed what is recorded of {}",
+                event.person
+            ));
+        }
+        if !self.nonces.insert(statement.nonce.clone()) {
+            return Err(format!("a statement counts twice: {}", event.statement));
+        }
+        let said = (statement.decision, statement.expires_ms());
+        let person = event.person.clone();
+        let (known, demand) = self.of(&event.step)?;
+        let alone = statement.decision == Decision::Override && demand.glass == 1;
+        if person == REQUESTER && !alone {
+            return Err(format!("{person} decides about the own request: {event:?}"));
+        }
+        match statement.decision {
+            Decision::Approve | Decision::Deny | Decision::Confirm => {
+                known.words.insert(person, said);
+            }
+            Decision::Override => known.glass.push((person, said.1)),
+            Decision::Skip => drop(known.skips.insert(person)),
+            Decision::Review => drop(known.reviews.insert(person)),
+            Decision::Retry => {}
+        }
+        self.saw("recorded");
+        Ok(())
+    }
+
+    fn reviewed(&mut self, step: &str, by: &[String]) -> Result<(), String> {
+        let (known, _) = self.of(step)?;
+        let by: BTreeSet<String> = by.iter().cloned().collect();
+        let others = known
+            .overriders
+            .as_ref()
+            .is_some_and(|overriders| overriders.is_disjoint(&by));
+        if by.len() < 2 || !others || !by.is_subset(&known.reviews) {
+            return Err(format!("the override of {step} is reviewed by {by:?}"));
+        }
+        known.overriders = None;
+        self.saw("reviewed");
+        Ok(())
+    }
+
+    fn started(&mut self, event: &StepStarted) -> Result<(), String> {
+        let wrong = |why: &str| Err(format!("step {} starts {why}: {event:?}", event.step));
+        let unreviewed = self.steps.values().any(|known| known.overriders.is_some());
+        let halted = self.halted;
+        let over: BTreeSet<String> = self
+            .steps
+            .iter()
+            .filter(|(_, known)| known.over)
+            .map(|(id, _)| id.clone())
+            .collect();
+        let (known, demand) = self.of(&event.step)?;
+        if !demand.needs.iter().all(|need| over.contains(need)) {
+            return wrong("before what it needs");
+        }
+        if known.over || known.running.is_some() || event.attempt != known.attempts + 1 {
+            return wrong("twice");
+        }
+        if event.attempt > demand.attempts.max(known.granted) {
+            return wrong("more often than it may");
+        }
+        let manual = demand.action.spec().manual;
+        if halted && !manual {
+            return wrong("in a run that was stopped");
+        }
+        if demand.action == Action::CloseIncident && unreviewed {
+            return wrong("before the review of an override");
+        }
+        let at_ms = event.deadline_ms - demand.timeout_ms;
+        if !stands(known, &demand.quorum, manual, at_ms)
+            && !broken_glass(known, demand.glass, at_ms)
+        {
+            return wrong("without its quorum");
+        }
+        known.attempts = event.attempt;
+        known.running = Some(event.attempt);
+        self.saw(if event.attempt == 1 {
+            "started"
+        } else {
+            "started-again"
+        });
+        Ok(())
+    }
+}
+
+/// Whether the quorum stands at this moment, and nobody against it.
+fn stands(known: &Known, quorum: &Roles, manual: bool, at_ms: i64) -> bool {
+    let wanted = if manual {
+        Decision::Confirm
+    } else {
+        Decision::Approve
+    };
+    let words = known.words.iter();
+    let people = words
+        .filter(|(_, (decision, expires_ms))| *decision == wanted && *expires_ms > at_ms)
+        .map(|(person, _)| person.clone())
+        .collect();
+    let denied = known.words.values().any(|(it, _)| *it == Decision::Deny);
+    !denied && meet(quorum, &people)
+}
+
+fn broken_glass(known: &Known, glass: u32, at_ms: i64) -> bool {
+    let people: BTreeSet<String> = known
+        .glass
+        .iter()
+        .filter(|(_, expires_ms)| *expires_ms > at_ms)
+        .map(|(person, _)| person.clone())
+        .collect();
+    glass > 0 && meet(&Roles::from([("break-glass".to_owned(), glass)]), &people)
+}
