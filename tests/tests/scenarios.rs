@@ -40,4 +40,5 @@ mod scenarios {
     mod token;
     mod transit;
     mod verdicts;
+    mod webhooks;
 }
