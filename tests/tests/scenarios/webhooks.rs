@@ -31,10 +31,11 @@ fn prepared(target: &Target, steps: &str) -> Installation {
     let token = Target::token(here.home());
     let common = format!("token_file: {}, timeout_ms: 300", token.display());
     let settings = format!(
-        "runbook-executor:\n  webhooks:\n    asked: {{url: '{}', observe_url: '{}', {common}}}\n    keyed: {{url: '{}', idempotent: true, {common}}}\n    blind: {{url: '{}', {common}}}\n    final: {{url: '{}', destructive: true, {common}}}\n    gone: {{url: 'http://127.0.0.1:9/', {common}}}\n",
+        "runbook-executor:\n  webhooks:\n    asked: {{url: '{}', observe_url: '{}', {common}}}\n    keyed: {{url: '{}', idempotent: true, {common}}}\n    blind: {{url: '{}', {common}}}\n    final: {{url: '{}', destructive: true, {common}}}\n    roll-back: {{url: '{}', destructive: true, {common}}}\n    gone: {{url: 'http://127.0.0.1:9/', {common}}}\n",
         target.url("/once"),
         target.url("/seen"),
         target.url("/keyed"),
+        target.url("/once"),
         target.url("/once"),
         target.url("/once"),
     );
@@ -111,6 +112,15 @@ fn whatever_the_target_answers_its_effect_happens_once() {
     }
     // Known only when the step starts.
     steps += &step("unknown-target", "", "tpyo-${plan.version}", "well");
+    steps += &step("taken-for-less", "", "${incident.class}", "well");
+    steps += "  - {id: snapshot, title: Evidence, action: snapshot-evidence}\n";
+    steps += &step(
+        "final",
+        "    needs: [snapshot]\n    approval: {quorum: {on-call-sre: 1}, within: 1h}\n",
+        "final",
+        "well",
+    )
+    .replace("call-webhook\n", "call-webhook-destructive\n");
     steps += &step("nobody-there", "", "gone", "well");
     let here = prepared(&target, &steps);
     let _up = here.up();
@@ -134,6 +144,10 @@ fn whatever_the_target_answers_its_effect_happens_once() {
         "422 Unprocessable Entity: no such flag",
     );
     says("unknown-target", "failed", "is not in the settings");
+    says("taken-for-less", "failed", "is destructive");
+    people::reaches(&here, &run, "final", "awaiting-approval");
+    people::approve_what_waits(&here, &run, &[]);
+    people::reaches(&here, &run, "final", "done");
     says("nobody-there", "failed", "refused");
     says("blind-cut", "unknown", "ask its people");
 
@@ -143,7 +157,7 @@ fn whatever_the_target_answers_its_effect_happens_once() {
     }
     let twice: Vec<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
-    assert_eq!(seen.len(), done_once.len() + 3 + 2, "{seen:#?}");
+    assert_eq!(seen.len(), done_once.len() + 3 + 2 + 1, "{seen:#?}");
     let book = target.book();
     assert_eq!(book.strangers, 0);
     let prefix = format!("{}/{run}/", here.name());

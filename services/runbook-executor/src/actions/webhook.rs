@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use sealwarden_engine::ExecuteError;
 use sealwarden_eventlog::Environment;
-use sealwarden_runbook::Effect;
+use sealwarden_runbook::{Action, Effect};
 
 use super::attempt::{Attempt, Observation, Outputs, Trouble};
 use crate::executor::Executor;
-use crate::webhooks::{Call, Outcome, Said};
+use crate::webhooks::{Call, Outcome, Said, Webhook};
 
 pub(super) async fn execute(executor: &Executor, attempt: &Attempt) -> Result<Outputs, Trouble> {
     match call(executor, attempt)?.post().await {
@@ -96,14 +96,8 @@ fn call<'a>(executor: &'a Executor, attempt: &'a Attempt) -> Result<Call<'a>, Tr
             }
         ));
     };
-    if webhook.destructive && attempt.action.spec().effect == Effect::Reversible {
-        return refused(format!(
-            "is destructive: {} does not call it, call-webhook-destructive does",
-            attempt.action
-        ));
-    }
-    if executor.node.environment == Environment::Drill && !webhook.is_local() {
-        return refused("is not on this machine: a drill acts on nothing outside".to_owned());
+    if let Some(reason) = refusal(webhook, attempt.action, executor.node.environment) {
+        return refused(reason);
     }
     let id = &attempt.id;
     Ok(Call {
@@ -117,9 +111,55 @@ fn call<'a>(executor: &'a Executor, attempt: &'a Attempt) -> Result<Call<'a>, Tr
     })
 }
 
+/// Why this action must not call the target here.
+fn refusal(webhook: &Webhook, action: Action, environment: Environment) -> Option<String> {
+    if webhook.destructive && action.spec().effect == Effect::Reversible {
+        return Some(format!(
+            "is destructive: {action} does not call it, {} does",
+            Action::CallWebhookDestructive
+        ));
+    }
+    (environment == Environment::Drill && !webhook.is_local())
+        .then(|| "is not on this machine: a drill acts on nothing outside".to_owned())
+}
+
 fn outputs(said: Said) -> Outputs {
     Outputs::from([
         ("status".to_owned(), said.status.to_string()),
         ("answer".to_owned(), said.text),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_stays_here_and_what_is_final_has_an_action_of_its_own() {
+        let read = |url: &str, destructive: bool| -> Webhook {
+            let json =
+                serde_json::json!({"url": url, "token_file": "token", "destructive": destructive});
+            serde_json::from_value(json).unwrap()
+        };
+        let (here, there) = ("http://127.0.0.1/", "https://deploy.example.com/");
+        let (plain, last) = (Action::CallWebhook, Action::CallWebhookDestructive);
+        let (real, drill) = (Environment::Production, Environment::Drill);
+        for (url, destructive, action, environment, refused) in [
+            (there, false, plain, real, None),
+            (there, false, last, real, None),
+            (there, true, last, real, None),
+            (there, true, plain, real, Some("is destructive")),
+            (here, false, plain, drill, None),
+            (here, true, plain, drill, Some("is destructive")),
+            (there, false, plain, drill, Some("a drill acts on nothing")),
+            (there, true, last, drill, Some("a drill acts on nothing")),
+        ] {
+            let reason = refusal(&read(url, destructive), action, environment);
+            match (reason, refused) {
+                (None, None) => {}
+                (Some(reason), Some(words)) => assert!(reason.contains(words), "{reason}"),
+                (reason, refused) => panic!("{url} {action}: {reason:?} instead of {refused:?}"),
+            }
+        }
+    }
 }
