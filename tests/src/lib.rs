@@ -18,6 +18,7 @@ pub mod load;
 pub mod people;
 pub mod process;
 pub mod s3;
+pub mod target;
 pub mod thief;
 pub mod wait;
 

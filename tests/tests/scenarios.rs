@@ -41,4 +41,5 @@ mod scenarios {
     mod token;
     mod transit;
     mod verdicts;
+    mod webhooks;
 }

@@ -45,10 +45,11 @@ pub fn http_client(
         .map_err(|error| OutsideError::Setup(reasons(&error)))
 }
 
-/// A client for plain `http` addresses inside the installation: no proxy, and no authority for `https` at all. Callers bound each request's time.
+/// A client for plain `http` addresses inside the installation: no proxy, no redirects, and no authority for `https` at all. Callers bound each request's time.
 pub fn plain_client() -> Result<reqwest::Client, OutsideError> {
     reqwest::Client::builder()
         .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
         .tls_backend_preconfigured(tls(RootCertStore::empty())?)
         .build()
         .map_err(|error| OutsideError::Setup(reasons(&error)))

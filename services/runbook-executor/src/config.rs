@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::webhooks::{MAX_WEBHOOKS, Webhook};
+
 /// Settings of the runbook executor. Unknown fields are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +37,8 @@ pub struct Config {
     pub heads_interval_ms: u64,
     /// How many steps of all runs may execute at once.
     pub max_running_steps: usize,
+    /// What the actions `call-webhook` and `call-webhook-destructive` may call, by the names that runbooks use; at most 100.
+    pub webhooks: BTreeMap<String, Webhook>,
 }
 
 /// A time-stamping authority that the trust bundle names.
@@ -63,6 +67,7 @@ impl Default for Config {
             evidence_log_dir: None,
             heads_interval_ms: 60_000,
             max_running_steps: 64,
+            webhooks: BTreeMap::new(),
         }
     }
 }
@@ -72,7 +77,7 @@ impl Default for Config {
 #[error("the setting {name} is {value}; {remedy}")]
 pub struct ConfigError {
     /// The setting.
-    pub name: &'static str,
+    pub name: String,
     /// Its value.
     pub value: String,
     /// What to write instead.
@@ -124,7 +129,17 @@ impl Config {
             places,
             (1..=10_000).contains(&places),
             "use 1 to 10000",
-        )
+        )?;
+        let webhooks = u64::try_from(self.webhooks.len()).unwrap_or(u64::MAX);
+        check(
+            "webhooks",
+            webhooks,
+            self.webhooks.len() <= MAX_WEBHOOKS,
+            "name at most 100",
+        )?;
+        self.webhooks
+            .iter()
+            .try_for_each(|(name, webhook)| webhook.validate(name))
     }
 }
 
@@ -138,7 +153,7 @@ fn check(
         Ok(())
     } else {
         Err(ConfigError {
-            name,
+            name: name.to_owned(),
             value: value.to_string(),
             remedy,
         })

@@ -4,7 +4,7 @@
 //! - [`evidence::verify_bundle`]: checks an evidence bundle; needs no server.
 //!
 //! What runs where: `grantor` answers requests for permits; `trust` publishes bundles and suspensions; `runs` starts a run for each classified incident and drives
-//! it; `actions` performs and observes steps; `evidence` collects, seals and checks bundles; `grpc` answers people and services.
+//! it; `actions` performs and observes steps; `webhooks` calls what stands outside; `evidence` collects, seals and checks bundles; `grpc` answers people and services.
 //!
 //! **Invariants:** an attempt's start is durable before its effect. Every effect is idempotent under the key run + step + iteration. An attempt of an earlier process
 //! life is observed first. One bad run, log or step never stops the others. The executor is not root: nodes check approvals themselves.
@@ -20,8 +20,10 @@ mod runs;
 mod signer;
 mod start;
 mod trust;
+mod webhooks;
 
 pub use config::TsaRoots;
 pub use config::{Config, ConfigError};
 pub use signer::signing_key_name;
 pub use start::{Mounts, start};
+pub use webhooks::Webhook;

@@ -534,6 +534,9 @@ pub(crate) enum Plan {
     Check {
         /// Its folder (default: the installation's)
         dir: Option<PathBuf>,
+        /// Settings that name the webhooks which steps call (default: DATA/settings.yaml)
+        #[arg(long, env = "SEALWARDEN_SETTINGS", value_name = "FILE")]
+        settings: Option<PathBuf>,
     },
 }
 

@@ -39,6 +39,10 @@ pub enum Action {
     RestoreArchive,
     /// Looks at every object of an archive again.
     RevalidateArchive,
+    /// Tells a system outside to do something that can be taken back.
+    CallWebhook,
+    /// Tells a system outside to do something that cannot be taken back.
+    CallWebhookDestructive,
     /// A person does something outside the product and says so.
     Confirm,
     /// Closes the incident.
@@ -177,7 +181,7 @@ const fn count(name: &'static str) -> Field {
 
 impl Action {
     /// Every action, in the order of an incident.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::SnapshotEvidence,
         Self::IsolateKey,
         Self::ReadOnly,
@@ -194,6 +198,8 @@ impl Action {
         Self::QuarantineArchive,
         Self::RestoreArchive,
         Self::RevalidateArchive,
+        Self::CallWebhook,
+        Self::CallWebhookDestructive,
         Self::Confirm,
         Self::CloseIncident,
     ];
@@ -227,6 +233,8 @@ impl Action {
             Self::QuarantineArchive => &QUARANTINE_ARCHIVE,
             Self::RestoreArchive => &RESTORE_ARCHIVE,
             Self::RevalidateArchive => &REVALIDATE_ARCHIVE,
+            Self::CallWebhook => &CALL_WEBHOOK,
+            Self::CallWebhookDestructive => &CALL_WEBHOOK_DESTRUCTIVE,
             Self::Confirm => &CONFIRM,
             Self::CloseIncident => &CLOSE_INCIDENT,
         }
@@ -480,6 +488,30 @@ static REVALIDATE_ARCHIVE: ActionSpec = ActionSpec {
     manual: false,
 };
 
+static CALL_WEBHOOK: ActionSpec = ActionSpec {
+    action: Action::CallWebhook,
+    name: "call-webhook",
+    summary: "posts the body to a target of the settings under a key of its own, once: a flag, a roll-back, a redeployment, which another call can take back",
+    inputs: &[text("target"), text("body")],
+    outputs: &[count("status"), text("answer")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: false,
+    observed: "the target's `observe_url` answers 200 under the same key; a target that is `idempotent` is called again; else a person is asked",
+    directives: &[],
+    manual: false,
+};
+
+/// The settings say of a target that it is destructive; then no other action calls it.
+static CALL_WEBHOOK_DESTRUCTIVE: ActionSpec = ActionSpec {
+    action: Action::CallWebhookDestructive,
+    name: "call-webhook-destructive",
+    summary: "as call-webhook, for what no other call takes back: people approve it, and an evidence snapshot stands before it",
+    effect: Effect::Destructive,
+    needs_snapshot: true,
+    ..CALL_WEBHOOK
+};
+
 static CONFIRM: ActionSpec = ActionSpec {
     action: Action::Confirm,
     name: "confirm",
@@ -509,48 +541,4 @@ static CLOSE_INCIDENT: ActionSpec = ActionSpec {
 };
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_action_is_found_by_its_name_and_describes_itself() {
-        for action in Action::ALL {
-            assert_eq!(action.spec().action, action);
-            assert_eq!(Action::from_name(action.name()), Some(action));
-            assert!(!action.spec().observed.is_empty() && !action.spec().summary.is_empty());
-        }
-        assert_eq!(Action::from_name("destroy-everything"), None);
-    }
-
-    #[test]
-    fn what_cannot_be_taken_back_needs_a_snapshot() {
-        for action in Action::ALL {
-            if action.spec().effect == Effect::Destructive {
-                assert!(action.spec().needs_snapshot, "{action}");
-            }
-        }
-    }
-
-    #[test]
-    fn each_directive_kind_has_one_action() {
-        for kind in DirectiveKind::ALL {
-            let senders = Action::ALL
-                .iter()
-                .filter(|a| a.spec().directive(Some(kind.as_str())) == Some(kind))
-                .count();
-            assert_eq!(senders, 1, "{kind}");
-            assert!(kind.action().spec().directives.contains(&kind), "{kind}");
-            assert_eq!(DirectiveKind::from_name(kind.as_str()), Some(kind));
-        }
-    }
-
-    #[test]
-    fn values_are_checked_against_their_type() {
-        assert!(ValueType::Time.accepts("2026-11-02T10:00:00Z"));
-        assert!(!ValueType::Time.accepts("yesterday"));
-        assert!(ValueType::Count.accepts("0") && !ValueType::Count.accepts("-1"));
-        assert!(!ValueType::Count.accepts("+1") && !ValueType::Count.accepts(""));
-        assert!(ValueType::Mode.accepts("queue") && ValueType::Mode.accepts("queue-noncritical"));
-        assert!(!ValueType::Mode.accepts("open") && !ValueType::Mode.accepts(""));
-    }
-}
+mod tests;

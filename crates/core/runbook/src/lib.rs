@@ -30,6 +30,7 @@ mod schema;
 mod shipped;
 mod suggest;
 mod template;
+mod webhooks;
 mod yaml;
 
 pub use action::{Action, ActionSpec, Effect, Field, ValueType};
@@ -53,4 +54,5 @@ pub use suggest::closest as nearest_word;
 pub use template::{
     BadTemplate, IncidentField, MAX_TEMPLATE_BYTES, Part, PlanField, Reference, Template,
 };
+pub use webhooks::check_webhooks;
 pub use yaml::MAX_FILE_BYTES;

@@ -19,6 +19,7 @@ mod resume;
 mod reverify;
 mod rotate_origin;
 mod snapshot;
+mod webhook;
 mod witnesses;
 
 pub(crate) use attempt::{Attempt, Observation, Outputs, Progress, Said, Trouble};
@@ -51,6 +52,9 @@ pub(crate) async fn execute(
         Action::QuarantineArchive => archive::quarantine(executor, attempt, progress).await,
         Action::RestoreArchive => archive::restore(executor, attempt, progress).await,
         Action::RevalidateArchive => archive::revalidate(executor, attempt, progress).await,
+        Action::CallWebhook | Action::CallWebhookDestructive => {
+            webhook::execute(executor, attempt).await
+        }
         Action::Confirm => Err(Trouble::NotDone(
             "people perform this step; it ends by their confirmations".to_owned(),
         )),
@@ -58,7 +62,8 @@ pub(crate) async fn execute(
     }
 }
 
-/// Finds out whether an attempt's effect happened, without performing anything. An error means that observing must be tried again.
+/// Finds out whether an attempt's effect happened, without performing anything; only a webhook that takes a repeated call for the
+/// same one is observed by repeating it. An error means that observing must be tried again.
 pub(crate) async fn observe(
     executor: &Executor,
     attempt: &Attempt,
@@ -82,6 +87,9 @@ pub(crate) async fn observe(
         ),
         Action::Reseal => reseal::observe(executor, attempt).await,
         Action::Resume => resume::observe(executor, attempt).await,
+        Action::CallWebhook | Action::CallWebhookDestructive => {
+            webhook::observe(executor, attempt).await
+        }
         Action::Confirm => Ok(Observation::CannotTell(
             "only the people who perform this step know".to_owned(),
         )),

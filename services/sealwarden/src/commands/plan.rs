@@ -1,23 +1,26 @@
 //! `plan check [DIR]`: the properties of a response plan.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use sealwarden_runbook::Finding;
+use sealwarden_runbook::{Finding, check_webhooks};
 use serde_json::json;
 
 use super::Answer;
 use crate::cli::{Cli, Plan};
 use crate::failure::{Ending, Failure};
+use crate::host::settings::{FILE_NAME, Settings};
 use crate::host::{installation::Installation, plan};
 use crate::output;
 
 pub(crate) fn run(cli: &Cli, what: &Plan) -> Answer {
     match what {
-        Plan::Check { dir } => check(cli, dir.clone()),
+        Plan::Check { dir, settings } => check(cli, dir.clone(), settings.as_deref()),
     }
 }
 
-fn check(cli: &Cli, dir: Option<PathBuf>) -> Answer {
+fn check(cli: &Cli, dir: Option<PathBuf>, settings: Option<&Path>) -> Answer {
+    let webhooks = webhooks(cli, dir.is_none(), settings)?;
     let dir = match dir {
         Some(dir) => dir,
         None => Installation::open(&cli.data)
@@ -30,7 +33,15 @@ fn check(cli: &Cli, dir: Option<PathBuf>) -> Answer {
     };
     let files = plan::read_files(&dir).map_err(|e| Failure::usage(format!("{e:#}")))?;
     let (findings, runbooks) = match plan::parse(&files) {
-        Ok(set) => (set.check(), set.runbooks().keys().cloned().collect()),
+        Ok(set) => {
+            let mut findings = set.check();
+            findings.extend(
+                webhooks
+                    .iter()
+                    .flat_map(|known| check_webhooks(&set, known)),
+            );
+            (findings, set.runbooks().keys().cloned().collect())
+        }
         Err(findings) => (findings, Vec::new()),
     };
     let errors = findings.iter().filter(|f| f.is_error()).count();
@@ -63,6 +74,23 @@ fn check(cli: &Cli, dir: Option<PathBuf>) -> Answer {
     } else {
         Ending::Negative
     })
+}
+
+/// What steps may call, and whether it is destructive; `None` for a plan of no installation, where no settings are known.
+fn webhooks(
+    cli: &Cli,
+    own: bool,
+    settings: Option<&Path>,
+) -> Result<Option<BTreeMap<String, bool>>, Failure> {
+    if settings.is_none() && !own && !cli.data.join(FILE_NAME).exists() {
+        return Ok(None);
+    }
+    let settings =
+        Settings::read(settings, &cli.data).map_err(|e| Failure::usage(format!("{e:#}")))?;
+    let named = settings.runbook_executor.webhooks.into_iter();
+    Ok(Some(
+        named.map(|(name, it)| (name, it.destructive)).collect(),
+    ))
 }
 
 fn document(f: &Finding) -> serde_json::Value {

@@ -91,6 +91,10 @@ impl Settings {
                 })
                 .collect();
         }
+        for webhook in executor.webhooks.values_mut() {
+            webhook.token_file = folder.join(&webhook.token_file);
+            resolve(folder, &mut webhook.tls_roots);
+        }
         for path in [
             &mut executor.root_key,
             &mut executor.witness_policy,

@@ -155,6 +155,37 @@ fn other_commands_run_only_where_they_are_mapped() {
     );
 }
 
+#[test]
+fn a_call_over_http_becomes_one_to_a_target_of_the_settings() {
+    let command = json!([{"type": "http-api", "command": "POST /flags HTTP/1.1", "headers": {"Authorization": ["Bearer x"]}}]);
+    let playbook = read(&linear(&[("Switch it off", command)])).unwrap();
+    let mut importing = importing();
+    let calls = |importing: &mut Importing, action| {
+        importing.commands.insert("http-api".to_owned(), action);
+        import(&playbook, importing)
+    };
+    let findings = calls(&mut importing, Action::CallWebhook).unwrap_err();
+    assert_eq!(codes(&findings), ["missing-input", "missing-input"]);
+    assert!(findings[0].remedy.contains("--set __target__="));
+    for (name, value) in [("__target__", "flags"), ("__body__", r#"{"on": false}"#)] {
+        importing.values.insert(name.to_owned(), value.to_owned());
+    }
+    let runbook = calls(&mut importing, Action::CallWebhook).unwrap().runbook;
+    let step = runbook.step("switch-it-off").unwrap();
+    assert_eq!(step.action, Action::CallWebhook);
+    assert_eq!(step.inputs["target"].to_string(), "flags");
+    assert_eq!(step.inputs["body"].to_string(), r#"{"on": false}"#);
+    assert!(!runbook.source().contains("Bearer"));
+
+    // Nothing takes the evidence before it.
+    let findings = calls(&mut importing, Action::CallWebhookDestructive).unwrap_err();
+    assert!(
+        findings[0].to_string().contains("snapshot"),
+        "{}",
+        findings[0]
+    );
+}
+
 /// start -> parallel(a -> end1, b -> end2) -> c -> end
 fn forked() -> Value {
     let mut playbook = linear(&[

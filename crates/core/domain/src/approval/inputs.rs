@@ -165,7 +165,7 @@ fn check_value(name: &str, value: &str) -> Result<(), InputsError> {
 }
 
 /// Characters that would let a value look like more lines than it is.
-pub(crate) fn is_line_breaking(c: char) -> bool {
+pub fn is_line_breaking(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 

@@ -1,0 +1,273 @@
+//! Steps that act outside: each effect happens once, whatever the target answers and whenever the process dies.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use sealwarden_tests::target::Target;
+use sealwarden_tests::{Installation, Process, people, wait};
+use serde_json::Value;
+
+/// How long the process is killed again and again.
+const KILLING: Duration = Duration::from_mins(1);
+/// Steps of the run that is killed.
+const STEPS: usize = 50;
+
+/// An installation whose plan has the class `roll-back` with these steps (lines of YAML), and whose settings name the target three times.
+fn prepared(target: &Target, steps: &str) -> Installation {
+    let here = Installation::new();
+    assert!(here.up().terminate().success()); // writes the trial plan
+    let plan = here.data().join("plan");
+    let text = std::fs::read_to_string(plan.join("plan.yaml")).expect("the plan");
+    let class = "classes:\n  roll-back:\n    title: A release is bad\n    severity: low\n    runbook: roll-back\n    targets: {detect: 1m, contain: 1h, recover: 24h}\n";
+    std::fs::write(
+        plan.join("plan.yaml"),
+        text.replacen("classes:\n", class, 1),
+    )
+    .expect("the plan");
+    let runbook = format!(
+        "runbook: roll-back\nversion: 1\nclass: roll-back\ntitle: Roll the release back\nsteps:\n{steps}"
+    );
+    std::fs::write(plan.join("roll-back.yaml"), runbook).expect("the runbook");
+    let token = Target::token(here.home());
+    let common = format!("token_file: {}, timeout_ms: 300", token.display());
+    let settings = format!(
+        "runbook-executor:\n  webhooks:\n    asked: {{url: '{}', observe_url: '{}', {common}}}\n    keyed: {{url: '{}', idempotent: true, {common}}}\n    blind: {{url: '{}', {common}}}\n    final: {{url: '{}', destructive: true, {common}}}\n    roll-back: {{url: '{}', destructive: true, {common}}}\n    gone: {{url: 'http://127.0.0.1:9/', {common}}}\n",
+        target.url("/once"),
+        target.url("/seen"),
+        target.url("/keyed"),
+        target.url("/once"),
+        target.url("/once"),
+        target.url("/once"),
+    );
+    std::fs::write(here.data().join("settings.yaml"), settings).expect("the settings");
+    here.call(&["plan", "check"]).good();
+    here
+}
+
+/// A step that calls a target.
+fn step(id: &str, needs: &str, target: &str, how: &str) -> String {
+    format!(
+        "  - id: {id}\n    title: Call {target}\n    action: call-webhook\n{needs}    with:\n      target: {target}\n      body: '{{\"do\": \"{how}\", \"step\": \"{id}\", \"incident\": \"${{incident.id}}\"}}'\n"
+    )
+}
+
+/// Starts the run of `roll-back`; its id.
+fn begin(here: &Installation) -> String {
+    let signal = here
+        .call(&[
+            "signal",
+            "--class",
+            "roll-back",
+            "--seen",
+            "errors since 10:00",
+        ])
+        .good();
+    let incident = signal["incident"].as_str().expect("an incident");
+    here.call(&[
+        "incident",
+        "classify",
+        incident,
+        "--class",
+        "roll-back",
+        "--reason",
+        "the release of 10:00",
+    ])
+    .good();
+    people::run_of_the_incident(here)
+}
+
+/// The steps that were done, by how often, in the order of the target's book.
+fn effects(target: &Target) -> Vec<String> {
+    let name = |body: &str| {
+        let body: Value = serde_json::from_str(body).expect("a body");
+        body["step"].as_str().expect("a step").to_owned()
+    };
+    let book = target.book();
+    book.effects.iter().map(|(_, body)| name(body)).collect()
+}
+
+#[test]
+fn whatever_the_target_answers_its_effect_happens_once() {
+    let target = Target::start();
+    let done_once = [
+        "well",
+        "fail-first",
+        "vanish-first",
+        "hang",
+        "cut",
+        "garbage",
+        "redirect",
+        "oversized",
+        "error",
+    ];
+    let mut steps = String::new();
+    for how in done_once {
+        steps += &step(&format!("asked-{how}"), "", "asked", how);
+    }
+    for how in ["well", "fail-first", "vanish-first"] {
+        steps += &step(&format!("keyed-{how}"), "", "keyed", how);
+    }
+    for how in ["well", "cut", "refuse"] {
+        steps += &step(&format!("blind-{how}"), "", "blind", how);
+    }
+    // Known only when the step starts.
+    steps += &step("unknown-target", "", "tpyo-${plan.version}", "well");
+    steps += &step("taken-for-less", "", "${incident.class}", "well");
+    steps += "  - {id: snapshot, title: Evidence, action: snapshot-evidence}\n";
+    steps += &step(
+        "final",
+        "    needs: [snapshot]\n    approval: {quorum: {on-call-sre: 1}, within: 1h}\n",
+        "final",
+        "well",
+    )
+    .replace("call-webhook\n", "call-webhook-destructive\n");
+    steps += &step("nobody-there", "", "gone", "well");
+    let here = prepared(&target, &steps);
+    let _up = here.up();
+    let run = begin(&here);
+
+    for how in done_once {
+        let step = people::reaches(&here, &run, &format!("asked-{how}"), "done");
+        assert!(step["outputs"].to_string().contains("status"), "{step:#}");
+    }
+    for how in ["well", "fail-first", "vanish-first"] {
+        people::reaches(&here, &run, &format!("keyed-{how}"), "done");
+    }
+    people::reaches(&here, &run, "blind-well", "done");
+    let says = |id: &str, state: &str, words: &str| {
+        let step = people::reaches(&here, &run, id, state);
+        assert!(step.to_string().contains(words), "{words}: {step:#}");
+    };
+    says(
+        "blind-refuse",
+        "failed",
+        "422 Unprocessable Entity: no such flag",
+    );
+    says("unknown-target", "failed", "is not in the settings");
+    says("taken-for-less", "failed", "is destructive");
+    people::reaches(&here, &run, "final", "awaiting-approval");
+    people::approve_what_waits(&here, &run, &[]);
+    people::reaches(&here, &run, "final", "done");
+    says("nobody-there", "failed", "refused");
+    says("blind-cut", "unknown", "ask its people");
+
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    for id in effects(&target) {
+        *seen.entry(id).or_default() += 1;
+    }
+    let twice: Vec<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    assert_eq!(seen.len(), done_once.len() + 3 + 2 + 1, "{seen:#?}");
+    let book = target.book();
+    assert_eq!(book.strangers, 0);
+    let prefix = format!("{}/{run}/", here.name());
+    assert!(
+        book.effects
+            .iter()
+            .all(|(key, _)| key.starts_with(&prefix) && key.ends_with("/0")),
+        "{book:#?}"
+    );
+}
+
+#[test]
+fn a_plan_that_calls_what_the_settings_do_not_allow_is_refused() {
+    let target = Target::start();
+    let here = prepared(&target, &step("flag", "", "asked", "well"));
+    let runbook = here.data().join("plan/roll-back.yaml");
+    let good = std::fs::read_to_string(&runbook).expect("the runbook");
+    for (from, to, words) in [
+        ("target: asked", "target: askd", "did you mean `asked`?"),
+        ("target: asked", "target: final", "call-webhook-destructive"),
+        ("target: asked", "tarket: asked", "tarket"),
+        (
+            "call-webhook\n",
+            "call-webhook-destructive\n",
+            "missing-approval",
+        ),
+    ] {
+        std::fs::write(&runbook, good.replace(from, to)).expect("the runbook");
+        let answer = here.call(&["plan", "check"]).ends_with(1);
+        assert!(answer.stdout.contains(words), "{words}: {answer}");
+    }
+}
+
+#[test]
+fn fifty_effects_happen_once_and_in_order_while_the_process_is_killed() {
+    let started = Instant::now();
+    let (mut kills, mut looks) = (0, 0);
+    while started.elapsed() < KILLING {
+        let (killed, looked) = one_run_that_is_killed();
+        kills += killed;
+        looks += looked;
+    }
+    assert!(
+        kills >= 10 && looks > 0,
+        "{kills} kills, and {looks} calls were asked for or repeated: nothing was tried"
+    );
+}
+
+/// How often the process was killed, and how many calls were asked for or repeated.
+fn one_run_that_is_killed() -> (u32, usize) {
+    let target = Target::start();
+    let here = prepared(&target, &chain());
+    let up = here.up();
+    let run = begin(&here);
+    up.kill();
+    let started = Instant::now();
+    let mut kills = 1;
+    while started.elapsed() < KILLING && target.book().effects.len() < STEPS {
+        if kills % 4 == 0 {
+            // While it starts: recovery is interrupted too.
+            let starting = Process::spawn(here.home(), "up", &here.arguments(&["up"]));
+            pause(400);
+            starting.kill();
+        } else {
+            let up = here.up();
+            pause(400);
+            up.kill();
+        }
+        kills += 1;
+    }
+    let up = here.up();
+    wait::within(Duration::from_mins(3), "the run ends", || {
+        let answer = here.call(&["run", "show", &run]);
+        let shown = (answer.code == 0).then(|| answer.json())?;
+        assert_ne!(shown["state"], "stuck", "{shown:#}");
+        (shown["state"] == "completed").then_some(())
+    });
+    assert!(up.terminate().success());
+    let expected: Vec<String> = (1..=STEPS).map(|n| format!("s{n:02}")).collect();
+    assert_eq!(effects(&target), expected, "after {kills} kills");
+    let requests = target.book().requests;
+    let looked = requests
+        .iter()
+        .filter(|((_, path, _), times)| match path.as_str() {
+            "/seen" => true,
+            "/keyed" => **times > 1,
+            _ => false,
+        });
+    (kills, looked.count())
+}
+
+/// Steps that wait for one another and call a target that is asked, and one that is called again, by turns.
+fn chain() -> String {
+    let mut steps = String::new();
+    for n in 1..=STEPS {
+        let needs = match n {
+            1 => String::new(),
+            _ => format!("    needs: [s{:02}]\n", n - 1),
+        };
+        let name = if n % 2 == 0 { "asked" } else { "keyed" };
+        steps += &step(&format!("s{n:02}"), &needs, name, "slow");
+    }
+    steps
+}
+
+/// Up to so many milliseconds, different each time.
+fn pause(below_ms: u64) {
+    let mut bytes = [0; 8];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .expect("random bytes");
+    // bounded poll: nothing is awaited here; a crash falls where it falls.
+    std::thread::sleep(Duration::from_millis(u64::from_be_bytes(bytes) % below_ms));
+}
