@@ -558,8 +558,12 @@ pub(crate) struct Drill {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum DrillName {
+    /// Names the drills, what each injects, and what it needs
+    List,
     /// A sealing key is stolen and used
     KeyCompromise,
+    /// A disk loses bytes of archived documents, and says nothing
+    SilentCorruption,
 }
 
 #[derive(Debug, Subcommand)]

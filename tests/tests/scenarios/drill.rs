@@ -5,7 +5,7 @@ use sealwarden_tests::binary::Answer;
 use sealwarden_tests::{Installation, sealwarden};
 use serde_json::Value;
 
-fn drill(home: &Installation, extra: &[&str]) -> Answer {
+fn drill(home: &Installation, name: &str, extra: &[&str]) -> Answer {
     let folder = home.home().join("documents");
     std::fs::create_dir_all(&folder).expect("a folder");
     for n in 0..4_u8 {
@@ -13,7 +13,7 @@ fn drill(home: &Installation, extra: &[&str]) -> Answer {
     }
     let mut arguments = vec![
         "drill",
-        "key-compromise",
+        name,
         "--json",
         "--dir",
         folder.to_str().expect("a path"),
@@ -28,7 +28,8 @@ fn list<'a>(document: &'a Value, name: &str) -> &'a Vec<Value> {
         .unwrap_or_else(|| panic!("{name} is no list in {document:#}"))
 }
 
-fn told_everything(answer: Answer) {
+/// The times, the steps, the approvals and the evidence that every drill tells.
+fn closed(answer: Answer) -> Value {
     let document = answer.good();
     assert_eq!(document["outcome"], "closed", "{document:#}");
     assert!(
@@ -49,6 +50,22 @@ fn told_everything(answer: Answer) {
             .all(|step| step["state"] == "done"),
         "{document:#}"
     );
+    assert!(
+        list(&document, "targets")
+            .iter()
+            .all(|target| target["target_ms"].as_i64().is_some_and(|ms| ms > 0)),
+        "{document:#}"
+    );
+    let evidence = list(&document, "evidence");
+    assert!(
+        !evidence.is_empty() && evidence.iter().all(|it| it["verified"] == true),
+        "{document:#}"
+    );
+    document
+}
+
+fn told_everything(answer: Answer) {
+    let document = closed(answer);
     assert_eq!(list(&document, "steps").len(), 12, "{document:#}");
     assert!(list(&document, "approvals").len() >= 14, "{document:#}");
     assert!(
@@ -56,13 +73,69 @@ fn told_everything(answer: Answer) {
         "{document:#}"
     );
     assert!(list(&document, "verdicts").len() >= 4, "{document:#}");
-    assert!(!document["evidence"].is_null(), "{document:#}");
+}
+
+/// Each kind of damage was seen for what it is, nothing else was called damaged, and everything is valid again.
+fn mended(answer: Answer) {
+    let document = closed(answer);
+    assert_eq!(document["class"], "data-integrity", "{document:#}");
+    let verdicts = list(&document, "verdicts");
+    assert_eq!(verdicts.len(), 4, "{document:#}");
+    let mut found: Vec<&str> = verdicts
+        .iter()
+        .filter_map(|verdict| verdict["found"][0].as_str())
+        .collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        ["bytes-changed", "missing", "seal-damaged", "truncated"],
+        "{document:#}"
+    );
+    for verdict in verdicts {
+        assert_eq!(verdict["before"], "valid", "{verdict:#}");
+        assert_ne!(verdict["damaged"], "valid", "{verdict:#}");
+        assert_eq!(verdict["in_archive"], "valid", "{verdict:#}");
+        assert_eq!(verdict["after"], "valid", "{verdict:#}");
+    }
+}
+
+#[test]
+fn silent_corruption_is_found_and_mended() {
+    let home = Installation::new();
+    mended(drill(&home, "silent-corruption", &[]));
+}
+
+#[test]
+fn silent_corruption_is_mended_over_a_real_nats_server_too() {
+    let server = TestServer::start().expect("a nats-server");
+    let home = Installation::new();
+    mended(drill(
+        &home,
+        "silent-corruption",
+        &["--nats", &server.url()],
+    ));
+}
+
+#[test]
+fn the_list_names_every_drill_that_can_be_started() {
+    let home = Installation::new();
+    let document = sealwarden(home.home(), &["drill", "list", "--json"]).good();
+    for entry in list(&document, "drills") {
+        for word in ["injects", "class", "needs"] {
+            assert!(entry[word].is_string(), "{word} of {entry}");
+        }
+    }
+    let refused = sealwarden(home.home(), &["drill", "no-such-drill"]);
+    for entry in list(&document, "drills") {
+        let name = entry["drill"].as_str().expect("a name");
+        assert!(refused.to_string().contains(name), "{refused}");
+    }
 }
 
 #[test]
 fn the_drill_closes_its_incident_with_everything_verified() {
     let home = Installation::new();
-    told_everything(drill(&home, &[]));
+    told_everything(drill(&home, "key-compromise", &[]));
     let left: Vec<_> = std::fs::read_dir(home.home())
         .expect("the home folder")
         .filter_map(Result::ok)
@@ -75,7 +148,11 @@ fn the_drill_closes_its_incident_with_everything_verified() {
 #[test]
 fn the_drill_does_the_same_over_a_real_nats_server() {
     let server = TestServer::start().expect("a nats-server");
-    told_everything(drill(&Installation::new(), &["--nats", &server.url()]));
+    told_everything(drill(
+        &Installation::new(),
+        "key-compromise",
+        &["--nats", &server.url()],
+    ));
 }
 
 #[test]
@@ -84,7 +161,11 @@ fn a_drill_stays_away_from_servers_where_production_runs() {
     let production = Installation::over_nats(&server.url());
     let _up = production.up();
     production.seal(&production.file("file", b"x"));
-    let answer = drill(&Installation::new(), &["--nats", &server.url()]);
+    let answer = drill(
+        &Installation::new(),
+        "key-compromise",
+        &["--nats", &server.url()],
+    );
     assert!([3, 4].contains(&answer.code), "{answer}");
     assert!(answer.to_string().contains("production"), "{answer}");
     assert_eq!(production.status()["open_incidents"], 0);

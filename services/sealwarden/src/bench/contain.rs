@@ -98,7 +98,7 @@ pub(super) async fn measure(setting: &Setting) -> anyhow::Result<Measured> {
 }
 
 async fn sample() -> anyhow::Result<Sample> {
-    let sandbox = Sandbox::start(None, None).await?;
+    let sandbox = Sandbox::start(None, None, "").await?;
     let result = contain(&sandbox).await;
     sandbox.stop().await?;
     result

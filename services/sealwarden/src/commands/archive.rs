@@ -16,7 +16,7 @@ use crate::cli::Cli;
 use crate::failure::Ending;
 use crate::output;
 
-pub(super) use store::{Archiving, Stored};
+pub(crate) use store::{Archiving, Stored};
 
 /// The words behind `archive`.
 #[derive(Debug, Subcommand)]

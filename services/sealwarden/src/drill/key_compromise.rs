@@ -1,59 +1,25 @@
 //! `drill key-compromise`: a sealing key is stolen and used.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use sealwarden_wire::incident::v1::Incident;
 use sealwarden_wire::verify::v1::VerifyRequest;
+use serde_json::{Value, json};
 
 use super::documents::{self, Document};
 use super::sandbox::Sandbox;
-use super::score::{self, Score};
+use super::score::{self, Findings, Score, Since};
 use super::watch::Watch;
-use super::{Narrator, people, thief};
+use super::{Narrator, act, thief};
 use crate::cli::Drill;
-use crate::commands::Answer;
 use crate::failure::Failure;
 
-/// The whole drill ends within this.
-const BOUND: Duration = Duration::from_mins(5);
-
-pub(crate) async fn run(json: bool, args: &Drill) -> Answer {
-    let narrator = Narrator { quiet: json };
-    let log_filter = std::env::var("SEALWARDEN_LOG").unwrap_or_else(|_| "off".to_owned()); // the story tells what the log lines would
-    let telemetry = sealwarden_telemetry::TelemetryConfig {
-        service: "drill".to_owned(),
-        json_logs: false,
-        log_filter,
-    };
-    let guard =
-        sealwarden_telemetry::init(&telemetry).map_err(|e| Failure::usage(e.to_string()))?;
-    narrator.say("Drill key-compromise: the real services and the real runbook in a sandbox; people are played, signatures are not.");
-    let sandbox = Sandbox::start(args.keep.as_deref(), args.nats.clone())
-        .await
-        .map_err(|e| Failure::unavailable(format!("the sandbox did not start: {e:#}")))?;
-    let result = tokio::time::timeout(BOUND, play(narrator, args, &sandbox)).await;
-    narrator.say("");
-    if args.keep.is_some() {
-        narrator.say(&format!(
-            "the sandbox is kept in {}",
-            sandbox.folder.display()
-        ));
-    }
-    let ended = sandbox.stop().await;
-    guard.shutdown();
-    let score = result.map_err(|_| {
-        Failure::unavailable(format!(
-            "the drill did not end within {} s",
-            BOUND.as_secs()
-        ))
-    })??;
-    ended?;
-    Ok(score::report(json, &score))
-}
-
-async fn play(narrator: Narrator, args: &Drill, sandbox: &Sandbox) -> Result<Score, Failure> {
+/// The story.
+pub(crate) async fn play(
+    narrator: Narrator,
+    args: &Drill,
+    sandbox: &Sandbox,
+) -> Result<Score, Failure> {
     let client = sandbox.client("operator")?;
     narrator.chapter("Sealing");
     let mut documents = documents::collect(args.dir.as_deref(), &sandbox.folder)?;
@@ -74,13 +40,63 @@ async fn play(narrator: Narrator, args: &Drill, sandbox: &Sandbox) -> Result<Sco
 
     narrator.chapter("The response (time since the theft)");
     let mut watch = Watch::new(narrator, misused_ms);
-    let incident = respond(narrator, sandbox, &mut watch).await?;
+    let incident = act::respond(narrator, sandbox, &mut watch, "isolate").await?;
 
     narrator.chapter("Afterwards");
     after(narrator, sandbox, &mut documents).await?;
     let forged_verdict = judge_forgery(sandbox, &forged).await?;
     narrator.say(&format!("  the forged document: {forged_verdict}"));
-    score::collect(sandbox, &incident, misused_ms, documents, forged_verdict).await
+    let since = Since {
+        at_ms: misused_ms,
+        words: "the first misuse",
+    };
+    score::collect(
+        sandbox,
+        &incident,
+        since,
+        findings(&documents, &forged_verdict),
+    )
+    .await
+}
+
+/// What became of the documents and of the forged one.
+fn findings(documents: &[Document], forged: &str) -> Findings {
+    let mut problems = Vec::new();
+    let mut table = vec![
+        ["FILE", "BEFORE", "FIRST SEAL, AFTER", "PRESENT SEAL"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for d in documents {
+        if d.before != "valid" {
+            problems.push(format!("{} was {} after sealing", d.name, d.before));
+        }
+        if d.after != "valid" {
+            problems.push(format!(
+                "{} is {} after the incident: {}",
+                d.name, d.after, d.reason
+            ));
+        }
+        let row = [&d.name, &d.before, &d.first_seal_after, &d.after];
+        table.push(row.map(String::clone).to_vec());
+    }
+    if forged.starts_with("valid") {
+        problems.push(format!("the forged document is {forged}"));
+    }
+    let verdicts: Vec<Value> = documents
+        .iter()
+        .map(|d| {
+            json!({
+                "file": d.name, "before": d.before, "first_seal_after": d.first_seal_after, "after": d.after, "reason": d.reason,
+            })
+        })
+        .collect();
+    Findings {
+        title: "Verdicts",
+        table,
+        facts: vec![("verdicts", json!(verdicts)), ("forged", json!(forged))],
+        problems,
+    }
 }
 
 /// The thief copies the keys, forges a seal, shows it to the witness, and somebody verifies it; then the key is used in place.
@@ -114,40 +130,6 @@ async fn misuse(
     thief::misuse_in_place(&node, &key_id).await?;
     narrator.say("  the key was also used in place, past the sealing service");
     Ok(forged)
-}
-
-/// Waits for the incident, lets people approve what they are asked, until it is closed or stuck.
-async fn respond(
-    narrator: Narrator,
-    sandbox: &Sandbox,
-    watch: &mut Watch,
-) -> Result<Incident, Failure> {
-    let mut changes = sandbox.started.board.changes();
-    let mut cheated = false;
-    loop {
-        changes.mark_unchanged();
-        if let Some(incident) = watch.look(sandbox).await? {
-            if incident.stage == "closed" {
-                return Ok(incident);
-            }
-            if let Some(run) = incident.runs.first() {
-                if !cheated
-                    && let Some(person) = people::approve_twice(sandbox, run, "isolate").await?
-                {
-                    cheated = true;
-                    narrator.say(&format!("  (cheating: {person} signed step isolate twice; the second time was refused)"));
-                }
-                if let Some(reason) = people::answer_all(sandbox, run).await? {
-                    narrator.say(&format!("  the run is stuck: {reason}"));
-                    return Ok(incident);
-                }
-            }
-        }
-        // The next look follows an event, never the clock.
-        if changes.changed().await.is_err() {
-            return Err(Failure::unavailable("the event log ended"));
-        }
-    }
 }
 
 async fn after(

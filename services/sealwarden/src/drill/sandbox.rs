@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::host::installation::{NewInstallation, private_dir, random};
+use crate::host::settings::FILE_NAME;
 use crate::host::start::{Options, Started, start};
 
 /// A running sandbox.
@@ -24,8 +25,12 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts all services in a new folder.
-    pub(crate) async fn start(keep: Option<&Path>, nats: Option<String>) -> anyhow::Result<Self> {
+    /// Starts all services in a new folder, with these settings (text of a `settings.yaml`; its paths are relative to the folder).
+    pub(crate) async fn start(
+        keep: Option<&Path>,
+        nats: Option<String>,
+        settings: &str,
+    ) -> anyhow::Result<Self> {
         let (folder, temporary) = if let Some(folder) = keep {
             private_dir(folder)?;
             if std::fs::read_dir(folder)?.next().is_some() {
@@ -42,6 +47,8 @@ impl Sandbox {
                 .context("making a sandbox")?;
             (temporary.path().to_owned(), Some(temporary))
         };
+        let settings_file = folder.join(FILE_NAME);
+        std::fs::write(&settings_file, settings).context("writing the settings of the sandbox")?;
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let options = Options {
             data: folder.join("data"),
@@ -51,7 +58,7 @@ impl Sandbox {
                 base: "drill.invalid".to_owned(),
             },
             nats,
-            settings: None,
+            settings: Some(settings_file),
             plan: None,
             listen: loopback,
             listen_http: loopback,

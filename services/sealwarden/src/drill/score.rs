@@ -1,25 +1,43 @@
-//! What a drill came to: times against the plan's targets, verdicts before and after, and the evidence.
+//! What a drill came to: times against the plan's targets, what the drill itself found, and the evidence.
 
 use sealwarden_wire::incident::v1::Incident;
 use sealwarden_wire::run::v1 as wire;
 use serde_json::{Value, json};
 
-use super::documents::Document;
 use super::sandbox::Sandbox;
 use crate::commands::run as run_view;
 use crate::failure::{Ending, Failure};
 use crate::output::{self, span};
 
+/// What the times count from.
+pub(crate) struct Since {
+    /// When it was, Unix milliseconds.
+    pub(crate) at_ms: i64,
+    /// What it was.
+    pub(crate) words: &'static str,
+}
+
+/// What one drill found beside what all incidents tell.
+pub(crate) struct Findings {
+    /// Title of the table.
+    pub(crate) title: &'static str,
+    /// For people: the first row is the head.
+    pub(crate) table: Vec<Vec<String>>,
+    /// For programs: further fields of the document.
+    pub(crate) facts: Vec<(&'static str, Value)>,
+    /// What is not as it should be; any fails the drill.
+    pub(crate) problems: Vec<String>,
+}
+
 /// The result.
 pub(crate) struct Score {
     incident: Incident,
-    detect_ms: i64,
-    contain_ms: i64,
-    recover_ms: i64,
+    since: Since,
+    /// Name and milliseconds, -1 if it was not reached.
+    times: [(&'static str, i64); 3],
     run: Option<wire::Run>,
     acknowledgements: Vec<Value>,
-    documents: Vec<Document>,
-    forged: String,
+    findings: Findings,
     evidence: Vec<Value>,
     problems: Vec<String>,
 }
@@ -28,9 +46,8 @@ pub(crate) struct Score {
 pub(crate) async fn collect(
     sandbox: &Sandbox,
     incident: &Incident,
-    misused_ms: i64,
-    documents: Vec<Document>,
-    forged: String,
+    since: Since,
+    findings: Findings,
 ) -> Result<Score, Failure> {
     let run = match incident.runs.first() {
         Some(id) => {
@@ -45,14 +62,16 @@ pub(crate) async fn collect(
     };
     let (acknowledgements, contained_ms, closed_ms) = facts(sandbox, incident);
     let mut score = Score {
-        detect_ms: incident.opened_at_ms - misused_ms,
-        contain_ms: contained_ms.map_or(-1, |at| at - misused_ms),
-        recover_ms: closed_ms.map_or(-1, |at| at - misused_ms),
+        times: [
+            ("detect", incident.opened_at_ms - since.at_ms),
+            ("contain", contained_ms.map_or(-1, |at| at - since.at_ms)),
+            ("recover", closed_ms.map_or(-1, |at| at - since.at_ms)),
+        ],
+        since,
         incident: incident.clone(),
         run,
         acknowledgements,
-        documents,
-        forged,
+        findings,
         evidence: evidence(sandbox, incident),
         problems: Vec::new(),
     };
@@ -109,20 +128,7 @@ impl Score {
                 self.incident.stage
             ));
         }
-        for d in &self.documents {
-            if d.before != "valid" {
-                problems.push(format!("{} was {} after sealing", d.name, d.before));
-            }
-            if d.after != "valid" {
-                problems.push(format!(
-                    "{} is {} after the incident: {}",
-                    d.name, d.after, d.reason
-                ));
-            }
-        }
-        if self.forged.starts_with("valid") {
-            problems.push(format!("the forged document is {}", self.forged));
-        }
+        problems.extend(self.findings.problems.iter().cloned());
         if self.evidence.is_empty() {
             problems.push("no evidence was sealed".to_owned());
         }
@@ -153,18 +159,35 @@ impl Score {
                 })
             })
             .collect();
-        json!({
+        let mut document = json!({
             "outcome": if self.problems.is_empty() { "closed" } else { "failed" },
-            "incident": self.incident.incident,
-            "detect_ms": self.detect_ms, "contain_ms": self.contain_ms, "recover_ms": self.recover_ms,
-            "targets": self.incident.targets.iter().map(|t| json!({ "name": t.name, "target_ms": t.target_ms })).collect::<Vec<_>>(),
+            "incident": self.incident.incident, "class": self.incident.class,
             "steps": steps, "approvals": approvals, "acknowledgements": self.acknowledgements,
-            "verdicts": self.documents.iter().map(|d| json!({
-                "file": d.name, "before": d.before, "first_seal_after": d.first_seal_after, "after": d.after, "reason": d.reason,
-            })).collect::<Vec<_>>(),
-            "forged": self.forged, "evidence": self.evidence, "problems": self.problems,
-        })
+            "evidence": self.evidence, "problems": self.problems,
+        });
+        for (name, ms) in self.times {
+            document[format!("{name}_ms")] = json!(ms);
+        }
+        let targets = self.times.iter().map(|(name, ms)| {
+            let target_ms = self.target_ms(name);
+            json!({ "name": name, "target_ms": target_ms, "met": met(*ms, target_ms) })
+        });
+        document["targets"] = targets.collect();
+        for (name, value) in &self.findings.facts {
+            document[*name] = value.clone();
+        }
+        document
     }
+
+    /// What the plan allows, in milliseconds; -1 if it says nothing.
+    fn target_ms(&self, name: &str) -> i64 {
+        let mut targets = self.incident.targets.iter();
+        targets.find(|t| t.name == name).map_or(-1, |t| t.target_ms)
+    }
+}
+
+fn met(actual_ms: i64, target_ms: i64) -> bool {
+    actual_ms >= 0 && actual_ms <= target_ms
 }
 
 /// Prints the result and answers how the drill ended.
@@ -182,24 +205,14 @@ pub(crate) fn report(json: bool, score: &Score) -> Ending {
 }
 
 fn tables(score: &Score) {
-    output::line("== Times against the plan's targets (from the first misuse)");
+    output::line(&format!(
+        "== Times against the plan's targets (from {})",
+        score.since.words
+    ));
     let mut rows = vec![["", "ACTUAL", "TARGET", ""].map(str::to_owned).to_vec()];
-    for (name, actual) in [
-        ("detect", score.detect_ms),
-        ("contain", score.contain_ms),
-        ("recover", score.recover_ms),
-    ] {
-        let target = score
-            .incident
-            .targets
-            .iter()
-            .find(|t| t.name == name)
-            .map_or(-1, |t| t.target_ms);
-        let word = if actual >= 0 && actual <= target {
-            "met"
-        } else {
-            "MISSED"
-        };
+    for (name, actual) in score.times {
+        let target = score.target_ms(name);
+        let word = if met(actual, target) { "met" } else { "MISSED" };
         rows.push(vec![
             name.to_owned(),
             span(actual),
@@ -209,21 +222,8 @@ fn tables(score: &Score) {
     }
     output::table(&rows);
     output::line("");
-    output::line("== Verdicts");
-    let mut rows = vec![
-        ["FILE", "BEFORE", "FIRST SEAL, AFTER", "PRESENT SEAL"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
-    rows.extend(score.documents.iter().map(|d| {
-        vec![
-            d.name.clone(),
-            d.before.clone(),
-            d.first_seal_after.clone(),
-            d.after.clone(),
-        ]
-    }));
-    output::table(&rows);
+    output::line(&format!("== {}", score.findings.title));
+    output::table(&score.findings.table);
     output::line("");
     for e in &score.evidence {
         let word = if e["verified"] == true {

@@ -74,6 +74,32 @@ impl Archiving {
         Ok(Self { to: Some(to) })
     }
 
+    /// Into this archive, under names that the caller gives.
+    pub(crate) async fn into(services: &Client, archive: &str) -> Result<Self, Failure> {
+        let to = To {
+            client: services.archives().await?,
+            archive: archive.to_owned(),
+            prefix: String::new(),
+            replace: false,
+            places: Semaphore::new(AT_ONCE),
+        };
+        Ok(Self { to: Some(to) })
+    }
+
+    /// Stores a file and its seal under this name.
+    pub(crate) async fn store_as(
+        &self,
+        object: String,
+        file: &Path,
+        seal: &Path,
+    ) -> Result<Option<Stored>, Failure> {
+        let Some(to) = &self.to else {
+            return Ok(None);
+        };
+        let _place = to.places.acquire().await.context("waiting for a place")?;
+        to.store(object, file, seal).await.map(Some)
+    }
+
     /// Stores a file and its seal under the file's name.
     pub(crate) async fn store(&self, file: &Path, seal: &Path) -> Result<Option<Stored>, Failure> {
         let Some(to) = &self.to else {
@@ -89,10 +115,8 @@ impl Archiving {
                 file.display()
             ))
         })?;
-        let _place = to.places.acquire().await.context("waiting for a place")?;
-        to.store(format!("{}{name}", to.prefix), file, seal)
+        self.store_as(format!("{}{name}", to.prefix), file, seal)
             .await
-            .map(Some)
     }
 }
 

@@ -1,0 +1,48 @@
+//! What drills there are: what each does to the sandbox, which class of incident answers, and what it needs.
+
+use serde_json::json;
+
+use crate::output;
+
+/// One drill.
+struct Entry {
+    name: &'static str,
+    injects: &'static str,
+    class: &'static str,
+    needs: &'static str,
+}
+
+const ENTRIES: [Entry; 2] = [
+    Entry {
+        name: "key-compromise",
+        injects: "a copied sealing key forges a seal outside, and is used in place past the service",
+        class: "key-compromise",
+        needs: "nothing",
+    },
+    Entry {
+        name: "silent-corruption",
+        injects: "a flipped bit, a cut and a removed document, a flipped bit of a seal, on the archive's disk",
+        class: "data-integrity",
+        needs: "nothing (an archive and a backup store are made in the sandbox)",
+    },
+];
+
+/// Prints them.
+pub(crate) fn print(json: bool) {
+    if json {
+        let drills = ENTRIES.iter().map(|it| {
+            json!({ "drill": it.name, "injects": it.injects, "class": it.class, "needs": it.needs })
+        });
+        return output::json(&json!({ "drills": drills.collect::<Vec<_>>() }));
+    }
+    for it in &ENTRIES {
+        output::line(it.name);
+        output::line(&format!("  injects:     {}", it.injects));
+        output::line(&format!("  answered by: class {} of the plan", it.class));
+        output::line(&format!("  needs:       {}", it.needs));
+    }
+    output::line("");
+    output::line(
+        "Each runs in a sandbox of its own; with --nats URL over a NATS server that holds no production streams.",
+    );
+}
