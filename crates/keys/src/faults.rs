@@ -52,7 +52,7 @@ impl FaultSwitch {
     pub async fn until_a_signature_hangs(&self) {
         let mut hanging = self.hanging.clone();
         if hanging.wait_for(|calls| *calls > 0).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

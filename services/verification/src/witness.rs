@@ -285,7 +285,8 @@ impl Witness {
             let provider = &*self.node.keys;
             let signed = sign_within(provider, id, Purpose::Witness, &message, KEY_DEADLINE);
             let line = witness_line(vkey, time_s, signed.await?.as_bytes())?;
-            lines.push_str(&format!("{line}\n"));
+            lines.push_str(&line.to_string());
+            lines.push('\n');
         }
         Ok(lines)
     }

@@ -77,10 +77,7 @@ pub(super) async fn unlisted(node: &Node, http: &reqwest::Client, payload: &Payl
 }
 
 fn new_keys(known: &[WitnessEntry], told: &[Vkey]) -> Vec<String> {
-    let Some(entry) = known
-        .iter()
-        .find(|entry| told.iter().any(|key| *key == entry.vkey))
-    else {
+    let Some(entry) = known.iter().find(|entry| told.contains(&entry.vkey)) else {
         return Vec::new();
     };
     let new = told.iter().filter(|key| !entry.keys().any(|it| it == *key));
