@@ -136,11 +136,12 @@ fn serve(mut stream: TcpStream, book: &Mutex<Book>) {
     }
     let is_done = || book().effects.iter().any(|(key, _)| *key == request.key);
     if request.method == "GET" {
-        return if request.path == "/seen" && is_done() {
+        if request.path == "/seen" && is_done() {
             answer(&mut stream, "200 OK", "it was done");
         } else {
             answer(&mut stream, "404 Not Found", "never heard of it");
-        };
+        }
+        return;
     }
     let told: Value = serde_json::from_str(&request.body).unwrap_or_default();
     let how = told["do"].as_str().unwrap_or_default();
