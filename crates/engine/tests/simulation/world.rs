@@ -333,7 +333,7 @@ impl World {
 
     /// Somebody signs something, rightly or not, and sends it.
     async fn person(&mut self) -> Result<(), String> {
-        if !self.drawer.is_empty() && self.chance.percent(8) {
+        if !self.drawer.is_empty() && self.chance.percent(12) {
             let (statement, signature) = self.chance.pick(&self.drawer).clone();
             return self.submit(statement, signature).await;
         }
@@ -341,9 +341,9 @@ impl World {
         let step = self.chance.pick(&steps).clone();
         let decision = match self.chance.below(40) {
             0..28 => Decision::Approve,
-            28 => Decision::Deny,
-            29..32 => Decision::Retry,
-            32..34 => Decision::Skip,
+            28..31 => Decision::Deny,
+            31..33 => Decision::Retry,
+            33 => Decision::Skip,
             34..37 => Decision::Override,
             _ => Decision::Review,
         };
