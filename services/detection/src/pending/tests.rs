@@ -1,8 +1,6 @@
-use std::path::Path;
-
 use sealwarden_domain::fold::event;
 use sealwarden_eventlog::Head;
-use sealwarden_runbook::PlanSet;
+use sealwarden_runbook::{PlanSet, SHIPPED};
 use sealwarden_wire::event::v1::{
     Commit, Directive, DirectiveAcknowledged, DirectiveIssued, Envelope, IncidentOpened,
     IncidentStage, IncidentStageReached, KeyUseObserved, OriginOpened, Reporter, event::Kind,
@@ -22,16 +20,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runbooks");
-        let files: Vec<(String, String)> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .map(|path| {
-                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-                (name, std::fs::read_to_string(path).unwrap())
-            })
-            .collect();
-        let plan = PlanSet::load(&files).unwrap();
+        let plan = PlanSet::load(&SHIPPED).unwrap();
         let mut world = Self {
             state: State::default(),
             plan,

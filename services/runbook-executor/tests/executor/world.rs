@@ -16,7 +16,7 @@ use sealwarden_keys::{
     CreateKey, Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider,
 };
 use sealwarden_pki::{Authority, CallerName, CallerRole, Identity};
-use sealwarden_runbook::PlanSet;
+use sealwarden_runbook::{PlanSet, SHIPPED};
 use sealwarden_runbook_executor::{Config, signing_key_name, start};
 use sealwarden_seal::note::{UnsignedNote, Vkey};
 use sealwarden_wire::event::v1::{
@@ -88,11 +88,9 @@ fn plan(edit: fn(String) -> String) -> (PlanSet, BTreeMap<String, PrivateKey>) {
         ("data-integrity.yaml", read("data-integrity.yaml")),
     ];
     let mut files: Vec<(String, String)> = files.map(|(name, text)| (name.to_owned(), text)).into();
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if files.iter().all(|(known, _)| *known != name) {
-            let text = read(&name);
-            files.push((name, text));
+    for (name, text) in SHIPPED {
+        if files.iter().all(|(known, _)| known != name) {
+            files.push((name.to_owned(), text.to_owned()));
         }
     }
     let shipped = PlanSet::load(&files).unwrap();

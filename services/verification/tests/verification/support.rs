@@ -1,7 +1,7 @@
 //! An installation with one log line whose tree and key the test holds.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use sealwarden_keys::{
     CreateKey, Guard, KeyId, KeyProvider, Purpose, SoftwareConfig, SoftwareProvider,
 };
 use sealwarden_pki::{Authority, Caller, CallerName, CallerRole, Identity};
-use sealwarden_runbook::PlanSet;
+use sealwarden_runbook::{PlanSet, SHIPPED};
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::merkle::{Hash, MemoryTree};
 use sealwarden_seal::note::{Note, Vkey};
@@ -85,16 +85,7 @@ pub(crate) fn person_key(person: &str) -> PrivateKey {
 
 /// The shipped plan with keys for two people.
 pub(crate) fn plan() -> Arc<PlanSet> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runbooks");
-    let files: Vec<(String, String)> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| {
-            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            (name, std::fs::read_to_string(path).unwrap())
-        })
-        .collect();
-    let plan = PlanSet::load(&files).unwrap();
+    let plan = PlanSet::load(&SHIPPED).unwrap();
     let keys: BTreeMap<String, Vec<String>> = ["mara.lindqvist", "ines.duarte"]
         .into_iter()
         .map(|person| {
