@@ -34,6 +34,13 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub struct FaultSwitch(Arc<watch::Sender<Fault>>);
 
+impl Default for FaultSwitch {
+    /// No fault.
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Fault::None)))
+    }
+}
+
 impl FaultSwitch {
     /// From now on, and for calls that hang, `fault` holds.
     pub fn set(&self, fault: Fault) {
@@ -55,8 +62,14 @@ pub struct FaultyProvider {
 impl FaultyProvider {
     /// Wraps `inner`, without a fault at first.
     pub fn new(inner: Arc<dyn KeyProvider>) -> (Self, FaultSwitch) {
-        let (sender, fault) = watch::channel(Fault::None);
-        (Self { inner, fault }, FaultSwitch(Arc::new(sender)))
+        let switch = FaultSwitch::default();
+        (Self::under(inner, &switch), switch)
+    }
+
+    /// Wraps `inner` under a switch that there is already.
+    pub fn under(inner: Arc<dyn KeyProvider>, switch: &FaultSwitch) -> Self {
+        let fault = switch.0.subscribe();
+        Self { inner, fault }
     }
 
     async fn fault_in_force(&self) -> Fault {
