@@ -159,6 +159,19 @@ impl Installation {
         self.call(&["status"]).good()
     }
 
+    /// Ids of the incidents that are about more than a key provider which was slow or away.
+    pub fn suspicions(&self) -> Vec<String> {
+        let list = self.call(&["incident", "list"]).good();
+        let incidents = list["incidents"].as_array().expect("incidents");
+        let about = |it: &&Value| {
+            let subject = it["subject"].as_str().expect("a subject");
+            !subject.starts_with("key providers of ")
+        };
+        let ids = incidents.iter().filter(about);
+        ids.map(|it| it["incident"].as_str().expect("an id").to_owned())
+            .collect()
+    }
+
     /// Address of a role's gRPC (`https://…`) or HTTP (`http://…`) listener.
     pub fn address(&self, role: &str, kind: &str) -> String {
         let text =

@@ -34,7 +34,17 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub struct FaultSwitch {
     fault: Arc<watch::Sender<Fault>>,
-    hanging: watch::Receiver<usize>,
+    hanging: Arc<watch::Sender<usize>>,
+}
+
+impl Default for FaultSwitch {
+    /// No fault.
+    fn default() -> Self {
+        Self {
+            fault: Arc::new(watch::Sender::new(Fault::None)),
+            hanging: Arc::new(watch::Sender::new(0)),
+        }
+    }
 }
 
 impl FaultSwitch {
@@ -50,7 +60,7 @@ impl FaultSwitch {
 
     /// Returns once a signing call hangs in the provider: from then on the key is asked for, and not yet used. Never returns when the provider is gone.
     pub async fn until_a_signature_hangs(&self) {
-        let mut hanging = self.hanging.clone();
+        let mut hanging = self.hanging.subscribe();
         if hanging.wait_for(|calls| *calls > 0).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -77,24 +87,23 @@ impl Drop for HangingCall<'_> {
 pub struct FaultyProvider {
     inner: Arc<dyn KeyProvider>,
     fault: watch::Receiver<Fault>,
-    hanging: watch::Sender<usize>,
+    hanging: Arc<watch::Sender<usize>>,
 }
 
 impl FaultyProvider {
     /// Wraps `inner`, without a fault at first.
     pub fn new(inner: Arc<dyn KeyProvider>) -> (Self, FaultSwitch) {
-        let (sender, fault) = watch::channel(Fault::None);
-        let (calls, hanging) = watch::channel(0);
-        let provider = Self {
+        let switch = FaultSwitch::default();
+        (Self::under(inner, &switch), switch)
+    }
+
+    /// Wraps `inner` under a switch that there is already.
+    pub fn under(inner: Arc<dyn KeyProvider>, switch: &FaultSwitch) -> Self {
+        Self {
             inner,
-            fault,
-            hanging: calls,
-        };
-        let switch = FaultSwitch {
-            fault: Arc::new(sender),
-            hanging,
-        };
-        (provider, switch)
+            fault: switch.fault.subscribe(),
+            hanging: Arc::clone(&switch.hanging),
+        }
     }
 
     /// The fault that holds now, or after hanging; `hangs` is called each time that a hang begins or goes on.

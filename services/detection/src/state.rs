@@ -13,7 +13,10 @@ use sealwarden_wire::event::v1::{
     Commit, Envelope, Event, IncidentStage, SignalReported, event::Kind,
 };
 
-use crate::detectors::{Logs, archive_damage, audit_gap, foreign_checkpoint, unexplained_key_use};
+use crate::detectors::{
+    Logs, archive_damage, audit_gap, foreign_checkpoint, key_outage, outage_ended, outage_subject,
+    unexplained_key_use,
+};
 use crate::ids::{incident_id, incident_number};
 use crate::timeline::Timelines;
 
@@ -96,7 +99,7 @@ impl State {
                 return;
             }
             self.timelines.take_in(envelope, event, &self.logs);
-            self.detect(category, envelope, event);
+            self.detect((category, id), envelope, event);
         }
     }
 
@@ -194,7 +197,10 @@ impl State {
     }
 
     /// Each category has its own events: who may write one kind of stream writes nothing that counts in another.
-    fn detect(&mut self, category: &str, envelope: &Envelope, event: &Event) {
+    fn detect(&mut self, (category, id): (&str, &str), envelope: &Envelope, event: &Event) {
+        if let ("log", Some(kind)) = (category, &event.kind) {
+            self.withdraw(id, kind);
+        }
         let logs = self.known_logs();
         let signal = match (category, &event.kind) {
             ("sighting", Some(Kind::CheckpointSighted(sighted))) => {
@@ -205,6 +211,7 @@ impl State {
             }
             ("keyuse", Some(Kind::AuditGapObserved(gap))) => audit_gap(logs, envelope, gap),
             ("archive", Some(kind)) => archive_damage(envelope, kind),
+            ("log", Some(kind)) => key_outage(id, envelope, kind),
             _ => None,
         };
         let Some(signal) = signal else { return };
@@ -221,6 +228,22 @@ impl State {
             signal,
         };
         self.findings.insert(finding.signal.signal.clone(), finding);
+    }
+
+    /// Drops what was found of an outage that is over and that nobody has recorded: an old log read for the first time calls nobody.
+    fn withdraw(&mut self, log: &str, kind: &Kind) {
+        let Some(detector) = outage_ended(kind) else {
+            return;
+        };
+        let subject = outage_subject(log);
+        let before = self.findings.len();
+        self.findings.retain(|_, finding| {
+            finding.signal.detector != detector || finding.signal.subject != subject
+        });
+        let dropped = u32::try_from(before - self.findings.len()).unwrap_or(u32::MAX);
+        if let Some(tally) = self.tallies.get_mut(&subject) {
+            tally.accepted = tally.accepted.saturating_sub(dropped);
+        }
     }
 
     /// Whether a finding becomes a signal, or is only counted: enough is known already, or its origin is isolated with nothing left to decide.

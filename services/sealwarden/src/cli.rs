@@ -562,6 +562,8 @@ pub(crate) enum DrillName {
     List,
     /// A sealing key is stolen and used
     KeyCompromise,
+    /// The provider of the sealing keys becomes slow, and then answers no more
+    HsmLatency,
     /// A disk loses bytes of archived documents, and says nothing
     SilentCorruption,
 }

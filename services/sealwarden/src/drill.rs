@@ -3,6 +3,7 @@
 mod act;
 mod catalogue;
 mod documents;
+mod hsm_latency;
 mod key_compromise;
 pub(crate) mod people;
 pub(crate) mod sandbox;
@@ -14,6 +15,7 @@ mod watch;
 use crate::cli::{Cli, Drill, DrillName};
 use crate::commands::Answer;
 use crate::failure::Ending;
+use sandbox::Scene;
 
 /// Runs the named drill, or lists them.
 pub(crate) async fn run(cli: &Cli, args: &Drill) -> Answer {
@@ -23,12 +25,16 @@ pub(crate) async fn run(cli: &Cli, args: &Drill) -> Answer {
             Ok(Ending::Good)
         }
         DrillName::KeyCompromise => {
-            act::perform(cli.json, args, "key-compromise", "", key_compromise::play).await
+            let (scene, play) = (Scene::default(), key_compromise::play);
+            act::perform(cli.json, args, "key-compromise", scene, play).await
         }
         DrillName::SilentCorruption => {
-            let settings = silent_corruption::SETTINGS;
-            let play = silent_corruption::play;
-            act::perform(cli.json, args, "silent-corruption", settings, play).await
+            let (scene, play) = (silent_corruption::SCENE, silent_corruption::play);
+            act::perform(cli.json, args, "silent-corruption", scene, play).await
+        }
+        DrillName::HsmLatency => {
+            let (scene, play) = (hsm_latency::SCENE, hsm_latency::play);
+            act::perform(cli.json, args, "hsm-latency", scene, play).await
         }
     }
 }

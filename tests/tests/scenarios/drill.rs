@@ -116,6 +116,79 @@ fn silent_corruption_is_mended_over_a_real_nats_server_too() {
     ));
 }
 
+/// Another provider signed, what is not critical waited and became seals, and the repaired provider signs again.
+fn carried_on(answer: Answer) {
+    let document = closed(answer);
+    assert_eq!(document["class"], "kms-outage", "{document:#}");
+    assert_eq!(document["signs_now"], "hsm", "{document:#}");
+    assert!(
+        document["failover_ms"].as_i64().is_some_and(|ms| ms > 0),
+        "{document:#}"
+    );
+    let phases = list(&document, "phases");
+    assert_eq!(phases.len(), 4, "{document:#}");
+    for phase in phases {
+        assert!(
+            phase["documents"].as_u64().is_some_and(|count| count > 0),
+            "{document:#}"
+        );
+        assert_eq!(phase["documents"], phase["valid"], "{document:#}");
+        let waits = phase["phase"] == "diverted, not critical";
+        assert_eq!(
+            phase["tickets"] == phase["documents"],
+            waits,
+            "{document:#}"
+        );
+    }
+    let drain = list(&document, "steps")
+        .iter()
+        .find(|step| step["step"] == "drain")
+        .expect("the step drain");
+    assert_eq!(drain["outputs"]["provider"], "hsm", "{drain:#}");
+}
+
+/// Files enough for every phase of the drill.
+fn many(home: &Installation) -> String {
+    let folder = home.home().join("many");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for n in 0..9_u8 {
+        std::fs::write(folder.join(format!("{n}.txt")), [n; 100]).expect("a document");
+    }
+    folder.to_str().expect("a path").to_owned()
+}
+
+#[test]
+fn a_slow_and_then_silent_key_provider_loses_nothing() {
+    let home = Installation::new();
+    let folder = many(&home);
+    let words = ["drill", "hsm-latency", "--json", "--dir", &folder];
+    carried_on(sealwarden(home.home(), &words));
+}
+
+#[test]
+fn a_slow_and_then_silent_key_provider_loses_nothing_over_a_real_nats_server() {
+    let server = TestServer::start().expect("a nats-server");
+    let home = Installation::new();
+    let (folder, url) = (many(&home), server.url());
+    let words = [
+        "drill",
+        "hsm-latency",
+        "--json",
+        "--dir",
+        &folder,
+        "--nats",
+        &url,
+    ];
+    carried_on(sealwarden(home.home(), &words));
+}
+
+#[test]
+fn too_few_documents_for_the_story_are_refused_with_a_remedy() {
+    let refused = drill(&Installation::new(), "hsm-latency", &[]);
+    assert_eq!(refused.code, 2, "{refused}");
+    assert!(refused.to_string().contains("--dir"), "{refused}");
+}
+
 #[test]
 fn the_list_names_every_drill_that_can_be_started() {
     let home = Installation::new();

@@ -20,10 +20,7 @@ fn installation() -> Installation {
 /// The one open incident, once it has so many signals.
 fn incident(here: &Installation, signals: usize) -> Value {
     eventually("an incident with its signals is open", || {
-        let list = here.call(&["incident", "list", "--open"]).good();
-        let id = list["incidents"][0]["incident"]
-            .as_str()
-            .map(str::to_owned)?;
+        let id = here.suspicions().into_iter().next()?;
         let shown = here.call(&["incident", "show", &id]).good();
         let all = shown["signals"].as_array()?;
         (all.len() >= signals).then_some(shown)

@@ -140,10 +140,9 @@ fn seals_are_made_with_a_key_in_the_token_through_hangs_removal_and_restarts() {
         assert_eq!(answer["verdict"], "valid", "{answer}");
         assert_eq!(answer["origin"], "seal.example.com/main/1");
     }
-    let incidents = here.call(&["incident", "list"]).good();
     assert_eq!(
-        incidents["incidents"],
-        serde_json::json!([]),
+        here.suspicions(),
+        [""; 0],
         "every use of the key has its intent"
     );
 }
@@ -164,8 +163,7 @@ fn a_software_key_goes_on_after_a_token_is_chosen_and_a_wrong_pin_stops_the_star
     for file in [&first, &second] {
         assert_eq!(here.verify(file).good()["verdict"], "valid");
     }
-    let incidents = here.call(&["incident", "list"]).good();
-    assert_eq!(incidents["incidents"], serde_json::json!([]));
+    assert_eq!(here.suspicions(), [""; 0]);
     assert!(up.terminate().success());
 
     std::fs::write(&token.pin_file, "wrong\n").expect("a PIN file");
@@ -195,8 +193,7 @@ fn a_suspected_token_is_isolated_by_its_own_refusal_and_replaced_by_a_new_key_in
     let seen = "the HSM's log shows a login that nobody made";
     here.call(&["signal", "--seen", seen]).must_end_with(0);
     let incident = eventually("an incident is open", || {
-        let list = here.call(&["incident", "list", "--open"]).good();
-        list["incidents"][0]["incident"].as_str().map(str::to_owned)
+        here.suspicions().into_iter().next()
     });
     let class = [
         "--class",
@@ -307,12 +304,7 @@ fn a_token_that_hangs_and_is_gone_is_stood_in_for_and_failed_back_to_by_command(
     let file = last.to_string_lossy();
     let answer = here.call(&["verify", &file, "--trust", &trust.to_string_lossy()]);
     assert_eq!(answer.good()["verdict"], "valid");
-    let incidents = here.call(&["incident", "list"]).good();
-    assert_eq!(
-        incidents["incidents"],
-        serde_json::json!([]),
-        "every use has its intent"
-    );
+    assert_eq!(here.suspicions(), [""; 0], "every use has its intent");
 }
 
 #[test]
@@ -381,10 +373,5 @@ async fn workers_killed_under_load_cost_no_seal() {
         "each call was only slow"
     );
     must_be_valid(&seals, &trust);
-    let incidents = here.call(&["incident", "list"]).good();
-    assert_eq!(
-        incidents["incidents"],
-        serde_json::json!([]),
-        "every use has its intent"
-    );
+    assert_eq!(here.suspicions(), [""; 0], "every use has its intent");
 }

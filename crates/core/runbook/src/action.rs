@@ -33,6 +33,8 @@ pub enum Action {
     Reverify,
     /// Opens signing again.
     Resume,
+    /// Waits until a sealing node seals everything at once and nothing waits in its durable queue.
+    DrainQueue,
     /// Keeps people from what is damaged in an archive.
     QuarantineArchive,
     /// Puts intact originals back into an archive.
@@ -181,7 +183,7 @@ const fn count(name: &'static str) -> Field {
 
 impl Action {
     /// Every action, in the order of an incident.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::SnapshotEvidence,
         Self::IsolateKey,
         Self::ReadOnly,
@@ -195,6 +197,7 @@ impl Action {
         Self::Reseal,
         Self::Reverify,
         Self::Resume,
+        Self::DrainQueue,
         Self::QuarantineArchive,
         Self::RestoreArchive,
         Self::RevalidateArchive,
@@ -230,6 +233,7 @@ impl Action {
             Self::Reseal => &RESEAL,
             Self::Reverify => &REVERIFY,
             Self::Resume => &RESUME,
+            Self::DrainQueue => &DRAIN_QUEUE,
             Self::QuarantineArchive => &QUARANTINE_ARCHIVE,
             Self::RestoreArchive => &RESTORE_ARCHIVE,
             Self::RevalidateArchive => &REVALIDATE_ARCHIVE,
@@ -443,6 +447,20 @@ static RESUME: ActionSpec = ActionSpec {
     idempotent: true,
     observed: "the log line holds this run's directive and its mode is open at that epoch",
     directives: &[DirectiveKind::Open],
+    manual: false,
+};
+
+static DRAIN_QUEUE: ActionSpec = ActionSpec {
+    action: Action::DrainQueue,
+    name: "drain-queue",
+    summary: "waits until the sealing node seals everything at once and no ticket waits in its durable queue; tells how many did",
+    inputs: &[text("log")],
+    outputs: &[text("origin"), text("provider"), count("drained")],
+    effect: Effect::Reversible,
+    needs_snapshot: false,
+    idempotent: true,
+    observed: "it changes nothing: it can be done again",
+    directives: &[],
     manual: false,
 };
 

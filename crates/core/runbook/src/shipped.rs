@@ -1,7 +1,7 @@
 //! The plan that comes along: the sample organisation and its runbooks, as they stand in `runbooks/`.
 
 /// The files of the shipped plan: name and text, in the order in which a person reads them.
-pub const SHIPPED: [(&str, &str); 8] = [
+pub const SHIPPED: [(&str, &str); 9] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
     (
         "roster.yaml",
@@ -14,6 +14,10 @@ pub const SHIPPED: [(&str, &str); 8] = [
     (
         "data-integrity.yaml",
         include_str!("../../../../runbooks/data-integrity.yaml"),
+    ),
+    (
+        "kms-outage.yaml",
+        include_str!("../../../../runbooks/kms-outage.yaml"),
     ),
     (
         "revoke-key.yaml",

@@ -5,6 +5,7 @@
 mod archive_damage;
 mod audit_gap;
 mod foreign_checkpoint;
+mod key_outage;
 mod unexplained_key_use;
 
 pub(crate) use archive_damage::archive_damage;
@@ -13,6 +14,7 @@ pub(crate) use foreign_checkpoint::{
     CheckpointFinding, Foreign, NAME as FOREIGN_CHECKPOINT, foreign_checkpoint,
     judge as judge_checkpoint,
 };
+pub(crate) use key_outage::{ended as outage_ended, key_outage, subject as outage_subject};
 pub(crate) use unexplained_key_use::unexplained_key_use;
 
 use std::collections::BTreeMap;

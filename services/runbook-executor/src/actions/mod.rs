@@ -9,6 +9,7 @@ mod attempt;
 mod close;
 mod directive;
 mod divert;
+mod drain;
 mod isolate_key;
 mod key;
 mod peer;
@@ -49,6 +50,7 @@ pub(crate) async fn execute(
         Action::Reseal => reseal::execute(executor, attempt, progress).await,
         Action::Reverify => reverify::execute(executor, attempt, progress).await,
         Action::Resume => resume::execute(executor, attempt, progress).await,
+        Action::DrainQueue => drain::execute(executor, attempt, progress).await,
         Action::QuarantineArchive => archive::quarantine(executor, attempt, progress).await,
         Action::RestoreArchive => archive::restore(executor, attempt, progress).await,
         Action::RevalidateArchive => archive::revalidate(executor, attempt, progress).await,
@@ -82,9 +84,12 @@ pub(crate) async fn observe(
         Action::QuarantineArchive | Action::RestoreArchive => Ok(Observation::NotDone(
             "doing it again goes on where it stopped".to_owned(),
         )),
-        Action::FindAffected | Action::Reverify | Action::RevalidateArchive => Ok(
-            Observation::NotDone("it changes nothing, so it is simply done again".to_owned()),
-        ),
+        Action::FindAffected
+        | Action::Reverify
+        | Action::DrainQueue
+        | Action::RevalidateArchive => Ok(Observation::NotDone(
+            "it changes nothing, so it is simply done again".to_owned(),
+        )),
         Action::Reseal => reseal::observe(executor, attempt).await,
         Action::Resume => resume::observe(executor, attempt).await,
         Action::CallWebhook | Action::CallWebhookDestructive => {

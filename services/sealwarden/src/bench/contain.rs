@@ -14,7 +14,7 @@ use super::Setting;
 use super::figures::{Baseline, Figure, Measured, ms, quantile};
 use super::limits;
 use crate::drill::people;
-use crate::drill::sandbox::Sandbox;
+use crate::drill::sandbox::{Sandbox, Scene};
 use crate::drill::thief;
 
 /// The step of the shipped runbook that isolates.
@@ -98,7 +98,7 @@ pub(super) async fn measure(setting: &Setting) -> anyhow::Result<Measured> {
 }
 
 async fn sample() -> anyhow::Result<Sample> {
-    let sandbox = Sandbox::start(None, None, "").await?;
+    let sandbox = Sandbox::start(None, None, Scene::default()).await?;
     let result = contain(&sandbox).await;
     sandbox.stop().await?;
     result
@@ -156,7 +156,7 @@ async fn respond(sandbox: &Sandbox, board: &Board) -> anyhow::Result<Run> {
         {
             return Ok(run);
         }
-        let stuck = people::answer_all(sandbox, &id)
+        let stuck = people::answer_all(sandbox, &run)
             .await
             .map_err(|e| told(&e))?;
         if let Some(reason) = stuck {

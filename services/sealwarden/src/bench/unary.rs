@@ -86,6 +86,7 @@ impl Bench {
             listen_http: loopback,
             hosts: Vec::new(),
             passphrase_file: None,
+            fault: None,
             sealing_keys,
             roles: [Role::Sealing, Role::RunbookExecutor]
                 .map(|role| (role, format!("{}-1", role.as_str())))

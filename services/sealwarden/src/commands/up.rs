@@ -96,6 +96,7 @@ fn options(cli: &Cli, hosting: &Hosting, roles: Vec<(Role, String)>) -> Options 
         listen_http: hosting.listen_http,
         hosts: hosting.host.clone(),
         passphrase_file: hosting.passphrase_file.clone(),
+        fault: None,
         sealing_keys: token(&hosting.token).or_else(|| transit(&hosting.transit)),
         roles,
     }

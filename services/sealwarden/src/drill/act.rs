@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use sealwarden_wire::incident::v1::Incident;
+use sealwarden_wire::run::v1::Run;
 
-use super::sandbox::Sandbox;
+use super::sandbox::{Sandbox, Scene};
 use super::score::{self, Score};
 use super::watch::Watch;
 use super::{Narrator, people};
@@ -15,12 +16,12 @@ use crate::failure::Failure;
 /// A whole drill ends within this.
 const BOUND: Duration = Duration::from_mins(5);
 
-/// Starts a sandbox with these settings, plays in it, ends it cleanly, and reports.
+/// Starts a sandbox, plays in it, ends it cleanly, and reports.
 pub(crate) async fn perform(
     json: bool,
     args: &Drill,
     name: &str,
-    settings: &str,
+    scene: Scene,
     play: impl AsyncFnOnce(Narrator, &Drill, &Sandbox) -> Result<Score, Failure>,
 ) -> Answer {
     let narrator = Narrator { quiet: json };
@@ -33,7 +34,7 @@ pub(crate) async fn perform(
     let guard =
         sealwarden_telemetry::init(&telemetry).map_err(|e| Failure::usage(e.to_string()))?;
     narrator.say(&format!("Drill {name}: the real services and the real runbook in a sandbox; people are played, signatures are not."));
-    let sandbox = Sandbox::start(args.keep.as_deref(), args.nats.clone(), settings)
+    let sandbox = Sandbox::start(args.keep.as_deref(), args.nats.clone(), scene)
         .await
         .map_err(|e| Failure::unavailable(format!("the sandbox did not start: {e:#}")))?;
     let result = tokio::time::timeout(BOUND, play(narrator, args, &sandbox)).await;
@@ -56,12 +57,14 @@ pub(crate) async fn perform(
     Ok(score::report(json, &score))
 }
 
-/// Waits for the incident, lets people approve what they are asked, until it is closed or stuck. At the step `cheated`, somebody signs twice.
+/// Waits for the incident, lets people approve what they are asked, until it is closed or stuck. At the step `cheated`, somebody signs twice; `beside` does
+/// what the drill does while the run goes on, and is given the run as people find it.
 pub(crate) async fn respond(
     narrator: Narrator,
     sandbox: &Sandbox,
     watch: &mut Watch,
     cheated: &str,
+    mut beside: impl AsyncFnMut(&Run) -> Result<(), Failure>,
 ) -> Result<Incident, Failure> {
     let mut changes = sandbox.started.board.changes();
     let mut done = false;
@@ -76,7 +79,9 @@ pub(crate) async fn respond(
                     done = true;
                     narrator.say(&format!("  (cheating: {person} signed step {cheated} twice; the second time was refused)"));
                 }
-                if let Some(reason) = people::answer_all(sandbox, run).await? {
+                let shown = people::look(sandbox, run).await?;
+                beside(&shown).await?;
+                if let Some(reason) = people::answer_all(sandbox, &shown).await? {
                     narrator.say(&format!("  the run is stuck: {reason}"));
                     return Ok(incident);
                 }

@@ -12,12 +12,18 @@ struct Entry {
     needs: &'static str,
 }
 
-const ENTRIES: [Entry; 2] = [
+const ENTRIES: [Entry; 3] = [
     Entry {
         name: "key-compromise",
         injects: "a copied sealing key forges a seal outside, and is used in place past the service",
         class: "key-compromise",
         needs: "nothing",
+    },
+    Entry {
+        name: "hsm-latency",
+        injects: "the preferred provider of sealing keys answers late, then not at all, until it is repaired; callers go on sealing",
+        class: "kms-outage",
+        needs: "nothing (the sandbox has two providers of software keys, one of which misbehaves on order)",
     },
     Entry {
         name: "silent-corruption",

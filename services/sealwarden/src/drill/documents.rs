@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use sealwarden_seal::trust::VerifiedBundle;
 use sealwarden_seal::verdict;
-use sealwarden_wire::seal::v1::{GetSealRequest, SealRequest, Stage};
+use sealwarden_wire::seal::v1::sealing_client::SealingClient;
+use sealwarden_wire::seal::v1::{GetSealRequest, Priority, SealRequest, SealResponse, Stage};
 use sealwarden_wire::verify::v1::GetTrustRequest;
 
-use crate::client::Client;
+use crate::client::{Client, Traced};
 use crate::commands::verify::{beside, digest_of};
 use crate::failure::Failure;
 use crate::host::installation::write_public;
@@ -114,18 +115,7 @@ pub(crate) async fn seal_all(client: &Client, documents: &[Document]) -> Result<
         let answers = batch.iter().map(|document| {
             let mut sealing = sealing.clone();
             async move {
-                let request = SealRequest {
-                    digest_algorithm: "sha-256".to_owned(),
-                    digest: digest_of(&document.path)?.to_vec().into(),
-                    tenant: "drill".to_owned(),
-                    subject: document.name.chars().take(200).collect(),
-                    claimed_at_ms: jiff::Timestamp::now().as_millisecond(),
-                    request_id: uuid::Uuid::new_v4().to_string(),
-                    wait: Stage::Witnessed.into(),
-                    ..SealRequest::default()
-                };
-                let answer = sealing.seal(request).await?.into_inner();
-                write_public(&beside(&document.path), &answer.seal)?;
+                let answer = seal(&mut sealing, document, Priority::Normal, false).await?;
                 Ok::<String, Failure>(answer.origin)
             }
         });
@@ -134,6 +124,32 @@ pub(crate) async fn seal_all(client: &Client, documents: &[Document]) -> Result<
         }
     }
     Ok(origin)
+}
+
+/// Asks for one seal up to the stage `witnessed`, and puts it beside the document unless the request has to wait under a ticket.
+pub(crate) async fn seal(
+    sealing: &mut SealingClient<Traced>,
+    document: &Document,
+    priority: Priority,
+    accept_queued: bool,
+) -> Result<SealResponse, Failure> {
+    let request = SealRequest {
+        digest_algorithm: "sha-256".to_owned(),
+        digest: digest_of(&document.path)?.to_vec().into(),
+        tenant: "drill".to_owned(),
+        subject: document.name.chars().take(200).collect(),
+        claimed_at_ms: jiff::Timestamp::now().as_millisecond(),
+        request_id: uuid::Uuid::new_v4().to_string(),
+        wait: Stage::Witnessed.into(),
+        priority: priority.into(),
+        accept_queued,
+        ..SealRequest::default()
+    };
+    let answer = sealing.seal(request).await?.into_inner();
+    if answer.stage() != Stage::Queued {
+        write_public(&beside(&document.path), &answer.seal)?;
+    }
+    Ok(answer)
 }
 
 /// The present trust bundle, opened as an offline verifier would.

@@ -40,7 +40,7 @@ pub(crate) async fn play(
 
     narrator.chapter("The response (time since the theft)");
     let mut watch = Watch::new(narrator, misused_ms);
-    let incident = act::respond(narrator, sandbox, &mut watch, "isolate").await?;
+    let incident = act::respond(narrator, sandbox, &mut watch, "isolate", async |_| Ok(())).await?;
 
     narrator.chapter("Afterwards");
     after(narrator, sandbox, &mut documents).await?;

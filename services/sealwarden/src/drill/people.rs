@@ -11,24 +11,30 @@ use super::sandbox::Sandbox;
 use crate::commands::approve::statement;
 use crate::failure::Failure;
 
-/// Plays everybody who is asked, once. Answers why the run is stuck, if it is.
-pub(crate) async fn answer_all(sandbox: &Sandbox, run: &str) -> Result<Option<String>, Failure> {
+/// The run as it is now.
+pub(crate) async fn look(sandbox: &Sandbox, run: &str) -> Result<wire::Run, Failure> {
     let mut runs = sandbox.client("operator")?.runs().await?;
-    let shown = runs
-        .show(wire::ShowRequest {
-            run: run.to_owned(),
-        })
-        .await?
-        .into_inner();
+    let request = wire::ShowRequest {
+        run: run.to_owned(),
+    };
+    Ok(runs.show(request).await?.into_inner())
+}
+
+/// Plays everybody who is asked in the run as it was shown, once. Answers why the run is stuck, if it is.
+pub(crate) async fn answer_all(
+    sandbox: &Sandbox,
+    shown: &wire::Run,
+) -> Result<Option<String>, Failure> {
+    let mut runs = sandbox.client("operator")?.runs().await?;
     if shown.state == "stuck" || shown.state == "failed" {
         let failed = shown.steps.iter().find(|s| !s.error.is_empty());
-        return Ok(Some(failed.map_or(shown.reason, |s| {
+        return Ok(Some(failed.map_or(shown.reason.clone(), |s| {
             format!("step {}: {}", s.step, s.error)
         })));
     }
     for step in shown.steps.iter().filter(|s| asks(s)) {
         let request = wire::PrepareRequest {
-            run: run.to_owned(),
+            run: shown.run.clone(),
             step: step.step.clone(),
             decision: String::new(),
         };
@@ -136,12 +142,7 @@ pub(crate) async fn approve_twice(
         return Ok(None);
     };
     let prepared = prepared.into_inner();
-    let shown = runs
-        .show(wire::ShowRequest {
-            run: run.to_owned(),
-        })
-        .await?
-        .into_inner();
+    let shown = look(sandbox, run).await?;
     let Some(step) = shown.steps.into_iter().find(|s| s.step == step && asks(s)) else {
         return Ok(None);
     };

@@ -6,18 +6,31 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use sealwarden_engine::Role;
 use sealwarden_eventlog::Environment;
+use sealwarden_keys::faults::FaultSwitch;
 use sealwarden_pki::IdentityFiles;
 use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::host::installation::{NewInstallation, private_dir, random};
+use crate::host::key_providers::InjectedFault;
 use crate::host::settings::FILE_NAME;
 use crate::host::start::{Options, Started, start};
+
+/// What a drill wants of its sandbox.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scene {
+    /// Text of its `settings.yaml`; paths are relative to the sandbox's folder.
+    pub(crate) settings: &'static str,
+    /// The provider of sealing keys that misbehaves on order.
+    pub(crate) misbehaves: Option<&'static str>,
+}
 
 /// A running sandbox.
 pub(crate) struct Sandbox {
     /// Its folder.
     pub(crate) folder: PathBuf,
+    /// Makes the provider misbehave that the scene names.
+    pub(crate) fault: FaultSwitch,
     /// The services.
     pub(crate) started: Started,
     /// Removes the folder at the end, unless it is kept.
@@ -25,11 +38,11 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts all services in a new folder, with these settings (text of a `settings.yaml`; its paths are relative to the folder).
+    /// Starts all services in a new folder.
     pub(crate) async fn start(
         keep: Option<&Path>,
         nats: Option<String>,
-        settings: &str,
+        scene: Scene,
     ) -> anyhow::Result<Self> {
         let (folder, temporary) = if let Some(folder) = keep {
             private_dir(folder)?;
@@ -48,7 +61,9 @@ impl Sandbox {
             (temporary.path().to_owned(), Some(temporary))
         };
         let settings_file = folder.join(FILE_NAME);
-        std::fs::write(&settings_file, settings).context("writing the settings of the sandbox")?;
+        std::fs::write(&settings_file, scene.settings)
+            .context("writing the settings of the sandbox")?;
+        let fault = FaultSwitch::default();
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let options = Options {
             data: folder.join("data"),
@@ -65,6 +80,10 @@ impl Sandbox {
             hosts: Vec::new(),
             passphrase_file: None,
             sealing_keys: None,
+            fault: scene.misbehaves.map(|provider| InjectedFault {
+                provider,
+                switch: fault.clone(),
+            }),
             roles: Role::ALL
                 .map(|role| (role, format!("{}-1", role.as_str())))
                 .to_vec(),
@@ -72,6 +91,7 @@ impl Sandbox {
         let started = start(options).await?;
         Ok(Self {
             folder,
+            fault,
             started,
             _temporary: temporary,
         })

@@ -11,7 +11,7 @@ use sealwarden_wire::archive::v1::{
 use serde_json::{Value, json};
 
 use super::documents::{self, Document};
-use super::sandbox::Sandbox;
+use super::sandbox::{Sandbox, Scene};
 use super::score::{self, Findings, Score, Since};
 use super::watch::Watch;
 use super::{Narrator, act};
@@ -25,8 +25,10 @@ use crate::failure::Failure;
 const ARCHIVE: &str = "drill";
 
 /// The sandbox keeps an archive and its backup store; the drill starts the revalidation.
-pub(crate) const SETTINGS: &str =
-    "verification:\n  archives:\n    - {name: drill, url: archive, backup: backup, every_h: 0}\n";
+pub(crate) const SCENE: Scene = Scene {
+    settings: "verification:\n  archives:\n    - {name: drill, url: archive, backup: backup, every_h: 0}\n",
+    misbehaves: None,
+};
 
 /// What a disk does to an archived document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +139,7 @@ pub(crate) async fn play(
         it.found = bad.get(&it.document.name).cloned().unwrap_or_default();
     }
     let mut watch = Watch::new(narrator, damaged_ms);
-    let incident = act::respond(narrator, sandbox, &mut watch, "restore").await?;
+    let incident = act::respond(narrator, sandbox, &mut watch, "restore", async |_| Ok(())).await?;
 
     narrator.chapter("Afterwards");
     afterwards(narrator, &client, &bundle, &mut archived).await?;

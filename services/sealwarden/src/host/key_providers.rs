@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use sealwarden_engine::Role;
+use sealwarden_keys::faults::{FaultSwitch, FaultyProvider};
 use sealwarden_keys::pkcs11::{Limits, WorkerCommand};
 use sealwarden_keys::set::{EarlierOrder, Opened};
 use sealwarden_keys::transit::{AuditSource, Credentials};
@@ -333,6 +334,17 @@ pub(crate) struct KeySource {
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Providers of sealing keys, if not software keys alone.
     pub(crate) sealing: KeySettings,
+    /// In a drill: the provider that misbehaves on order.
+    pub(crate) fault: Option<InjectedFault>,
+}
+
+/// A provider of sealing keys that misbehaves when a drill says so.
+#[derive(Clone, Debug)]
+pub(crate) struct InjectedFault {
+    /// Its name in the settings.
+    pub(crate) provider: &'static str,
+    /// Says how.
+    pub(crate) switch: FaultSwitch,
 }
 
 impl KeySource {
@@ -415,6 +427,13 @@ impl KeySource {
             Kind::Pkcs11 => Arc::new(Pkcs11Opener::new(token(settings, dir)?)),
             Kind::Transit => Arc::new(OpenTransit(server(settings, dir)?)),
         };
+        let opener: Arc<dyn Opener> = match &self.fault {
+            Some(fault) if fault.provider == settings.name => Arc::new(OpenFaulty {
+                inner: opener,
+                switch: fault.switch.clone(),
+            }),
+            Some(_) | None => opener,
+        };
         Ok(MemberConfig {
             name: settings.name.clone(),
             opener,
@@ -447,6 +466,19 @@ impl Opener for OpenSoftware {
     async fn open(&self) -> Result<Arc<dyn KeyProvider>, KeyError> {
         let provider = SoftwareProvider::open(self.0.clone()).await?;
         Ok(Arc::new(provider))
+    }
+}
+
+struct OpenFaulty {
+    inner: Arc<dyn Opener>,
+    switch: FaultSwitch,
+}
+
+#[async_trait]
+impl Opener for OpenFaulty {
+    async fn open(&self) -> Result<Arc<dyn KeyProvider>, KeyError> {
+        let inner = self.inner.open().await?;
+        Ok(Arc::new(FaultyProvider::under(inner, &self.switch)))
     }
 }
 

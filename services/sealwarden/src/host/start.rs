@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use sealwarden_engine::{Board, Role, SystemClock};
-use sealwarden_eventlog::{Config as LogConfig, EventLog};
+use sealwarden_eventlog::{Config as LogConfig, Environment, EventLog};
 use sealwarden_pki::{Authority, CallerName, CallerRole, IdentityFiles};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use tonic::service::Routes;
 
 use super::endpoints::{Endpoint, Endpoints};
 use super::installation::{Installation, NewInstallation, private_dir};
-use super::key_providers::{KeySource, ProviderSettings};
+use super::key_providers::{InjectedFault, KeySource, ProviderSettings};
 use super::listen::Listeners;
 use super::roles::{Shared, announce};
 use super::settings::Settings;
@@ -48,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) passphrase_file: Option<PathBuf>,
     /// The one provider of sealing keys; what the settings name otherwise.
     pub(crate) sealing_keys: Option<ProviderSettings>,
+    /// A provider of sealing keys that misbehaves on order; in drills only.
+    pub(crate) fault: Option<InjectedFault>,
     /// Roles with their nodes' names.
     pub(crate) roles: Vec<(Role, String)>,
 }
@@ -77,6 +79,9 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
             options.new.environment
         );
     }
+    if options.fault.is_some() && installation.environment() != Environment::Drill {
+        bail!("faults are injected into drills only");
+    }
     let settings = Settings::read(options.settings.as_deref(), &installation.data)?;
     let plan = Arc::new(installation.plan(options.plan.as_deref())?);
     let log = open_log(&installation, options.nats.as_deref()).await?;
@@ -93,6 +98,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
         key_source: KeySource {
             passphrase_file: options.passphrase_file.clone(),
             sealing: settings.keys.with(options.sealing_keys.clone())?,
+            fault: options.fault.clone(),
         },
     };
     issue_clients(&installation).await?;
