@@ -49,6 +49,8 @@ fn contains(attempt: &Attempt) -> bool {
                 | Action::DrainQueue
                 | Action::RestoreArchive
                 | Action::RevalidateArchive
+                | Action::CallWebhook
+                | Action::CallWebhookDestructive
                 | Action::Confirm
                 | Action::CloseIncident => true,
             })
