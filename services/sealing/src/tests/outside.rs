@@ -10,7 +10,7 @@ use sealwarden_seal::merkle::Hash;
 use sealwarden_seal::note::Vkey;
 use sealwarden_seal::seal::Seal;
 use sealwarden_seal::trust::{
-    Environment, FORMAT, LogEntry, Payload, Quorum, Roots, TrustBundle, WitnessEntry,
+    Environment, FORMAT, FORMAT_2, LogEntry, Payload, Quorum, Roots, TrustBundle, WitnessEntry,
 };
 use sealwarden_seal::witness::{AddCheckpoint, WitnessState, decide};
 use sealwarden_wire::event::v1::{Event, ServiceAnnounced, TrustPublished, event::Kind};
@@ -133,12 +133,23 @@ pub(super) fn bundle(
     witnesses: Vec<WitnessEntry>,
     quorum: u32,
 ) -> Vec<u8> {
+    bundle_of(version, FORMAT, logs, witnesses, quorum)
+}
+
+/// The same in a format.
+fn bundle_of(
+    version: u64,
+    format: &str,
+    logs: Vec<LogEntry>,
+    witnesses: Vec<WitnessEntry>,
+    quorum: u32,
+) -> Vec<u8> {
     let pair = ssh_key::private::Ed25519Keypair::from_seed(&[77; 32]);
     let root = ssh_key::private::KeypairData::Ed25519(pair);
     let root = ssh_key::PrivateKey::new(root, "").unwrap();
     let issued: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let payload = Payload {
-        format: FORMAT.to_owned(),
+        format: format.to_owned(),
         installation: "acme".to_owned(),
         environment: Environment::Drill,
         version,
@@ -256,5 +267,114 @@ async fn a_caller_that_waits_for_witnesses_gets_the_cosigned_checkpoint() {
         let seal = Seal::parse(&answer.seal).unwrap();
         seal.note.verify(std::slice::from_ref(&vkey)).unwrap();
         assert!(seal.checkpoint().unwrap().size > seal.index);
+    }
+}
+
+/// What a witness of another operator does with a request.
+#[derive(Clone, Debug)]
+enum Does {
+    Answer(u16, &'static str),
+    Hang,
+}
+
+/// A witness of another operator, that does this. Its submission prefix.
+async fn odd_witness(does: Does) -> String {
+    let answer = move || {
+        let does = does.clone();
+        async move {
+            match does {
+                Does::Answer(status, body) => (StatusCode::from_u16(status).unwrap(), body),
+                Does::Hang => std::future::pending().await,
+            }
+        }
+    };
+    let routes = axum::Router::new().route("/add-checkpoint", axum::routing::post(answer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    url
+}
+
+/// What the status of a log says whose only witness does this.
+async fn status_of_witness(does: Does) -> sealwarden_wire::seal::v1::WitnessStatus {
+    let world = World::new();
+    let config = crate::config::Config {
+        witness_timeout_ms: 300,
+        ..Rig::config()
+    };
+    let rig = Rig::start_with(&world, config).await;
+    rig.ready().await;
+    rig.sealed(1).await;
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[42; 32]).unwrap();
+    let public = pair.public_key().as_ref().try_into().unwrap();
+    let vkey = Vkey::cosignature_v1("witness.other.example", public).unwrap();
+    let tree = rig.service.tree(ORIGIN).unwrap();
+    let entry = WitnessEntry {
+        url: Some(odd_witness(does).await),
+        ..WitnessEntry::new("other", vkey, "Other GmbH", false)
+    };
+    let logs = vec![LogEntry::active(ORIGIN, vec![tree.vkey.clone()])];
+    let published = TrustPublished {
+        version: 1,
+        digest: String::new(),
+        bundle: bundle_of(1, FORMAT_2, logs, vec![entry], 1).into(),
+        reason: "first".to_owned(),
+    };
+    record(&rig, "trust", "acme", Kind::TrustPublished(published)).await;
+    soon(async {
+        loop {
+            let required = rig.service.witnesses.required(&rig.node.board);
+            let mut all = rig.service.answers.status(required.as_deref());
+            let witness = all.pop().unwrap();
+            if !witness.failing.is_empty() {
+                assert_eq!(*tree.witnessed.borrow(), 0);
+                return witness;
+            }
+            // bounded poll: what a witness said last is only read, for the status.
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_odd_answer_of_a_witness_is_shown_with_what_it_means_and_nothing_counts_as_witnessed()
+{
+    for (does, words) in [
+        (Does::Hang, "timed out"),
+        (
+            Does::Answer(403, "no key"),
+            "403 Forbidden (no key); it does not know the log's key",
+        ),
+        (
+            Does::Answer(404, "who?"),
+            "404 Not Found (who?); it does not know the log",
+        ),
+        (
+            Does::Answer(409, "7\n"),
+            "it has cosigned size 7, and this log has 1",
+        ),
+        (Does::Answer(409, "0\n"), "this log was forked or cut back"),
+        (Does::Answer(409, "many"), "its size is not a number"),
+        (Does::Answer(422, "no"), "this log was forked or cut back"),
+        (Does::Answer(429, ""), "it is busy, and is asked again"),
+        (
+            Does::Answer(500, "oh"),
+            "500 Internal Server Error (oh); it cannot cosign now",
+        ),
+        (Does::Answer(503, ""), "it is busy, and is asked again"),
+        (Does::Answer(200, ""), "does not hold good cosignatures"),
+        (
+            Does::Answer(200, "rubbish\n"),
+            "does not hold good cosignatures",
+        ),
+        (
+            Does::Answer(200, "\u{2014} witness.other.example AAAAAAAA\n"),
+            "does not hold good cosignatures",
+        ),
+    ] {
+        let witness = status_of_witness(does.clone()).await;
+        assert!(witness.failing.contains(words), "{does:?}: {witness:?}");
+        assert_eq!((witness.size, witness.local), (0, false), "{does:?}");
     }
 }
