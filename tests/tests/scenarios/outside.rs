@@ -1,11 +1,12 @@
 //! Time from outside: stage `anchored` by time-stamping authorities, witnesses of another operator, and where a stolen log ends by their word.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use sealwarden_seal::seal::Seal;
 use sealwarden_tests::thief::{self, Thief};
-use sealwarden_tests::{Installation, Process, eventually, people};
+use sealwarden_tests::{Installation, OpensslTsa, Process, eventually, people};
 use serde_json::Value;
 
 const ORIGIN: &str = "seal.example.com/main/1";
@@ -106,6 +107,38 @@ fn a_seal_is_anchored_and_verifies_offline_by_the_bundle_alone() {
         .good();
     assert_eq!(verdict["verdict"], "valid", "{verdict}");
     assert_eq!(verdict["anchors"][0]["tsa"], "CN=Drill TSA", "{verdict}");
+}
+
+#[test]
+fn openssl_anchors_seals_as_our_own_authority_does() {
+    let here = Installation::new();
+    let (_tsa, url, roots) = tsa(here.home(), "tsa", &[]);
+    let other = OpensslTsa::start(&here.home().join("openssl"));
+    anchored_by(
+        &here,
+        &[
+            ("drill", &url, &roots),
+            ("openssl", &other.url(), &other.root()),
+        ],
+    );
+    let _up = here.up();
+    // Two authorities that are asked one after the other may meet different checkpoints, of which a seal keeps the first one's anchors.
+    let mut dated_by = BTreeSet::new();
+    let mut number = 0;
+    eventually("both authorities date seals, offline by the bundle", || {
+        number += 1;
+        let file = here.file(&format!("file {number}"), &[number]);
+        seal_anchored(&here, &file);
+        here.call(&["anchor", "--upgrade", &text(&file)]).good();
+        let trust = here.trust("trust.json");
+        let verdict = here
+            .call(&["verify", &text(&file), "--trust", &text(&trust)])
+            .good();
+        let anchors = verdict["anchors"].as_array().cloned().unwrap_or_default();
+        dated_by.extend(anchors.iter().map(|it| it["tsa"].to_string()));
+        let both = ["\"CN=Drill TSA\"", "\"CN=OpenSSL\""];
+        dated_by.iter().eq(both).then_some(())
+    });
 }
 
 #[test]
