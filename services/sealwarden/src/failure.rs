@@ -72,6 +72,11 @@ impl Failure {
         }
     }
 
+    /// Which exit code it gives.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The same failure of another file.
     pub(crate) fn again(&self) -> Self {
         Self {

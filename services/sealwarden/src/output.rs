@@ -19,6 +19,20 @@ pub(crate) fn json(value: &impl Serialize) {
     }
 }
 
+/// Whether a person looks at standard output.
+pub(crate) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// The text in place of what the terminal showed.
+pub(crate) fn screen(text: &str) {
+    // Cursor home; each line cleared to its end as it is written, then what is below: nothing flickers.
+    let text = text.replace('\n', "\x1b[K\n");
+    let mut out = std::io::stdout().lock();
+    drop(write!(out, "\x1b[H{text}\x1b[K\n\x1b[J"));
+    drop(out.flush());
+}
+
 /// A line beside the answer: warnings, errors, progress.
 pub(crate) fn complain(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "{text}"));

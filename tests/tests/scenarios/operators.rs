@@ -1,9 +1,10 @@
 //! Operators' verbs through the binary: what still advances in each state, also over a crash.
 
 use std::fs;
+use std::thread::JoinHandle;
 
 use sealwarden_tests::thief::{self, Thief};
-use sealwarden_tests::{Answer, Installation, Process, eventually, people};
+use sealwarden_tests::{Answer, Installation, Process, eventually, people, sealwarden};
 use serde_json::Value;
 
 const ORIGIN: &str = "seal.example.com/main/1";
@@ -75,6 +76,17 @@ async fn a_paused_run_stays_paused_over_a_crash_until_it_is_resumed() {
     assert_eq!(run["state"], "completed");
 }
 
+/// Somebody who looks on until the run ends, also while the service is away.
+fn watch(here: &Installation, run: &str) -> JoinHandle<Answer> {
+    let (home, data) = (here.home().to_owned(), here.data());
+    let run = run.to_owned();
+    std::thread::spawn(move || {
+        let data = data.to_str().expect("a path");
+        let words = ["run", "show", &run, "--watch", "--json", "--data", data];
+        sealwarden(&home, &words)
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aborted_run_ends_over_a_crash_and_takes_nothing_back() {
     let (here, up, run) = stolen(|_| ()).await;
@@ -86,12 +98,21 @@ async fn an_aborted_run_ends_over_a_crash_and_takes_nothing_back() {
         }
     }
     people::reaches(&here, &run, "read-only", "done");
+    let watching = watch(&here, &run);
     here.call(&["run", "abort", &run, "--why", "we rebuild everything"])
         .must_end_with(0);
     up.kill();
 
     let _up = here.up();
     let shown = is_in(&here, &run, "aborted");
+    let watched = watching.join().expect("a view").ends_with(1);
+    let states: Vec<Value> = watched
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a document a line"))
+        .collect();
+    let last = states.last().expect("at least the end");
+    assert_eq!(last["state"], "aborted", "{last:#}");
     let reason = shown["reason"].as_str().expect("a reason");
     assert!(reason.contains("we rebuild everything"), "{reason}");
     for step in ["rotate", "resume", "close"] {

@@ -90,6 +90,19 @@ fn a_runbook_travels_as_a_signed_playbook_and_comes_back() {
         read(&repository().join("runbooks/key-compromise.yaml"))
     );
 
+    let mut countersigned: Value =
+        serde_json::from_str(&read(&playbook)).expect("a playbook is JSON");
+    let first = countersigned["signatures"][0].clone();
+    countersigned["signatures"][0]["signature"] = first;
+    let countersigned = here.file("countersigned.json", countersigned.to_string().as_bytes());
+    let told = call(&["runbook", "verify", text(&countersigned)]).ends_with(0);
+    assert!(
+        told.stdout
+            .contains("others signed this signature; that was not checked"),
+        "{}",
+        told.stdout
+    );
+
     let forged = here.file(
         "forged.json",
         read(&playbook)

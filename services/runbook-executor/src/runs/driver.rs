@@ -98,6 +98,7 @@ impl Driver {
     async fn run_to_end(mut self) -> Result<(), ExecuteError> {
         while self.stream.state().is_open() {
             let now = self.executor.node.clock.now();
+            self.patience = self.patience.filter(|until| *until > Instant::now());
             let mut began = false;
             for effect in pending(
                 self.stream.state(),
@@ -110,7 +111,7 @@ impl Driver {
             if began {
                 continue; // there is something to execute now
             }
-            match self.next().await {
+            match self.next(now).await {
                 Input::Changed => self.refresh().await?,
                 Input::Said(said) => {
                     let command = Command::Progress {
@@ -149,9 +150,8 @@ impl Driver {
                 }
             }
             Effect::Observe { id, .. } => {
-                let impatient = self.patience.is_none_or(|until| Instant::now() >= until);
                 if !self.is_working(&id)
-                    && impatient
+                    && self.patience.is_none()
                     && let Some(attempt) = self.attempt(&id)
                 {
                     let handle = self.tasks.spawn(

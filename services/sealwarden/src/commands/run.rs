@@ -1,5 +1,7 @@
 //! `run list | show | draw | pause | resume | abort | retry | skip | override | review`
 
+mod show;
+
 use clap::Args;
 use sealwarden_wire::run::v1 as wire;
 use sealwarden_wire::run::v1::runs_client::RunsClient;
@@ -24,6 +26,10 @@ pub(crate) enum Run {
     Show {
         /// Its id
         id: String,
+        /// Stay and show it anew whenever it changes, until it ends (exit code 1 if it ends other than completed). Ctrl-C ends the view, not the run. With --json a
+        /// document a line
+        #[arg(long)]
+        watch: bool,
     },
     /// Draw a run as SVG: its runbook with states, approvals and times
     Draw(super::runbook::draw::DrawRun),
@@ -134,15 +140,13 @@ pub(crate) async fn run(cli: &Cli, what: &Run) -> Answer {
                 output::table(&rows);
             }
         }
-        Run::Show { id } => {
-            let run = runs
-                .show(wire::ShowRequest { run: id.clone() })
-                .await?
-                .into_inner();
+        Run::Show { id, watch: true } => return show::watch(cli, &mut runs, id).await,
+        Run::Show { id, watch: false } => {
+            let run = show::fetch(&mut runs, id).await?;
             if cli.json {
                 output::json(&document(&run));
             } else {
-                show(&run);
+                output::line(&show::text(&run));
             }
         }
         Run::Pause(args) => return steer(cli, &mut runs, wire::Verb::Pause, args).await,
@@ -239,84 +243,6 @@ async fn operate(
         output::line(&format!("{} is {}{reason}", after.run, after.state));
     }
     Ok(Ending::Good)
-}
-
-fn show(run: &wire::Run) {
-    output::line(&format!(
-        "{}  runbook {} for incident {}",
-        run.run, run.runbook, run.incident
-    ));
-    let reason = if run.reason.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", run.reason)
-    };
-    output::line(&format!("{}{reason}", run.state));
-    output::line(&format!(
-        "pinned to sha256:{}; started {} UTC",
-        run.runbook_digest,
-        time(run.started_at_ms)
-    ));
-    if !run.requesters.is_empty() {
-        output::line(&format!(
-            "cannot approve (they asked for it): {}",
-            run.requesters.join(", ")
-        ));
-    }
-    for step in &run.steps {
-        output::line("");
-        output::line(&format!(
-            "{:<18} {:<17} {}",
-            step.step, step.state, step.title
-        ));
-        if !step.quorum.is_empty() {
-            let missing = if step.missing.is_empty() {
-                "met".to_owned()
-            } else {
-                format!("missing {}", step.missing)
-            };
-            output::line(&format!("  quorum {} ({missing})", step.quorum));
-        }
-        for a in &step.approvals {
-            let word = if a.refused.is_empty() {
-                a.decision.clone()
-            } else {
-                format!("{} REFUSED: {}", a.decision, a.refused)
-            };
-            output::line(&format!(
-                "  {}  {} ({}) {word}",
-                time(a.at_ms),
-                a.person,
-                a.roles.join(", ")
-            ));
-        }
-        if !step.progress.is_empty() && step.ended_at_ms == 0 {
-            output::line(&format!("  {}", step.progress));
-        }
-        for (name, value) in &step.outputs {
-            output::line(&format!("  {name}: {value}"));
-        }
-        if !step.remark.is_empty() {
-            output::line(&format!("  {}", step.remark));
-        }
-        if !step.error.is_empty() {
-            output::line(&format!("  error: {}", step.error));
-        }
-    }
-    let waiting: Vec<&str> = run
-        .steps
-        .iter()
-        .filter(|s| s.state == "awaiting-approval" || s.state == "awaiting-person")
-        .map(|s| s.step.as_str())
-        .collect();
-    if !waiting.is_empty() {
-        output::line("");
-        output::line(&format!(
-            "waits for people: {}; sign with: sealwarden approve {} STEP --as NAME",
-            waiting.join(", "),
-            run.run
-        ));
-    }
 }
 
 /// A run as JSON.

@@ -156,7 +156,7 @@ fn a_restored_key_signs_again_and_its_origin_gets_permits() {
     line.done(request(WRITER, "r1"));
     assert_eq!(
         line.refusal(grant(WRITER, &clock)),
-        RejectionCode::NotNow,
+        RejectionCode::Refused,
         "an isolated origin gets no permit"
     );
     let epoch = line.order(DirectiveKind::RestoreKey, &inputs("restore-key", "spare"));

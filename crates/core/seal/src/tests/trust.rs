@@ -150,7 +150,7 @@ fn other_spellings_and_unknown_fields_are_refused() {
         ("\"local\": true", "\"local\": true, \"x\": 0"),
         ("\"threshold\": 2,", "\"threshold\": 2, \"x\": 0,"),
         ("\"state\": \"active\"", "\"state\": \"sleeping\""),
-        ("sealwarden-trust/1", "sealwarden-trust/4"),
+        ("sealwarden-trust/1", "sealwarden-trust/5"),
         ("2026-05-01T00:00:00Z", "yesterday"),
     ] {
         assert!(json.contains(from), "{from}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sealwarden_domain::At;
 use sealwarden_domain::run::{AttemptId, next_wake_ms};
 use sealwarden_eventlog::{Delivery, Filter};
 use tokio::time::Instant;
@@ -26,8 +27,8 @@ pub(super) enum Input {
 }
 
 impl Driver {
-    /// Waits for the next input.
-    pub(super) async fn next(&mut self) -> Input {
+    /// Waits for the next input. `looked` is when the state was asked what is to be done: what becomes due after that wakes, also when it is over by now.
+    pub(super) async fn next(&mut self, looked: At) -> Input {
         loop {
             if self.subscription.is_none() {
                 let filter = Filter::Stream(self.stream.name().clone());
@@ -39,7 +40,7 @@ impl Driver {
                     .await
                     .ok();
             }
-            let wake = self.wake();
+            let wake = self.wake(looked);
             let head = self.stream.head().position;
             let subscription = &mut self.subscription;
             let changed = async {
@@ -72,15 +73,11 @@ impl Driver {
         }
     }
 
-    /// When to look again without an event.
-    fn wake(&self) -> Option<Instant> {
-        let now = self.executor.node.clock.now();
-        let retry = next_wake_ms(self.stream.state(), &self.executor.node.name, now)
+    /// When to look again without an event. What came due since `looked` counts: a look that missed it by a moment must not be the last.
+    fn wake(&self, looked: At) -> Option<Instant> {
+        let retry = next_wake_ms(self.stream.state(), &self.executor.node.name, looked)
             .map(|ms| Instant::now() + self.left(ms) + Duration::from_millis(1));
-        [retry, self.patience.filter(|until| *until > Instant::now())]
-            .into_iter()
-            .flatten()
-            .min()
+        [retry, self.patience].into_iter().flatten().min()
     }
 }
 

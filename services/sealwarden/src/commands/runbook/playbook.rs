@@ -240,6 +240,9 @@ pub(super) fn verify(cli: &Cli, args: &Verify) -> Answer {
                     reason.clone().unwrap_or_default()
                 )),
             }
+            if signature.countersigned {
+                output::line("      others signed this signature; that was not checked");
+            }
         }
         if checked.is_empty() {
             output::line("BAD   the playbook has no signature");
