@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::wait::a_while;
+
 /// The token that it asks for.
 const TOKEN: &str = "a-token-of-the-test";
-/// How long it says nothing before it hangs up.
+/// How long it says nothing, at most, before it hangs up.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// What happened there.
@@ -154,7 +156,7 @@ fn serve(mut stream: TcpStream, book: &Mutex<Book>) {
         _ => {}
     }
     if how == "slow" {
-        linger();
+        a_while(0..61);
     }
     {
         let mut book = book();
@@ -170,12 +172,13 @@ fn say_so(stream: &mut TcpStream, how: &str) {
     // Whoever asked may be gone: that is what is tried.
     match how {
         "slow" => {
-            linger();
+            a_while(0..61);
             answer(stream, "200 OK", "done");
         }
         "hang" => {
-            // bounded poll: a server that says nothing has nothing to wait for.
-            std::thread::sleep(SILENCE);
+            // It says nothing until whoever asked gives up.
+            drop(stream.set_read_timeout(Some(SILENCE)));
+            drop(stream.read(&mut [0]));
         }
         "cut" => drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nalmost")),
         "garbage" => drop(stream.write_all(b"\x00\xffI did it\r\n\r\n")),
@@ -186,15 +189,6 @@ fn say_so(stream: &mut TcpStream, how: &str) {
         "error" => answer(stream, "503 Service Unavailable", "done, but tired"),
         _ => answer(stream, "200 OK", "done"),
     }
-}
-
-/// Up to 60 ms, different each time.
-fn linger() {
-    let mut byte = [0];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut byte)
-        .expect("random bytes");
-    // bounded poll: work that takes a while, so that a caller can die meanwhile.
-    std::thread::sleep(Duration::from_millis(u64::from(byte[0] % 61)));
 }
 
 fn answer(stream: &mut TcpStream, status: &str, body: &str) {

@@ -1,5 +1,6 @@
 //! Waiting for what another process does, where nothing can announce it to us.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// How long a step of a scenario may take on a busy machine with two cores.
@@ -26,4 +27,15 @@ pub fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Optio
         // bounded poll: another process's state can only be asked for.
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Lets so many milliseconds go by, different each time. Nothing is awaited: a crash falls where it falls, and work outside takes the time that it takes.
+pub fn a_while(milliseconds: Range<u64>) {
+    let mut bytes = [0; 8];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .expect("random bytes");
+    let below = milliseconds.end - milliseconds.start;
+    let pause = milliseconds.start + u64::from_be_bytes(bytes) % below;
+    // bounded poll: none; the random moment is what a test asks for.
+    std::thread::sleep(Duration::from_millis(pause));
 }

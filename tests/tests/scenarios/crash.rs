@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use sealwarden_seal::seal::Seal;
 use sealwarden_tests::history::History;
 use sealwarden_tests::thief::{self, Thief};
+use sealwarden_tests::wait::a_while;
 use sealwarden_tests::{Installation, Process, people};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{RunOutcome, StepOutcome};
@@ -17,19 +17,6 @@ use serde_json::Value;
 const ORIGIN: &str = "seal.example.com/main/1";
 /// How often the process is killed while files are sealed, and while the run goes on.
 const KILLS: [u32; 2] = [3, 12];
-
-/// A pause of 0 to `below` milliseconds, different in every run: a crash waits for nothing.
-fn moment(below: u64) -> Duration {
-    let mut bytes = [0; 8];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
-        .expect("random bytes");
-    Duration::from_millis(u64::from_be_bytes(bytes) % below)
-}
-
-fn pause(moment: Duration) {
-    // bounded poll: nothing is awaited here; a crash falls where it falls.
-    std::thread::sleep(moment);
-}
 
 /// Seals files one after another until told to stop; those that were acknowledged.
 fn seal_until(here: &Installation, from: u32, stop: &AtomicBool) -> Vec<PathBuf> {
@@ -86,7 +73,7 @@ fn seal_and_kill(here: &Installation) -> Vec<PathBuf> {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let sealer = scope.spawn(|| seal_until(here, kill * 10_000, &stop));
-            pause(Duration::from_millis(300) + moment(700));
+            a_while(300..1000);
             up.kill();
             stop.store(true, Ordering::Relaxed);
             files.extend(sealer.join().expect("the sealer ends"));
@@ -100,7 +87,7 @@ fn respond_and_kill(here: &Installation, id: &str) -> Value {
         if kill % 4 == 3 {
             // While it starts: recovery is interrupted too.
             let starting = Process::spawn(here.home(), "up", &here.arguments(&["up"]));
-            pause(moment(400));
+            a_while(0..400);
             starting.kill();
         }
         let up = here.up();
@@ -111,7 +98,7 @@ fn respond_and_kill(here: &Installation, id: &str) -> Value {
                     people::approve_what_waits(here, id, &[]);
                 }
             });
-            pause(moment(900));
+            a_while(0..900);
             up.kill();
             stop.store(true, Ordering::Relaxed);
             approver.join().expect("the approver ends");

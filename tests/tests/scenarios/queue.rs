@@ -1,10 +1,10 @@
 //! Sealing while signing is stopped: tickets at once, seals later, none lost and none doubled, whatever is killed meanwhile.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use sealwarden_seal::seal::Seal;
 use sealwarden_tests::thief::{self, Thief};
+use sealwarden_tests::wait::a_while;
 use sealwarden_tests::{Installation, eventually, people};
 use sealwarden_wire::seal::v1::{ExportSealsRequest, sealing_client::SealingClient};
 
@@ -13,14 +13,6 @@ const SUCCESSOR: &str = "seal.example.com/main/2";
 /// Rounds of files, each of which ends with a kill.
 const ROUNDS: u32 = 3;
 const FILES: u32 = 12;
-
-/// A pause of 0 to `below` milliseconds, different in every run: a crash waits for nothing.
-fn moment(below: u64) -> Duration {
-    let mut bytes = [0; 8];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
-        .expect("random bytes");
-    Duration::from_millis(u64::from_be_bytes(bytes) % below)
-}
 
 fn ticket_of(file: &Path) -> PathBuf {
     PathBuf::from(format!("{}.seal.ticket", file.display()))
@@ -62,8 +54,7 @@ async fn tickets_of_a_hold_outlive_every_kill_and_become_one_seal_each() {
                     assert!([1, 3].contains(&answer.code), "{answer}");
                 }
             });
-            // bounded poll: nothing is awaited here; a crash falls where it falls.
-            std::thread::sleep(Duration::from_millis(200) + moment(400));
+            a_while(200..600);
             up.kill();
             sealer.join().expect("the sealer ends");
         });

@@ -219,11 +219,11 @@ fn one_run_that_is_killed() -> (u32, usize) {
         if kills % 4 == 0 {
             // While it starts: recovery is interrupted too.
             let starting = Process::spawn(here.home(), "up", &here.arguments(&["up"]));
-            pause(400);
+            wait::a_while(0..400);
             starting.kill();
         } else {
             let up = here.up();
-            pause(400);
+            wait::a_while(0..400);
             up.kill();
         }
         kills += 1;
@@ -261,13 +261,4 @@ fn chain() -> String {
         steps += &step(&format!("s{n:02}"), &needs, name, "slow");
     }
     steps
-}
-
-/// Up to so many milliseconds, different each time.
-fn pause(below_ms: u64) {
-    let mut bytes = [0; 8];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
-        .expect("random bytes");
-    // bounded poll: nothing is awaited here; a crash falls where it falls.
-    std::thread::sleep(Duration::from_millis(u64::from_be_bytes(bytes) % below_ms));
 }
