@@ -9,7 +9,7 @@ use crate::signers;
 use anyhow::Context as _;
 use sealwarden_domain::log_control::{Command, LogControl, Origin, Signer, SignerState};
 use sealwarden_engine::{ExecuteError, Meta};
-use sealwarden_keys::Algorithm;
+use sealwarden_keys::{Algorithm, KeyError};
 use sealwarden_wire::event::v1::{ActivationReason, SignerRetired, SignersActivated};
 use sealwarden_wire::seal::v1::KeyChangeResponse;
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use tonic::Status;
 const LOOK: Duration = Duration::from_secs(30);
 /// Pause after something was away.
 const AGAIN: Duration = Duration::from_secs(2);
-/// How long a provider may take to answer a probe before it is failed back to.
+/// How long a provider may take to show by probes that it is well before it is failed back to.
 const PROBE: Duration = Duration::from_secs(5);
 const DAY_MS: i64 = 24 * 3_600_000;
 const HOUR_MS: i64 = 3_600_000;
@@ -412,8 +412,18 @@ fn back(
     Ok(change)
 }
 
+/// Probes until calls go to the provider again: where its breaker still kept them from it, the next batch would fail over at once.
 async fn probe(service: &Service, provider: &str) -> Result<(), Status> {
-    let probed = tokio::time::timeout(PROBE, service.node.keys.probe(provider)).await;
+    let keys = service.node.keys.as_ref();
+    let probing = async {
+        loop {
+            keys.probe(provider).await?;
+            if service.is_asked(provider) {
+                return Ok::<(), KeyError>(());
+            }
+        }
+    };
+    let probed = tokio::time::timeout(PROBE, probing).await;
     let refused = |reason: String| {
         Err(Status::failed_precondition(format!(
             "the {provider} provider does not answer a probe, so nothing is changed: {reason}"
@@ -422,7 +432,10 @@ async fn probe(service: &Service, provider: &str) -> Result<(), Status> {
     match probed {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => refused(error.to_string()),
-        Err(_elapsed) => refused(format!("no answer in {} s", PROBE.as_secs())),
+        Err(_elapsed) => refused(format!(
+            "it was not well within {} s; `sealwarden keys list` shows its breaker",
+            PROBE.as_secs()
+        )),
     }
 }
 

@@ -12,6 +12,9 @@
 //! Half-open lets probes through and no call: a call is never the one that finds out. The pause doubles with each failed
 //! probe, and goes on from where it was if the provider goes out again soon after it came back, so that a provider that
 //! comes and goes is used less and less often.
+//!
+//! What a call or a probe came to counts only if the breaker's state is still the one that it was begun under ([`Begun`]): a
+//! call that hung through an outage says nothing of the provider as it is now.
 
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +106,10 @@ pub enum Outcome {
     },
 }
 
+/// Under which state of the breaker a call or a probe was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun(u64);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Closed {
@@ -136,6 +143,8 @@ pub struct Breaker {
     state: State,
     /// Pauses since it was last trusted: each is twice as long.
     pauses: u32,
+    /// How often its state has changed.
+    changes: u64,
 }
 
 impl Breaker {
@@ -149,7 +158,23 @@ impl Breaker {
                 since_steady_ms: None,
             },
             pauses: 0,
+            changes: 0,
         }
+    }
+
+    fn change(&mut self, state: State) {
+        self.state = state;
+        self.changes = self.changes.saturating_add(1);
+    }
+
+    /// A call is under way: to be given back with what it came to.
+    pub fn calling(&self) -> Begun {
+        Begun(self.changes)
+    }
+
+    /// Whether what was begun then still says something: the state has not changed since.
+    pub fn counts(&self, begun: Begun) -> bool {
+        begun.0 == self.changes
     }
 
     /// Whether calls go through, as others see it.
@@ -181,10 +206,13 @@ impl Breaker {
     }
 
     /// Takes note of a call. `chance` lengthens a pause that follows, by up to half. Answers whether it has opened now.
-    pub fn called(&mut self, outcome: &Outcome, at: Moment, chance: u8) -> bool {
+    pub fn called(&mut self, begun: Begun, outcome: &Outcome, at: Moment, chance: u8) -> bool {
+        if !self.counts(begun) {
+            return false;
+        }
         let (slow_before, failures_before) = match &self.state {
             State::Closed { slow, failures, .. } => (*slow, *failures),
-            // A call from before it opened: what counts now is what probes show.
+            // No call is begun while it is out: what counts now is what probes show.
             State::Open { .. } | State::HalfOpen { .. } => return false,
         };
         let (failures, slow) = match outcome {
@@ -243,10 +271,11 @@ impl Breaker {
                 reason,
             },
         };
-        self.state = State::Open {
+        let probe_at_ms = at.steady_ms.saturating_add(self.pause(chance));
+        self.change(State::Open {
             outage,
-            probe_at_ms: at.steady_ms.saturating_add(self.pause(chance)),
-        };
+            probe_at_ms,
+        });
         self.pauses = self.pauses.saturating_add(1);
     }
 
@@ -259,18 +288,20 @@ impl Breaker {
         }
     }
 
-    /// A probe is under way.
-    pub fn probing(&mut self) {
+    /// A probe is under way: to be given back with what it came to.
+    pub fn probing(&mut self) -> Begun {
         if let State::Open { outage, .. } = &self.state {
-            self.state = State::HalfOpen {
-                outage: outage.clone(),
-                good: 0,
-            };
+            let outage = outage.clone();
+            self.change(State::HalfOpen { outage, good: 0 });
         }
+        Begun(self.changes)
     }
 
     /// Takes note of a probe.
-    pub fn probed(&mut self, outcome: &Outcome, at: Moment, chance: u8) {
+    pub fn probed(&mut self, begun: Begun, outcome: &Outcome, at: Moment, chance: u8) {
+        if !self.counts(begun) {
+            return;
+        }
         let failed = match outcome {
             Outcome::Failed { reason } => Some(format!("a health probe failed: {reason}")),
             Outcome::Answered { latency_ms } if self.is_slow(*latency_ms) => Some(format!(
@@ -282,22 +313,23 @@ impl Breaker {
         let good = match (&self.state, failed) {
             // A probe of an idle provider counts as a call, so that a standby that has died is known to have.
             (State::Closed { .. }, _) => {
-                self.called(outcome, at, chance);
+                self.called(begun, outcome, at, chance);
                 return;
             }
-            (State::Open { .. } | State::HalfOpen { .. }, Some(reason)) => {
+            (State::HalfOpen { .. }, Some(reason)) => {
                 self.open(reason, at, chance);
                 return;
             }
-            (State::Open { .. }, None) => 1,
+            // A probe that is under way has left it half-open.
+            (State::Open { .. }, _) => return,
             (State::HalfOpen { good, .. }, None) => good.saturating_add(1),
         };
         if good >= self.config.good_probes {
-            self.state = State::Closed {
+            self.change(State::Closed {
                 failures: 0,
                 slow: None,
                 since_steady_ms: Some(at.steady_ms),
-            };
+            });
         } else if let State::HalfOpen { good: kept, .. } = &mut self.state {
             *kept = good;
         }

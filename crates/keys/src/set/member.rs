@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::breaker::{Breaker, BreakerConfig, Moment, Outcome};
+use super::breaker::{Begun, Breaker, BreakerConfig, Moment, Outcome};
 use crate::{
     error::KeyError,
     health::{Health, HealthCounts, HealthState},
@@ -177,7 +177,7 @@ impl Member {
         T: Send + 'static,
         F: Future<Output = Result<T, KeyError>> + Send + 'static,
     {
-        let provider = self.ask()?;
+        let (provider, begun) = self.ask()?;
         let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
             let mut watch = self.watch();
             watch.counts.busy = watch.counts.busy.saturating_add(1);
@@ -191,12 +191,12 @@ impl Member {
         let work = work(provider);
         tokio::spawn(async move {
             let mut work = Box::pin(work);
-            let begun = Instant::now();
+            let since = Instant::now();
             if let Ok(result) = tokio::time::timeout(deadline, &mut work).await {
-                member.note(&result, begun.elapsed());
+                member.note(begun, &result, since.elapsed());
                 drop(answer.send(result));
             } else {
-                let late = member.timed_out(deadline, key);
+                let late = member.timed_out(begun, deadline, key);
                 drop(answer.send(Err(late)));
                 // The provider is still at it, and its answer is nobody's any more.
                 drop(work.await);
@@ -216,8 +216,8 @@ impl Member {
     /// Asks the provider whether it could sign, and tells the breaker.
     pub(super) async fn probe(&self) -> Result<(), KeyError> {
         let _one = self.probing.lock().await;
-        self.watch().breaker.probing();
-        let begun = Instant::now();
+        let begun = self.watch().breaker.probing();
+        let since = Instant::now();
         let limit = self.config.deadline;
         let answer = match self.provider.get() {
             Some(provider) => tokio::time::timeout(limit, provider.probe(provider.name()))
@@ -230,7 +230,7 @@ impl Member {
         };
         let outcome = match &answer {
             Ok(()) => Outcome::Answered {
-                latency_ms: millis(begun.elapsed()),
+                latency_ms: millis(since.elapsed()),
             },
             Err(error) => Outcome::Failed {
                 reason: error.to_string(),
@@ -240,7 +240,7 @@ impl Member {
         let mut watch = self.watch();
         watch.asked_at_ms = at.steady_ms;
         let was_in = watch.breaker.refusal().is_none();
-        watch.breaker.probed(&outcome, at, chance);
+        watch.breaker.probed(begun, &outcome, at, chance);
         let is_in = watch.breaker.refusal().is_none();
         if let Outcome::Failed { reason } = outcome {
             watch.last_failure = Some(reason);
@@ -260,13 +260,13 @@ impl Member {
     }
 
     /// Whether a call may go to the provider now.
-    fn ask(&self) -> Result<Arc<dyn KeyProvider>, KeyError> {
+    fn ask(&self) -> Result<(Arc<dyn KeyProvider>, Begun), KeyError> {
         let now_ms = self.now().steady_ms;
         let mut watch = self.watch();
         let reason = match (watch.breaker.refusal(), self.provider.get()) {
             (None, Some(provider)) => {
                 watch.asked_at_ms = now_ms;
-                return Ok(Arc::clone(provider));
+                return Ok((Arc::clone(provider), watch.breaker.calling()));
             }
             (Some(reason), _) => reason.to_owned(),
             (None, None) => "it has not come up yet".to_owned(),
@@ -278,7 +278,7 @@ impl Member {
         })
     }
 
-    fn note<T>(&self, result: &Result<T, KeyError>, took: Duration) {
+    fn note<T>(&self, begun: Begun, result: &Result<T, KeyError>, took: Duration) {
         let (at, chance, latency_ms) = (self.now(), chance(), millis(took));
         let mut watch = self.watch();
         let opened = match result.as_ref().err().filter(|error| !is_answer(error)) {
@@ -296,7 +296,7 @@ impl Member {
                     watch.latencies_ms.pop_front();
                 }
                 watch.latencies_ms.push_back(latency_ms);
-                watch.breaker.called(&outcome, at, chance)
+                watch.breaker.called(begun, &outcome, at, chance)
             }
             Some(error) => {
                 let reason = error.to_string();
@@ -307,20 +307,21 @@ impl Member {
                 };
                 *count = count.saturating_add(1);
                 watch.last_failure = Some(reason.clone());
-                if error.needs_a_person() && watch.breaker.refusal().is_none() {
+                let is_in = watch.breaker.refusal().is_none() && watch.breaker.counts(begun);
+                if error.needs_a_person() && is_in {
                     watch.breaker.open(reason, at, chance);
                     true
                 } else {
                     watch
                         .breaker
-                        .called(&Outcome::Failed { reason }, at, chance)
+                        .called(begun, &Outcome::Failed { reason }, at, chance)
                 }
             }
         };
         self.if_opened(opened, watch);
     }
 
-    fn timed_out(&self, deadline: Duration, key: Option<KeyId>) -> KeyError {
+    fn timed_out(&self, begun: Begun, deadline: Duration, key: Option<KeyId>) -> KeyError {
         let error = match key {
             Some(id) => KeyError::Timeout {
                 id,
@@ -335,7 +336,7 @@ impl Member {
         watch.last_failure = Some(reason.clone());
         let opened = watch
             .breaker
-            .called(&Outcome::Failed { reason }, at, chance);
+            .called(begun, &Outcome::Failed { reason }, at, chance);
         self.if_opened(opened, watch);
         error
     }

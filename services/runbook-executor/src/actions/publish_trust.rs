@@ -43,6 +43,7 @@ pub(super) fn trouble(error: PublishError) -> Trouble {
         PublishError::Execute(error) => error.into(),
         error @ (PublishError::NoRoot
         | PublishError::NoWitness
+        | PublishError::Policy(_)
         | PublishError::Root(_)
         | PublishError::Bundle(_)
         | PublishError::Vkey(_)

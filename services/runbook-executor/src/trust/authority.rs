@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::certificates;
 use super::cut;
 use super::facts::TrustFacts;
-use super::outside::Outside;
+use super::outside::{CountsOnce, Outside};
 use super::payload::{self, Terms};
 use super::root_key::{RootKey, RootKeyError};
 use super::witnesses::{self, Unlisted};
@@ -42,6 +42,9 @@ pub(crate) enum PublishError {
     /// No witness is known.
     #[error("no witness has told its key yet; start a verification service")]
     NoWitness,
+    /// The policy means another witness than there is.
+    #[error(transparent)]
+    Policy(#[from] CountsOnce),
     /// The root key.
     #[error(transparent)]
     Root(#[from] RootKeyError),
@@ -136,6 +139,7 @@ impl Authority {
             return Err(PublishError::NoWitness);
         }
         let witnesses = self.outside.witnesses(witnesses);
+        let quorum = self.outside.quorum(&witnesses)?;
         let cuts = cut::of_all(&self.node, &self.outside, &witnesses, self.clock_skew_s).await;
         let issued = Timestamp::from_millisecond(self.node.clock.now().wall_ms)?;
         let roots = root.roots()?;
@@ -154,7 +158,7 @@ impl Authority {
                     expires: issued.saturating_add(self.valid).unwrap_or(Timestamp::MAX),
                     roots: roots.clone(),
                     signing_key: self.signer.vkey().clone(),
-                    quorum: self.outside.quorum(&witnesses),
+                    quorum: quorum.clone(),
                     witnesses: witnesses.clone(),
                     tsas: self.outside.tsas.clone(),
                     cuts: cuts.clone(),

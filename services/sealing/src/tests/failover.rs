@@ -32,7 +32,10 @@ async fn pair(world: &World) -> Rig {
 }
 
 async fn pair_with(world: &World, config: Config) -> Rig {
-    let rig = Rig::start_pair(world, config).await;
+    with_both(Rig::start_pair(world, config).await).await
+}
+
+async fn with_both(rig: Rig) -> Rig {
     rig.until(|log| log.current()?.signer(SECOND).map(drop))
         .await;
     rig.publish_trust(1).await;
@@ -216,6 +219,37 @@ async fn failing_back_is_a_persons_decision_and_needs_a_provider_that_answers() 
             ActivationReason::Failback,
             "ada".to_owned()
         )
+    );
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_was_failed_back_to_stays() {
+    let world = World::new();
+    let rig = with_both(Rig::start_set(&world, Rig::config()).await).await;
+    rig.sealed(1).await;
+    rig.fault.set(Fault::Hang);
+    rig.sealed(2).await;
+    assert!(!rig.service.is_asked(HSM), "its breaker is open");
+    let refused = fail_back(&rig, "").await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "it still hangs");
+
+    // The call that hung is answered now, and fails, as all that is left over does.
+    rig.fault.set(Fault::None);
+    fail_back(&rig, "").await.unwrap();
+    assert!(
+        rig.service.is_asked(HSM),
+        "calls go to it from the next batch on"
+    );
+    for number in 3..7 {
+        let seal = rig.sealed(number).await;
+        assert_eq!(signed_by(&origin(&rig).await, &seal), [FIRST], "{number}");
+    }
+    let activated = activations(&world.events("log", "main").await);
+    let reasons: Vec<_> = activated.into_iter().map(|it| it.1).collect();
+    assert_eq!(
+        reasons,
+        [ActivationReason::Failover, ActivationReason::Failback]
     );
     rig.stop().await;
 }

@@ -2,12 +2,15 @@
 
 use async_trait::async_trait;
 use sealwarden_keys::faults::{FaultSwitch, FaultyProvider};
+use sealwarden_keys::set::Opened;
 use sealwarden_keys::{
-    AuditLine, Capabilities, CreateKey, DisableOutcome, Guard, Health, KeyError, KeyId, KeyInfo,
-    KeyProvider, Purpose, Signature, SoftwareConfig, SoftwareProvider,
+    AuditLine, BreakerConfig, Capabilities, CreateKey, DisableOutcome, FailoverSet, Guard, Health,
+    KeyError, KeyId, KeyInfo, KeyProvider, MemberConfig, Purpose, SetConfig, Signature,
+    SoftwareConfig, SoftwareProvider,
 };
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 
 pub(super) const HSM: &str = "hsm";
@@ -52,6 +55,33 @@ impl Pair {
                 known: NAMES.join(", "),
             })
     }
+}
+
+/// The same two as the product joins them: behind a breaker each, which opens with the first failure and then stays open unless somebody has them probed.
+pub(super) async fn set(dir: &Path) -> (FailoverSet, [FaultSwitch; 2]) {
+    let (first, fault) = member(&dir.join(HSM)).await;
+    let (second, spare_fault) = member(&dir.join(SPARE)).await;
+    let config = |name: &str, provider| MemberConfig {
+        name: name.to_owned(),
+        opener: Arc::new(Opened(provider)),
+        deadline: Duration::from_millis(500),
+        probe_every: Duration::from_hours(1),
+        in_flight: 8,
+        breaker: BreakerConfig {
+            failures: 1,
+            pause_ms: 600_000,
+            longest_pause_ms: 600_000,
+            good_probes: 3,
+            ..BreakerConfig::default()
+        },
+    };
+    let set = FailoverSet::open(SetConfig {
+        members: vec![config(HSM, first), config(SPARE, second)],
+        others: member(dir).await.0,
+        dir: dir.join("key-set"),
+        earlier: None,
+    });
+    (set.await.unwrap(), [fault, spare_fault])
 }
 
 async fn member(dir: &Path) -> (Arc<dyn KeyProvider>, FaultSwitch) {

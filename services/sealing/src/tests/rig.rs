@@ -220,6 +220,12 @@ impl Rig {
         Self::start_on(world, config, Arc::new(keys), fault).await
     }
 
+    /// Starts with the same two behind breakers.
+    pub(super) async fn start_set(world: &World, config: Config) -> Self {
+        let (keys, [fault, _]) = super::pair::set(world.dir.path()).await;
+        Self::start_on(world, config, Arc::new(keys), fault).await
+    }
+
     async fn start_on(
         world: &World,
         config: Config,

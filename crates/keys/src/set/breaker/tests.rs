@@ -50,11 +50,11 @@ fn run(name: &str, table: &[(u64, Step, &str)]) -> Breaker {
     for (number, (time, step, expected)) in table.iter().enumerate() {
         match step {
             Call(latency) => {
-                breaker.called(&outcome(*latency), at(*time), 0);
+                breaker.called(breaker.calling(), &outcome(*latency), at(*time), 0);
             }
             Probe(latency) => {
-                breaker.probing();
-                breaker.probed(&outcome(*latency), at(*time), 0);
+                let begun = breaker.probing();
+                breaker.probed(begun, &outcome(*latency), at(*time), 0);
             }
         }
         assert_eq!(
@@ -171,8 +171,8 @@ fn pauses_double_to_a_bound_chance_adds_up_to_half_and_a_short_return_does_not_r
         let due = breaker.probe_at_ms().unwrap();
         pauses.push(due - now);
         now = due;
-        breaker.probing();
-        breaker.probed(&outcome(BAD), at(now), 0);
+        let begun = breaker.probing();
+        breaker.probed(begun, &outcome(BAD), at(now), 0);
     }
     assert_eq!(pauses, [100, 200, 400, 800, 800]);
 
@@ -184,8 +184,8 @@ fn pauses_double_to_a_bound_chance_adds_up_to_half_and_a_short_return_does_not_r
 
     let close = |breaker: &mut Breaker, now: u64| {
         for _ in 0..2 {
-            breaker.probing();
-            breaker.probed(&outcome(FAST), at(now), 0);
+            let begun = breaker.probing();
+            breaker.probed(begun, &outcome(FAST), at(now), 0);
         }
         assert_eq!(breaker.state(), HealthState::Closed);
     };
@@ -195,6 +195,50 @@ fn pauses_double_to_a_bound_chance_adds_up_to_half_and_a_short_return_does_not_r
     assert_eq!(flapping.probe_at_ms(), Some(now + 9_999 + 800));
     breaker.open("much later".to_owned(), at(now + 10_000), 0);
     assert_eq!(breaker.probe_at_ms(), Some(now + 10_000 + 100));
+}
+
+#[test]
+fn what_was_begun_before_the_last_change_of_state_does_not_count() {
+    let mut breaker = Breaker::new(config());
+    let hung = breaker.calling();
+    for time in 0..3 {
+        breaker.called(breaker.calling(), &outcome(BAD), at(time), 0);
+    }
+    assert_eq!(breaker.state().as_str(), "open");
+    let leftover = breaker.probing();
+    breaker.probed(leftover, &outcome(BAD), at(100), 0);
+    assert_eq!(breaker.state().as_str(), "open");
+    for _ in 0..2 {
+        let begun = breaker.probing();
+        // The first probe of this outage ends again, and late: it is not this one.
+        breaker.probed(leftover, &outcome(SLOW), at(301), 0);
+        assert_eq!(breaker.state().as_str(), "half-open");
+        breaker.probed(begun, &outcome(FAST), at(301), 0);
+    }
+    assert_eq!(breaker.state(), HealthState::Closed);
+
+    // Everything that hung through the outage fails now.
+    for time in 400..410 {
+        assert!(!breaker.called(hung, &outcome(BAD), at(time), 0));
+        breaker.probed(leftover, &outcome(BAD), at(time), 0);
+    }
+    assert_eq!(breaker.state(), HealthState::Closed, "{breaker:?}");
+    let now = breaker.calling();
+    for time in 420..423 {
+        breaker.called(now, &outcome(BAD), at(time), 0);
+    }
+    assert_eq!(
+        breaker.state().as_str(),
+        "open",
+        "what was begun since counts"
+    );
+    // Good news from before is no news either.
+    let begun = breaker.probing();
+    breaker.probed(leftover, &outcome(FAST), at(900), 0);
+    breaker.probed(leftover, &outcome(FAST), at(900), 0);
+    assert_eq!(breaker.state().as_str(), "half-open");
+    breaker.probed(begun, &outcome(FAST), at(900), 0);
+    assert_eq!(breaker.state().as_str(), "half-open");
 }
 
 #[test]
@@ -260,10 +304,10 @@ proptest! {
             let before = breaker.state().as_str();
             let latency = good.then_some(1);
             if probe && breaker.probe_at_ms().is_some_and(|due| due <= now) {
-                breaker.probing();
-                breaker.probed(&outcome(latency), at(now), chance);
+                let begun = breaker.probing();
+                breaker.probed(begun, &outcome(latency), at(now), chance);
             } else {
-                breaker.called(&outcome(latency), at(now), chance);
+                breaker.called(breaker.calling(), &outcome(latency), at(now), chance);
             }
             let after = breaker.state().as_str();
             if before == "closed" && after == "open" {
