@@ -22,9 +22,11 @@ mod scenarios {
     mod duties;
     mod erasing;
     mod exports;
+    mod failover_load;
     mod faulty_signer;
     mod handover;
     mod integrity;
+    mod key_changes;
     mod key_orders;
     mod kms_audit;
     mod mirror;

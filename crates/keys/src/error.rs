@@ -155,6 +155,16 @@ impl KeyError {
     }
 }
 
+impl KeyError {
+    /// Whether it says that one key stands in two places: no other provider makes that good.
+    pub(crate) fn is_a_contradiction(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { .. } | Self::Token(TokenProblem::KeyTwice { .. })
+        )
+    }
+}
+
 impl From<FileError> for KeyError {
     fn from(error: FileError) -> Self {
         match &error {

@@ -12,6 +12,8 @@ pub struct Config {
     pub report_wait_ms: u64,
     /// How far in the future a reported time may lie, milliseconds, at most 3600000: clocks differ.
     pub clock_skew_ms: i64,
+    /// How many days before a log's seal certificate, or its binding, ends there is a signal, 0 to 3650; 0: never.
+    pub certificate_warn_days: u32,
 }
 
 impl Default for Config {
@@ -19,6 +21,7 @@ impl Default for Config {
         Self {
             report_wait_ms: 10_000,
             clock_skew_ms: 60_000,
+            certificate_warn_days: 30,
         }
     }
 }
@@ -32,6 +35,9 @@ pub enum ConfigError {
     /// The skew is out of bounds.
     #[error("detection.clock_skew_ms is {0}; use 0 to 3600000")]
     ClockSkew(i64),
+    /// The warning is out of bounds.
+    #[error("detection.certificate_warn_days is {0}; use 0 (never) to 3650")]
+    CertificateWarn(u32),
 }
 
 impl Config {
@@ -43,7 +49,16 @@ impl Config {
         if !(0..=3_600_000).contains(&self.clock_skew_ms) {
             return Err(ConfigError::ClockSkew(self.clock_skew_ms));
         }
+        if self.certificate_warn_days > 3650 {
+            return Err(ConfigError::CertificateWarn(self.certificate_warn_days));
+        }
         Ok(())
+    }
+
+    /// How long before the end of a seal certificate, milliseconds; none: never.
+    pub(crate) fn certificate_warn_ms(&self) -> Option<i64> {
+        let days = i64::from(self.certificate_warn_days);
+        (days > 0).then(|| days.saturating_mul(24 * 3_600_000))
     }
 
     pub(crate) fn report_wait(&self) -> Duration {
@@ -68,5 +83,10 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(bad.validate(), Err(ConfigError::ClockSkew(-1)));
+        let bad = Config {
+            certificate_warn_days: 3651,
+            ..Config::default()
+        };
+        assert_eq!(bad.validate(), Err(ConfigError::CertificateWarn(3651)));
     }
 }

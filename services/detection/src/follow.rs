@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::duties::Agenda;
+use crate::expiring;
 use crate::pending::{Effect, pending};
 use crate::perform::perform;
 use crate::state::State;
@@ -86,10 +87,16 @@ struct Follower {
     retry: Option<(Instant, Duration)>,
     /// When something has to be said of duties to notify.
     agenda: Agenda,
+    /// How long before its end a seal certificate is told of, milliseconds; none: never.
+    warn_ms: Option<i64>,
 }
 
 /// Follows until shutdown. An error ends the process: the log is damaged or closed.
-pub(crate) async fn follow(node: Arc<Node>, watch: Arc<Watch>) -> anyhow::Result<()> {
+pub(crate) async fn follow(
+    node: Arc<Node>,
+    watch: Arc<Watch>,
+    warn_ms: Option<i64>,
+) -> anyhow::Result<()> {
     let mut follower = Follower {
         node,
         watch,
@@ -97,6 +104,7 @@ pub(crate) async fn follow(node: Arc<Node>, watch: Arc<Watch>) -> anyhow::Result
         settled: BTreeSet::new(),
         retry: None,
         agenda: Agenda::default(),
+        warn_ms,
     };
     let shutdown = follower.node.shutdown.clone();
     let Some(mut subscription) = follower.subscribe().await? else {
@@ -104,12 +112,12 @@ pub(crate) async fn follow(node: Arc<Node>, watch: Arc<Watch>) -> anyhow::Result
     };
     loop {
         let retry_at = follower.retry.map(|(at, _)| at);
-        let duty_at = follower.duty_at();
+        let due_at = follower.due_at();
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             delivery = subscription.next() => follower.delivered(delivery)?,
             () = sleep_until(retry_at) => follower.retry = follower.retry.map(|(_, wait)| (Instant::now(), wait)),
-            () = sleep_until(duty_at) => {}
+            () = sleep_until(due_at) => {}
         }
         follower.act().await;
     }
@@ -160,10 +168,11 @@ impl Follower {
         }
         let now_ms = self.node.clock.now().wall_ms;
         let touched = self.watch.touched();
-        let (agenda, node) = (&mut self.agenda, &self.node);
+        let (agenda, node, warn_ms) = (&mut self.agenda, &self.node, self.warn_ms);
         let effects = self.watch.read(|state| {
             let mut effects = pending(state, node.plan.plan(), now_ms);
             effects.extend(agenda.due(state, touched, node.plan.regimes(), now_ms));
+            effects.extend(expiring::due(state, warn_ms, now_ms));
             effects
         });
         let keys: BTreeSet<String> = effects.iter().map(Effect::key).collect();
@@ -191,10 +200,16 @@ impl Follower {
         self.retry = None;
     }
 
-    /// When to look at duties again. The clock of the wall may be set meanwhile, so never in more than a minute.
-    fn duty_at(&self) -> Option<Instant> {
-        let at_ms = self.agenda.next_ms().filter(|_| self.live)?;
-        let left_ms = at_ms.saturating_sub(self.node.clock.now().wall_ms);
+    /// When to look at duties and certificates again. The clock of the wall may be set meanwhile, so never in more than a minute.
+    fn due_at(&self) -> Option<Instant> {
+        let warn_ms = self.warn_ms;
+        let now_ms = self.node.clock.now().wall_ms;
+        let ending = self
+            .watch
+            .read(|state| expiring::next_ms(state, warn_ms, now_ms));
+        let next_ms = self.agenda.next_ms().into_iter().chain(ending).min();
+        let at_ms = next_ms.filter(|_| self.live)?;
+        let left_ms = at_ms.saturating_sub(now_ms);
         let wait = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
         Some(Instant::now() + wait.clamp(DUTY_LEAST, DUTY_MOST))
     }

@@ -4,6 +4,7 @@
 //! subject join one open incident, and a proven signal holds signing at once and classifies its incident from the plan.
 //!
 //! - `detectors`: `foreign-checkpoint` and `unexplained-key-use`.
+//! - `expiring`: what only the clock tells: seal certificates that end soon.
 //! - `state`: the fold; `pending`: what the state still lacks; `perform`: doing it; `follow`: the task around them.
 //! - `report`, `grpc`, `view`, `timeline`, `words`: reports from outside, and incidents as people see them.
 //!
@@ -15,6 +16,7 @@ mod archive_words;
 mod config;
 mod detectors;
 mod duties;
+mod expiring;
 mod follow;
 mod grpc;
 mod ids;

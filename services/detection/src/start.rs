@@ -26,7 +26,11 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
     config.validate()?;
     let watch = Arc::new(Watch::new());
     let mut tasks = JoinSet::new();
-    tasks.spawn(follow(Arc::clone(&node), Arc::clone(&watch)));
+    tasks.spawn(follow(
+        Arc::clone(&node),
+        Arc::clone(&watch),
+        config.certificate_warn_ms(),
+    ));
     let service = IncidentsService::new(config, node, watch);
     Ok(Mounts {
         grpc: Routes::new(IncidentsServer::new(service)),

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwarden_domain::Fold as _;
+use sealwarden_domain::certificates::Certificates;
 use sealwarden_domain::incident::Incident;
 use sealwarden_domain::log_control::LogControl;
 use sealwarden_eventlog::Head;
@@ -71,6 +72,8 @@ pub(crate) struct State {
     /// By subject.
     pub(crate) tallies: BTreeMap<String, Tally>,
     pub(crate) timelines: Timelines,
+    /// Seal certificates.
+    pub(crate) certificates: Certificates,
     /// Incidents of which something was folded since [`Self::touched`] was taken.
     pub(crate) touched: BTreeSet<String>,
     poisoned: BTreeMap<String, String>,
@@ -125,6 +128,13 @@ impl State {
                 Ok(())
             }
             "signal" => self.take_in_signal(id, envelope, event),
+            "trust" => {
+                let Some(kind) = &event.kind else {
+                    return Ok(());
+                };
+                let taken = self.certificates.apply(envelope, kind);
+                taken.map(drop).map_err(|illegal| illegal.reason)
+            }
             _ => Ok(()),
         }
     }

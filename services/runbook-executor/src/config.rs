@@ -33,6 +33,10 @@ pub struct Config {
     pub evidence_dir: Option<PathBuf>,
     /// Folder of the evidence log; `evidence-log` in the role's own folder if absent. The event log's heads are kept in `heads` below it.
     pub evidence_log_dir: Option<PathBuf>,
+    /// Folder of seal certificates with their keys; the installation's own if absent.
+    pub seal_certificates: Option<PathBuf>,
+    /// Whether the binding of a log to its seal certificate is renewed by itself when the log gets another key, where the certificate's key lies in that folder.
+    pub renew_bindings: bool,
     /// How often the event log's heads are sealed in the evidence log if they changed, milliseconds. What is rewritten sooner after it was written goes unseen.
     pub heads_interval_ms: u64,
     /// How many steps of all runs may execute at once.
@@ -65,6 +69,8 @@ impl Default for Config {
             tsas: Vec::new(),
             evidence_dir: None,
             evidence_log_dir: None,
+            seal_certificates: None,
+            renew_bindings: true,
             heads_interval_ms: 60_000,
             max_running_steps: 64,
             webhooks: BTreeMap::new(),

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::evidence::EvidenceStore;
 use crate::executor::Executor;
 use crate::grantor::{self, Grants};
+use crate::seal_certificate::keep_bound;
 use crate::signer::Signer;
 use crate::trust::{Authority, RootKey};
 use crate::{grpc, runs, trust};
@@ -44,6 +45,7 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
     tasks.spawn(trust::run(Arc::clone(&executor)));
     tasks.spawn(runs::run(Arc::clone(&executor)));
     tasks.spawn(keep_heads(Arc::clone(&executor)));
+    tasks.spawn(keep_bound(Arc::clone(&executor)));
     Ok(Mounts {
         grpc: grpc::routes(&executor),
         http: axum::Router::new(),

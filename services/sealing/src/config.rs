@@ -66,6 +66,8 @@ pub struct Config {
     pub directive_max_age_ms: i64,
     /// After how many days a sealing key is replaced by a planned rotation; 0: never.
     pub rotate_after_days: u32,
+    /// The same in seconds, for trying it out; 0: as `rotate_after_days` says. Only one of the two may be set.
+    pub rotate_after_s: u32,
     /// After how many checkpoints a sealing key is replaced by a planned rotation; 0: never.
     pub rotate_after_uses: u64,
     /// How long old and new key both sign in a planned rotation, hours: at least as long as trust bundles stay valid, or cached ones do not know the new key.
@@ -105,6 +107,7 @@ impl Default for Config {
             post_quantum: false,
             directive_max_age_ms: 24 * 3_600_000,
             rotate_after_days: 0,
+            rotate_after_s: 0,
             rotate_after_uses: 0,
             rotation_overlap_hours: 720,
             slow_key_ms: 750,
@@ -167,6 +170,12 @@ impl Config {
             self.rotate_after_days <= 36_500,
             "rotate_after_days {} is not from 0 (never) to 36500",
             self.rotate_after_days
+        );
+        ensure!(
+            self.rotate_after_days == 0 || self.rotate_after_s == 0,
+            "rotate_after_days {} and rotate_after_s {} are both set: keep one",
+            self.rotate_after_days,
+            self.rotate_after_s
         );
         ensure!(
             self.rotation_overlap_hours <= 87_600,
@@ -249,6 +258,13 @@ impl Config {
             self.bulk_wait_ms
         );
         Ok(())
+    }
+
+    /// After how long a sealing key is replaced, milliseconds; none: never.
+    pub(crate) fn rotate_after_ms(&self) -> Option<i64> {
+        let days = i64::from(self.rotate_after_days).saturating_mul(24 * 3_600_000);
+        let seconds = i64::from(self.rotate_after_s).saturating_mul(1_000);
+        Some(days.max(seconds)).filter(|ms| *ms > 0)
     }
 
     pub(crate) fn queue_limits(&self) -> Limits {

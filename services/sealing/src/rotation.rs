@@ -22,7 +22,6 @@ const LOOK: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long a provider may take to show by probes that it is well before it is failed back to.
 const PROBE: Duration = Duration::from_secs(5);
-const DAY_MS: i64 = 24 * 3_600_000;
 const HOUR_MS: i64 = 3_600_000;
 
 /// What a planned rotation needs next.
@@ -40,12 +39,8 @@ enum Next {
 
 /// When a key is to be replaced by age, Unix milliseconds.
 pub(crate) fn due_at_ms(service: &Service, signer: &Signer) -> Option<i64> {
-    let days = i64::from(service.config.rotate_after_days);
-    (days > 0).then(|| {
-        signer
-            .added_at_ms
-            .saturating_add(days.saturating_mul(DAY_MS))
-    })
+    let after_ms = service.config.rotate_after_ms()?;
+    Some(signer.added_at_ms.saturating_add(after_ms))
 }
 
 /// How many uses are left until it is to be replaced.
@@ -186,10 +181,12 @@ fn due(service: &Service, origin: &Origin, wall_ms: i64) -> Option<Next> {
     let old = due_at_ms(service, signer).is_some_and(|at| wall_ms >= at);
     let used = uses_left(service, signer) == Some(0);
     let why = if old {
-        format!(
-            "key {} is older than {} days",
-            signer.key_id, service.config.rotate_after_days
-        )
+        let config = &service.config;
+        let age = match config.rotate_after_days {
+            0 => format!("{} s", config.rotate_after_s),
+            days => format!("{days} days"),
+        };
+        format!("key {} is older than {age}", signer.key_id)
     } else if used {
         format!(
             "key {} has signed {} checkpoints",

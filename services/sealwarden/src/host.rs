@@ -7,6 +7,7 @@ pub(crate) mod listen;
 pub(crate) mod log_identity;
 pub(crate) mod node_facts;
 pub(crate) mod plan;
+mod purposes;
 pub(crate) mod roles;
 pub(crate) mod services;
 pub(crate) mod settings;

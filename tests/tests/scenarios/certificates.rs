@@ -320,6 +320,9 @@ fn revoked(here: &Installation, ca: &Ca<'_>, file: &Path) {
 #[test]
 fn a_certificate_for_trying_out_says_what_it_does_not_give_and_goes_stale_when_the_keys_change() {
     let here = Installation::new();
+    let settings = "runbook-executor:\n  renew_bindings: false\n";
+    std::fs::create_dir_all(here.data()).expect("the data folder");
+    std::fs::write(here.data().join("settings.yaml"), settings).expect("settings");
     let _up = here.up();
     let file = here.file("a.txt", b"a");
     here.seal(&file);

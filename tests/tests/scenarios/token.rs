@@ -7,23 +7,23 @@ use rustix::process::{Pid, Signal, kill_process};
 use sealwarden_tests::load::{Load, Outcome, must_be_valid};
 use sealwarden_tests::{Installation, Process, eventually, people};
 
-const TOKEN: &str = "sealing";
+pub(super) const TOKEN: &str = "sealing";
 const PIN: &str = "730-551-9284";
 /// Where distributions put the module.
-const MODULES: [&str; 3] = [
+pub(super) const MODULES: [&str; 3] = [
     "/usr/lib/softhsm/libsofthsm2.so",
     "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
     "/usr/lib64/pkcs11/libsofthsm2.so",
 ];
 
 /// A token in the installation's home, where SoftHSM2 looks for its settings.
-struct Token {
-    folder: PathBuf,
-    pin_file: PathBuf,
+pub(super) struct Token {
+    pub(super) folder: PathBuf,
+    pub(super) pin_file: PathBuf,
 }
 
 impl Token {
-    fn new(here: &Installation) -> Self {
+    pub(super) fn new(here: &Installation) -> Self {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = here.home().join("tokens");
         let settings = here.home().join(".config/softhsm2");
@@ -58,7 +58,7 @@ impl Token {
 }
 
 /// The worker of the sealing service: the child of its process that was started as one.
-fn worker(here: &Installation) -> i32 {
+pub(super) fn worker(here: &Installation) -> i32 {
     let endpoints = std::fs::read(here.data().join("endpoints.json")).expect("endpoints.json");
     let endpoints: serde_json::Value = serde_json::from_slice(&endpoints).expect("JSON");
     let service = endpoints["sealing"]["pid"].to_string();
@@ -180,6 +180,48 @@ fn a_software_key_goes_on_after_a_token_is_chosen_and_a_wrong_pin_stops_the_star
     let flags = ["--pkcs11-token", TOKEN, "--pkcs11-pin-file", pin_file];
     let again = [&up[..], &flags, &["--pkcs11-module", module]].concat();
     here.call(&again).must_end_with(2);
+}
+
+#[test]
+fn a_token_with_one_key_under_two_names_keeps_sealing_from_starting() {
+    let here = Installation::new();
+    let token = Token::new(&here);
+    let up = up_with_set(&token, &here);
+    here.key_on_duty("active", "hsm");
+    here.seal_eventually(&here.file("first", b"first"));
+    assert!(up.terminate().success());
+
+    // The token's own files: a public key's description is not encrypted there.
+    let (name, other) = ("sealwarden sealing main-1", "sealwarden signing main-1");
+    let tokens = std::fs::read_dir(&token.folder).expect("tokens");
+    let files = tokens.flat_map(|dir| std::fs::read_dir(dir.expect("a token").path()));
+    let objects = files.flatten().map(|file| file.expect("a file").path());
+    let mut copies = Vec::new();
+    for path in objects.filter(|it| it.extension().is_some_and(|it| it == "object")) {
+        let mut bytes = std::fs::read(&path).expect("an object");
+        let place = bytes
+            .windows(name.len())
+            .position(|it| it == name.as_bytes());
+        if let Some(place) = place {
+            bytes[place..place + name.len()].copy_from_slice(other.as_bytes());
+            let copy = path.with_file_name("11111111-2222-3333-4444-555555555555.object");
+            std::fs::write(&copy, bytes).expect("a copy");
+            copies.push(copy);
+        }
+    }
+    assert_eq!(copies.len(), 1, "the public half: {copies:?}");
+    let arguments = here.arguments(&["up", "--base", "seal.example.com"]);
+    let refused = Process::try_start(here.home(), "up", &arguments);
+    let log = refused.expect_err("the other provider does not make it good");
+    assert!(
+        log.contains(&format!(
+            "holds the key {name:?} a second time, as {other:?}"
+        )),
+        "{log}"
+    );
+    std::fs::remove_file(&copies[0]).expect("the copy is removed");
+    let _up = up_with_set(&token, &here);
+    here.seal_eventually(&here.file("second", b"second"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The plan that comes along: the sample organisation and its runbooks, as they stand in `runbooks/`.
 
 /// The files of the shipped plan: name and text, in the order in which a person reads them.
-pub const SHIPPED: [(&str, &str); 9] = [
+pub const SHIPPED: [(&str, &str); 10] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
     (
         "roster.yaml",
@@ -30,6 +30,10 @@ pub const SHIPPED: [(&str, &str); 9] = [
     (
         "restore-key.yaml",
         include_str!("../../../../runbooks/restore-key.yaml"),
+    ),
+    (
+        "certificate-expiring.yaml",
+        include_str!("../../../../runbooks/certificate-expiring.yaml"),
     ),
     (
         "regimes.yaml",

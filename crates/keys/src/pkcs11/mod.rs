@@ -116,6 +116,7 @@ impl Limits {
             | Work::Forbid(_)
             | Work::Permit(_)
             | Work::Destroy(_)
+            | Work::Alone { .. }
             | Work::Vouch { .. } => (self.manage, self.manage.saturating_mul(2)),
         }
     }
@@ -176,6 +177,11 @@ impl Pkcs11Provider {
         };
         if provider.worker_pid().is_some() {
             for key in provider.list().await? {
+                if key.state != KeyState::Destroyed {
+                    provider
+                        .check_alone(&provider.record(&key.id).await?)
+                        .await?;
+                }
                 // Vendors' tools make certificates later than the key.
                 if key.state == KeyState::Active {
                     provider.vouch(&key.id).await?;
@@ -215,6 +221,23 @@ impl Pkcs11Provider {
             Ok(record)
         })
         .await
+    }
+
+    /// Refuses a key that the token holds under another name, too. That it cannot be asked stops nothing: a token that is away is nobody's second key.
+    async fn check_alone(&self, record: &Record) -> Result<(), KeyError> {
+        let work = Work::Alone {
+            key: record.object().clone(),
+            public_key: *record.public_key(),
+        };
+        match self.desk.ask(record.id(), work, None).await {
+            Ok(Done::Alone) => Ok(()),
+            Ok(done) => Err(self.unexpected(&done)),
+            Err(error @ KeyError::Token(TokenProblem::KeyTwice { .. })) => Err(error),
+            Err(error) => {
+                tracing::warn!(key = %record.id(), %error, "whether the token holds the key under another name, too, could not be found out");
+                Ok(())
+            }
+        }
     }
 
     /// The process id of the worker, if one runs: for monitoring.
@@ -312,6 +335,7 @@ impl KeyProvider for Pkcs11Provider {
             return Err(self.unexpected(&done));
         };
         let record = record.made(public_key, &claims)?;
+        self.check_alone(&record).await?;
         self.with_folder(move |folder| {
             let _lock = folder.lock()?;
             record.replace(&folder.dir)

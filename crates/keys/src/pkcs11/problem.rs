@@ -112,6 +112,18 @@ pub enum TokenProblem {
         /// What is wrong with it.
         reason: String,
     },
+    /// One key under two names could have two purposes.
+    #[error(
+        "the token {token:?} holds the key {label:?} a second time, as {other:?}: a key has one name and one purpose; remove the second one, and find out who put it there"
+    )]
+    KeyTwice {
+        /// The token's label.
+        token: String,
+        /// The key's label on the token.
+        label: String,
+        /// The other one.
+        other: String,
+    },
     /// Any other return code. The key may have been used.
     #[error("the token {token:?} failed in {function} with {code}: check the HSM and its log")]
     Failed {
@@ -146,7 +158,9 @@ impl TokenProblem {
         self.is_about_pin()
             || matches!(
                 self,
-                Self::ModuleNotLoadable { .. } | Self::TokenAmbiguous { .. }
+                Self::ModuleNotLoadable { .. }
+                    | Self::TokenAmbiguous { .. }
+                    | Self::KeyTwice { .. }
             )
     }
 

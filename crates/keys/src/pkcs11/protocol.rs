@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::problem::TokenProblem;
 
 /// Both ends are the same binary, except while it is being replaced.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// The longest content of a frame, in bytes.
 pub(super) const MAX_FRAME: u32 = 256 * 1024;
 /// The longest message that a token is asked to sign, in bytes: in hexadecimal it fits a frame.
@@ -70,6 +70,14 @@ pub(super) enum Work {
         /// The key.
         key: KeyObject,
         /// Its public part, which the certificate has to name.
+        #[serde(with = "hex::serde")]
+        public_key: [u8; 32],
+    },
+    /// See whether the token holds the key under another name, too.
+    Alone {
+        /// The key.
+        key: KeyObject,
+        /// Its public part.
         #[serde(with = "hex::serde")]
         public_key: [u8; 32],
     },
@@ -152,6 +160,8 @@ pub(super) enum Done {
     Destroyed,
     /// Token and session are there.
     Seen,
+    /// The token holds the key under this name only.
+    Alone,
     /// What was found.
     Vouched {
         /// The certificate (X.509, DER) in hexadecimal.

@@ -120,6 +120,7 @@ impl Token {
             Work::Permit(key) => self.permit(key),
             Work::Destroy(key) => self.destroy(key),
             Work::Vouch { key, public_key } => self.vouch(key, public_key),
+            Work::Alone { key, public_key } => self.alone(key, public_key),
             Work::Look => self.look(),
         }
     }
@@ -196,6 +197,55 @@ impl Token {
             }
         }
         Ok(Done::Vouched { certificate: None })
+    }
+
+    /// Looks for other public keys that are this one. (The public part of a private key cannot be read, so one that lies there alone is not found.)
+    fn alone(&self, key: &KeyObject, public_key: &[u8; 32]) -> Result<Done, Trouble> {
+        // Some tokens leave the OCTET STRING around the point out.
+        let written = [
+            [&POINT_PREFIX[..], public_key].concat(),
+            public_key.to_vec(),
+        ];
+        for point in written {
+            let template = [
+                Attribute::Token(true),
+                Attribute::Class(ObjectClass::PUBLIC_KEY),
+                Attribute::EcPoint(point),
+            ];
+            let objects = self
+                .session()?
+                .find_objects(&template)
+                .map_err(|error| self.trouble(&error))?;
+            for object in objects {
+                let (cka_id, label) = self.name_of(object)?;
+                if cka_id != key.cka_id || label != key.label {
+                    return Err(Trouble::Problem(TokenProblem::KeyTwice {
+                        token: self.label.clone(),
+                        label: key.label.clone(),
+                        other: label,
+                    }));
+                }
+            }
+        }
+        Ok(Done::Alone)
+    }
+
+    /// `CKA_ID` and `CKA_LABEL`.
+    fn name_of(&self, object: ObjectHandle) -> Result<(Vec<u8>, String), Trouble> {
+        let wanted = [AttributeType::Id, AttributeType::Label];
+        let attributes = self
+            .session()?
+            .get_attributes(object, &wanted)
+            .map_err(|error| self.trouble(&error))?;
+        let (mut id, mut label) = (Vec::new(), String::new());
+        for attribute in attributes {
+            if let Attribute::Id(bytes) = attribute {
+                id = bytes;
+            } else if let Attribute::Label(bytes) = attribute {
+                label = String::from_utf8_lossy(&bytes).into_owned();
+            }
+        }
+        Ok((id, label))
     }
 
     fn generate(&mut self, key: &KeyObject) -> Result<ObjectHandle, Trouble> {

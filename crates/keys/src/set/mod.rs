@@ -522,7 +522,7 @@ fn names(members: &[Arc<Member>]) -> Vec<String> {
     names.collect()
 }
 
-/// Opens all members, each in its own time.
+/// Opens all members, each in its own time. One that is away joins later; one whose keys contradict each other is an error.
 async fn come_up(members: &[Arc<Member>]) -> Result<(), KeyError> {
     let mut opening = JoinSet::new();
     for member in members {
@@ -538,6 +538,9 @@ async fn come_up(members: &[Arc<Member>]) -> Result<(), KeyError> {
             Ok((_, Ok(()))) | Err(_) => continue,
             Ok((member, Err(error))) => (member, error),
         };
+        if error.is_a_contradiction() {
+            return Err(error);
+        }
         tracing::warn!(provider = member.name(), %error, "a provider of sealing keys has not come up");
         trouble = Some(error);
     }

@@ -212,7 +212,7 @@ async fn bad_reports_are_refused_by_field() {
                 class: "weather".to_owned(),
                 ..report()
             },
-            "class is \"weather\"; use one of data-integrity, key-compromise, ",
+            "class is \"weather\"; use one of certificate-expiring, data-integrity, key-compromise, ",
         ),
         (
             ReportRequest {

@@ -28,13 +28,13 @@ use super::status::{of_error, of_rejection};
 use crate::executor::Executor;
 use crate::trust::{TrustFacts, certificates};
 
-pub(super) struct CertificatesService(pub(super) Arc<Executor>);
+pub(crate) struct CertificatesService(pub(crate) Arc<Executor>);
 
 impl CertificatesService {
-    /// Records what a person asked for, publishes what follows from it, and answers how the certificate stands.
+    /// Records what was asked for, publishes what follows from it, and answers how the certificate stands.
     async fn record<D>(
         &self,
-        by: &str,
+        meta: Meta,
         certificate: &str,
         decide: D,
     ) -> Result<Response<SealCertificate>, Status>
@@ -47,7 +47,7 @@ impl CertificatesService {
             .await
             .map_err(|error| of_error(&error))?;
         let executed = stream
-            .execute(Meta::person(by), |facts| decide(&facts.certificates))
+            .execute(meta, |facts| decide(&facts.certificates))
             .await
             .map_err(|error| of_error(&error))?;
         node.board.reached(executed.position).await;
@@ -62,6 +62,51 @@ impl CertificatesService {
         answer
             .map(Response::new)
             .ok_or_else(|| Status::internal("what was recorded is not there"))
+    }
+
+    /// Checks what a certificate's key signed about a log, and records it.
+    pub(crate) async fn record_binding(
+        &self,
+        request: BindSealCertificateRequest,
+        by: &str,
+        meta: Meta,
+    ) -> Result<Response<SealCertificate>, Status> {
+        let signed = request.binding;
+        let bound = binding::verify(&signed)
+            .map_err(|error| Status::failed_precondition(error.to_string()))?;
+        let certificate = fingerprint(&bound.certificate_der);
+        let origin = bound.binding.origin;
+        let now_ms = self.0.node.clock.now().wall_ms;
+        let keys = self.0.node.board.read(|installation| {
+            let (_, log) = installation.log_of(&origin)?;
+            log.origin(&origin).map(certificates::vkeys)
+        });
+        let keys = keys.ok_or_else(|| {
+            of_rejection(&Rejection::new(
+                RejectionCode::NotFound,
+                format!(
+                    "there is no log {origin:?}; `sealwarden keys certificate show` lists them"
+                ),
+            ))
+        })?;
+        let event = SealCertificateBound {
+            certificate: certificate.clone(),
+            origin,
+            vkeys: bound
+                .binding
+                .vkeys
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            from_ms: bound.binding.from_s.saturating_mul(1000),
+            until_ms: bound.binding.until_s.saturating_mul(1000),
+            binding: signed,
+            by: by.to_owned(),
+        };
+        self.record(meta, &certificate, |held| {
+            held.bind(event.clone(), &keys, now_ms)
+        })
+        .await
     }
 }
 
@@ -112,7 +157,8 @@ impl SealCertificates for CertificatesService {
             trial: request.trial,
             by: caller.name.to_string(),
         };
-        self.record(caller.name.as_str(), &chain.fingerprint, |held| {
+        let meta = Meta::person(caller.name.as_str());
+        self.record(meta, &chain.fingerprint, |held| {
             held.import(imported.clone())
         })
         .await
@@ -124,42 +170,9 @@ impl SealCertificates for CertificatesService {
     ) -> Result<Response<SealCertificate>, Status> {
         let caller = caller_of(&request)?;
         require(&caller, &[CallerRole::Operator])?;
-        let signed = request.into_inner().binding;
-        let bound = binding::verify(&signed)
-            .map_err(|error| Status::failed_precondition(error.to_string()))?;
-        let certificate = fingerprint(&bound.certificate_der);
-        let origin = bound.binding.origin;
-        let now_ms = self.0.node.clock.now().wall_ms;
-        let keys = self.0.node.board.read(|installation| {
-            let (_, log) = installation.log_of(&origin)?;
-            log.origin(&origin).map(certificates::vkeys)
-        });
-        let keys = keys.ok_or_else(|| {
-            of_rejection(&Rejection::new(
-                RejectionCode::NotFound,
-                format!(
-                    "there is no log {origin:?}; `sealwarden keys certificate show` lists them"
-                ),
-            ))
-        })?;
-        let event = SealCertificateBound {
-            certificate: certificate.clone(),
-            origin,
-            vkeys: bound
-                .binding
-                .vkeys
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            from_ms: bound.binding.from_s.saturating_mul(1000),
-            until_ms: bound.binding.until_s.saturating_mul(1000),
-            binding: signed,
-            by: caller.name.to_string(),
-        };
-        self.record(caller.name.as_str(), &certificate, |held| {
-            held.bind(event.clone(), &keys, now_ms)
-        })
-        .await
+        let by = caller.name.as_str();
+        let request = request.into_inner();
+        self.record_binding(request, by, Meta::person(by)).await
     }
 
     async fn revoke(
@@ -176,7 +189,8 @@ impl SealCertificates for CertificatesService {
             reason: request.reason,
             by: caller.name.to_string(),
         };
-        self.record(caller.name.as_str(), &request.certificate, |held| {
+        let meta = Meta::person(caller.name.as_str());
+        self.record(meta, &request.certificate, |held| {
             held.revoke(event.clone(), now_ms)
         })
         .await

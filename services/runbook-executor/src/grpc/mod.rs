@@ -5,6 +5,8 @@ mod control;
 mod runs;
 mod status;
 
+pub(crate) use certificates::CertificatesService;
+
 use std::sync::Arc;
 
 use sealwarden_wire::control::v1::control_server::ControlServer;
@@ -18,7 +20,7 @@ use crate::executor::Executor;
 pub(crate) fn routes(executor: &Arc<Executor>) -> Routes {
     let runs = runs::RunsService(Arc::clone(executor));
     let control = control::ControlService(Arc::clone(executor));
-    let certificates = certificates::CertificatesService(Arc::clone(executor));
+    let certificates = CertificatesService(Arc::clone(executor));
     Routes::new(RunsServer::new(runs))
         .add_service(ControlServer::new(control))
         .add_service(SealCertificatesServer::new(certificates))

@@ -252,6 +252,7 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
     }
     let mut changes = node.board.changes();
     let mut are_listed = false;
+    let mut said = String::new();
     loop {
         let now = Timestamp::from_millisecond(node.clock.now().wall_ms)?;
         let valid = executor.trust.valid;
@@ -289,6 +290,14 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
                     reason,
                     "a trust bundle is published"
                 ),
+                Err(error @ PublishError::Policy(_)) => {
+                    let error = error.to_string();
+                    if error != said {
+                        tracing::error!(error, "no trust bundle is published until this is mended");
+                    }
+                    said = error;
+                    pause = RETRY;
+                }
                 Err(error) => {
                     tracing::debug!(%error, "a trust bundle is due and cannot be published yet");
                     pause = RETRY;

@@ -45,7 +45,7 @@ async fn with_both(rig: Rig) -> Rig {
 
 impl Rig {
     /// Publishes a trust bundle that lists every key of the log line, as the control authority does.
-    async fn publish_trust(&self, version: u64) {
+    pub(super) async fn publish_trust(&self, version: u64) {
         let logs = self.node.board.read(|installation| {
             let origins = installation.logs["main"].origins.iter();
             let entry = |it: &Origin| LogEntry::active(&it.origin, it.vkeys());

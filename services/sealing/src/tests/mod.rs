@@ -4,6 +4,7 @@ mod bulking;
 mod containment;
 mod erasing;
 mod failover;
+mod intents;
 mod outside;
 mod pair;
 mod queueing;

@@ -61,35 +61,52 @@ impl Pair {
 pub(super) async fn set(dir: &Path) -> (FailoverSet, [FaultSwitch; 2]) {
     let (first, fault) = member(&dir.join(HSM)).await;
     let (second, spare_fault) = member(&dir.join(SPARE)).await;
-    let config = |name: &str, provider| MemberConfig {
+    let members = vec![(HSM, first), (SPARE, second)];
+    let breaker = BreakerConfig {
+        failures: 1,
+        pause_ms: 600_000,
+        longest_pause_ms: 600_000,
+        good_probes: 3,
+        ..BreakerConfig::default()
+    };
+    let set = set_of(dir, members, (Duration::from_millis(500), breaker)).await;
+    (set, [fault, spare_fault])
+}
+
+/// A failover set of these providers, each under this deadline and behind such a breaker.
+pub(super) async fn set_of(
+    dir: &Path,
+    members: Vec<(&str, Arc<dyn KeyProvider>)>,
+    (deadline, breaker): (Duration, BreakerConfig),
+) -> FailoverSet {
+    let config = |(name, provider): (&str, Arc<dyn KeyProvider>)| MemberConfig {
         name: name.to_owned(),
         opener: Arc::new(Opened(provider)),
-        deadline: Duration::from_millis(500),
+        deadline,
         probe_every: Duration::from_hours(1),
         in_flight: 8,
-        breaker: BreakerConfig {
-            failures: 1,
-            pause_ms: 600_000,
-            longest_pause_ms: 600_000,
-            good_probes: 3,
-            ..BreakerConfig::default()
-        },
+        breaker: breaker.clone(),
     };
     let set = FailoverSet::open(SetConfig {
-        members: vec![config(HSM, first), config(SPARE, second)],
-        others: member(dir).await.0,
+        members: members.into_iter().map(config).collect(),
+        others: opened(dir).await,
         dir: dir.join("key-set"),
         earlier: None,
     });
-    (set.await.unwrap(), [fault, spare_fault])
+    set.await.unwrap()
 }
 
-async fn member(dir: &Path) -> (Arc<dyn KeyProvider>, FaultSwitch) {
+/// Software keys in a folder.
+pub(super) async fn opened(dir: &Path) -> Arc<dyn KeyProvider> {
     std::fs::create_dir_all(dir).unwrap();
     let guard = Guard::File(dir.join("guard"));
     let dir = dir.join("keys");
     let provider = SoftwareProvider::open(SoftwareConfig { dir, guard }).await;
-    let (provider, fault) = FaultyProvider::new(Arc::new(provider.unwrap()));
+    Arc::new(provider.unwrap())
+}
+
+async fn member(dir: &Path) -> (Arc<dyn KeyProvider>, FaultSwitch) {
+    let (provider, fault) = FaultyProvider::new(opened(dir).await);
     (Arc::new(provider), fault)
 }
 

@@ -226,7 +226,7 @@ impl Rig {
         Self::start_on(world, config, Arc::new(keys), fault).await
     }
 
-    async fn start_on(
+    pub(super) async fn start_on(
         world: &World,
         config: Config,
         keys: Arc<dyn KeyProvider>,
@@ -297,6 +297,15 @@ impl Rig {
             }
         })
         .await;
+    }
+
+    /// As [`Self::ready`], or until the writer has stopped for good.
+    pub(super) async fn ready_or_broken(&self) {
+        let mut broken = self.service.broken.subscribe();
+        tokio::select! {
+            () = self.ready() => {}
+            _ = broken.wait_for(Option::is_some) => {}
+        }
     }
 
     /// Ends the node as a shutdown does.

@@ -254,8 +254,8 @@ impl ProviderSettings {
     /// What tells it from every other provider: two that are the same place hold the same keys.
     fn place(&self) -> String {
         match self.kind {
-            Kind::Software => format!("software {:?}", self.dir),
-            Kind::Pkcs11 => format!("pkcs11 {:?} {:?}", self.module, self.token),
+            Kind::Software => format!("software {:?}", same(self.dir.as_ref())),
+            Kind::Pkcs11 => format!("pkcs11 {:?} {:?}", same(self.module.as_ref()), self.token),
             Kind::Transit => format!(
                 "transit {:?} {:?} {:?}",
                 self.url.as_deref().map(|url| url.trim_end_matches('/')),
@@ -264,6 +264,11 @@ impl ProviderSettings {
             ),
         }
     }
+}
+
+/// A path under the name that links and `..` do not change, if it is there.
+fn same(path: Option<&PathBuf>) -> Option<PathBuf> {
+    path.map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()))
 }
 
 impl Kind {

@@ -17,9 +17,13 @@ use super::installation::{Installation, private_dir};
 use super::key_providers::KeySource;
 use super::log_identity;
 use super::node_facts::NodeFacts;
+use super::purposes::Purposes;
 
 /// How long certificates of services last; they are renewed at start when a third is left.
 const NODE_VALIDITY: Duration = Duration::from_hours(90 * 24);
+
+/// The node whose folder holds the installation's signing key.
+const EXECUTOR: &str = "runbook-executor-1";
 
 /// What all roles of a process share.
 pub(crate) struct Shared {
@@ -37,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) shutdown: CancellationToken,
     /// Where keys are kept.
     pub(crate) key_source: KeySource,
+    /// Which keys the roles have.
+    pub(crate) purposes: Purposes,
 }
 
 impl Shared {
@@ -101,11 +107,7 @@ impl Shared {
     /// The installation's signing key vouches for the node's key; both go into the event log once.
     async fn enrol(&self, node: &Node) -> anyhow::Result<()> {
         let installation = &self.installation.settings.installation;
-        let executor = self
-            .installation
-            .data
-            .join("nodes")
-            .join("runbook-executor-1");
+        let executor = self.installation.data.join("nodes").join(EXECUTOR);
         private_dir(&executor)?;
         let signing: Arc<dyn KeyProvider> = if node.role == Role::RunbookExecutor {
             Arc::clone(&node.keys)
@@ -114,6 +116,10 @@ impl Shared {
         };
         let id = KeyId::new("signing")?;
         let info = key_or_new(signing.as_ref(), &id, Purpose::Signing).await?;
+        if node.role != Role::RunbookExecutor {
+            self.purposes.add(EXECUTOR, signing.as_ref()).await?;
+        }
+        self.purposes.add(&node.name, node.keys.as_ref()).await?;
         let signer = Vkey::ed25519(&format!("{installation}.signing"), info.ed25519()?)?;
         let mut stream = node.stream::<NodeFacts>("node", &node.name).await?;
         if stream.state().vkey == node.vkey.to_string() {

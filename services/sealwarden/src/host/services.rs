@@ -63,6 +63,12 @@ pub(crate) async fn start(
                         .clone()
                         .unwrap_or_else(|| installation.data.join("evidence-log")),
                 ),
+                seal_certificates: Some(
+                    executor
+                        .seal_certificates
+                        .clone()
+                        .unwrap_or_else(|| installation.data.join("seal-certificate")),
+                ),
                 ..settings.runbook_executor.clone()
             };
             let m = sealwarden_runbook_executor::start(config, Arc::clone(node)).await?;

@@ -61,6 +61,11 @@ impl Settings {
         let path =
             fs::canonicalize(&path).with_context(|| format!("resolving {}", path.display()))?;
         settings.resolve_paths(path.parent().unwrap_or(Path::new("/")));
+        // Two names of one place are seen only now.
+        settings
+            .keys
+            .validate()
+            .with_context(|| format!("{} cannot be used", path.display()))?;
         Ok(settings)
     }
 
@@ -100,6 +105,7 @@ impl Settings {
             &mut executor.witness_policy,
             &mut executor.evidence_dir,
             &mut executor.evidence_log_dir,
+            &mut executor.seal_certificates,
         ] {
             resolve(folder, path);
         }

@@ -17,6 +17,7 @@ use super::endpoints::{Endpoint, Endpoints};
 use super::installation::{Installation, NewInstallation, private_dir};
 use super::key_providers::{InjectedFault, KeySource, ProviderSettings};
 use super::listen::Listeners;
+use super::purposes::Purposes;
 use super::roles::{Shared, announce};
 use super::settings::Settings;
 
@@ -100,6 +101,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
             sealing: settings.keys.with(options.sealing_keys.clone())?,
             fault: options.fault.clone(),
         },
+        purposes: Purposes::default(),
     };
     issue_clients(&installation).await?;
     let mut started = Started {

@@ -458,6 +458,12 @@ fn writers_origin<'a>(
     Ok(origin)
 }
 
+/// Whether two verifier keys are one key, whatever they are called: the name of an origin is part of the text.
+pub(super) fn is_same_key(one: &str, other: &str) -> bool {
+    let material = |vkey: &str| vkey.splitn(3, '+').nth(2).map(str::to_owned);
+    one == other || material(one).is_some_and(|it| material(other) == Some(it))
+}
+
 pub(super) fn add(log: &LogControl, e: SignerAdded) -> Result<Vec<Event>, Rejection> {
     let origin = writers_origin(log, &e.origin, &e.node)?;
     if origin.signer(&e.key_id).is_some_and(|known| known.says(&e)) {
@@ -466,7 +472,8 @@ pub(super) fn add(log: &LogControl, e: SignerAdded) -> Result<Vec<Event>, Reject
     let taken = log
         .origins
         .iter()
-        .any(|o| o.origin != e.origin && o.signers.iter().any(|it| it.vkey == e.vkey));
+        .filter(|o| o.origin != e.origin)
+        .any(|o| o.signers.iter().any(|it| is_same_key(&it.vkey, &e.vkey)));
     if taken {
         return Err(refused(format!(
             "key {} is another origin's; a new signer needs a new key",

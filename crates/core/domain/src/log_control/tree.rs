@@ -6,7 +6,7 @@ use sealwarden_wire::event::v1::{
 };
 
 use super::decide::{invalid, not_now, refused};
-use super::signers::Signer;
+use super::signers::{Signer, is_same_key};
 use super::state::{LogControl, Origin, is_name};
 use crate::fold::{At, Rejection, RejectionCode, event};
 
@@ -84,7 +84,7 @@ fn same_key(origin: &Origin, e: &OriginOpened) -> bool {
     let same_place =
         |it: &Signer| origin.node == e.node && it.provider == e.provider && it.key_id == e.key_id;
     let mut signers = origin.signers.iter();
-    signers.any(|it| it.vkey == e.vkey || same_place(it))
+    signers.any(|it| is_same_key(&it.vkey, &e.vkey) || same_place(it))
 }
 
 pub(super) fn record_intent(

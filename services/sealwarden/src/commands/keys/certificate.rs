@@ -6,6 +6,7 @@ use sealwarden_anchors::binding::{self, Binding};
 use sealwarden_anchors::chain::{Chain, MAX_CHAIN_BYTES};
 use sealwarden_anchors::seal_certificate::{self, LegalPerson};
 use sealwarden_anchors::signer::Signer;
+use sealwarden_runbook_executor::seal_certificate::HeldCertificate;
 use sealwarden_seal::note::Vkey;
 use sealwarden_wire::control::v1::{
     BindSealCertificateRequest, CertifiedOrigin, ImportSealCertificateRequest,
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::super::trust::read_limited;
 use super::super::{Answer, client, time_argument};
-use super::held::{Desk, HeldCertificate};
+use super::held::Desk;
 use crate::cli::Cli;
 use crate::failure::{Ending, Failure};
 use crate::host::installation::write_public;

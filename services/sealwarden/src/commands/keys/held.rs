@@ -11,33 +11,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use sealwarden_anchors::binding::{self, Binding};
-use sealwarden_anchors::chain::MAX_CHAIN_BYTES;
-use sealwarden_anchors::signer::Signer;
 use sealwarden_keys::private_files::read_private;
-use sealwarden_seal::note::Vkey;
+use sealwarden_runbook_executor::seal_certificate::{HeldCertificate, HeldError, NAME_DIGITS};
 use zeroize::Zeroizing;
 
-use super::super::trust::read_limited;
 use crate::failure::Failure;
 use crate::host::installation::{private_dir, write_durably, write_public};
 
-/// Digits of a certificate's fingerprint that name its folder.
-const NAME_DIGITS: usize = 16;
-/// Largest key file and largest binding that are read, bytes.
+/// Largest key file that is read, bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// The folder.
 #[derive(Debug)]
 pub(crate) struct Desk(PathBuf);
-
-/// A certificate with its key.
-#[derive(Debug)]
-pub(crate) struct HeldCertificate {
-    /// Name of its folder.
-    pub(crate) name: String,
-    dir: PathBuf,
-}
 
 impl Desk {
     /// The folder of an installation; it need not be there.
@@ -81,13 +67,13 @@ impl Desk {
         key: &[u8],
     ) -> anyhow::Result<HeldCertificate> {
         let name: String = fingerprint.chars().take(NAME_DIGITS).collect();
-        let dir = self.0.join(&name);
+        let held = HeldCertificate::named(&self.0, &name);
         private_dir(&self.0)?;
-        private_dir(&dir)?;
-        private_dir(&dir.join("bindings"))?;
-        write_durably(&dir.join("key.pem"), key)?;
-        write_public(&dir.join("chain.pem"), chain.as_bytes())?;
-        Ok(HeldCertificate { name, dir })
+        private_dir(held.dir())?;
+        private_dir(&held.dir().join("bindings"))?;
+        write_durably(&held.dir().join("key.pem"), key)?;
+        write_public(&held.dir().join("chain.pem"), chain.as_bytes())?;
+        Ok(held)
     }
 
     /// From now on exports use this one; the request, if it was for it, is done.
@@ -106,21 +92,7 @@ impl Desk {
 
     /// The one that exports use.
     pub(crate) fn current(&self) -> Result<Option<HeldCertificate>, Failure> {
-        let path = self.0.join("current");
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = String::from_utf8_lossy(&read_limited(&path, 64)?).into_owned();
-        let name = text.trim_end().to_owned();
-        let plain = name.len() == NAME_DIGITS && name.bytes().all(|it| it.is_ascii_hexdigit());
-        if !plain {
-            return Err(Failure::usage(format!(
-                "{} does not name a certificate's folder; import the certificate again",
-                path.display()
-            )));
-        }
-        let dir = self.0.join(&name);
-        Ok(Some(HeldCertificate { name, dir }))
+        Ok(HeldCertificate::current(&self.0)?)
     }
 
     /// The one that exports use, or the remedy.
@@ -134,45 +106,14 @@ impl Desk {
     }
 }
 
-impl HeldCertificate {
-    /// Certificate and key, ready to sign.
-    pub(crate) fn signer(&self) -> Result<Signer, Failure> {
-        let limit = u64::try_from(MAX_CHAIN_BYTES).unwrap_or(u64::MAX);
-        let chain = read_limited(&self.dir.join("chain.pem"), limit)?;
-        let key = private(&self.dir.join("key.pem"))?;
-        Signer::from_pem(&chain, &key)
-            .map_err(|error| Failure::refused(format!("{}: {error}", self.dir.display())))
-    }
-
-    /// Keeps what the key signed about a log.
-    pub(crate) fn keep_binding(&self, origin: &str, signed: &[u8]) -> anyhow::Result<()> {
-        write_public(&self.place(origin), signed)
-    }
-
-    /// What the key signed last about a log, verified; none if it signed nothing.
-    pub(crate) fn binding(&self, origin: &str) -> Result<Option<Binding>, Failure> {
-        let place = self.place(origin);
-        if !place.exists() {
-            return Ok(None);
+impl From<HeldError> for Failure {
+    fn from(error: HeldError) -> Self {
+        match &error {
+            HeldError::File(_) | HeldError::NoName(_) => Self::usage(error.to_string()),
+            HeldError::Signer { .. } | HeldError::Binding { .. } => {
+                Self::refused(error.to_string())
+            }
         }
-        let bound = binding::verify(&read_limited(&place, MAX_BYTES)?).map_err(|error| {
-            Failure::refused(format!(
-                "{}: {error}; sign again with `sealwarden keys certificate bind`",
-                place.display()
-            ))
-        })?;
-        Ok(Some(bound.binding).filter(|it| it.origin == origin))
-    }
-
-    /// The keys of a log that are bound to this certificate at a time, Unix milliseconds.
-    pub(crate) fn bound_keys(&self, origin: &str, now_ms: i64) -> Result<Vec<Vkey>, Failure> {
-        let binding = self.binding(origin)?.filter(|it| it.holds_at(now_ms));
-        Ok(binding.map(|it| it.vkeys).unwrap_or_default())
-    }
-
-    fn place(&self, origin: &str) -> PathBuf {
-        let name = format!("{}.p7s", origin.replace('/', "%2F"));
-        self.dir.join("bindings").join(name)
     }
 }
 
