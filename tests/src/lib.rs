@@ -17,6 +17,7 @@ pub mod installation;
 pub mod load;
 pub mod openssl_tsa;
 pub mod people;
+pub mod plans;
 pub mod process;
 pub mod s3;
 pub mod target;

@@ -15,6 +15,7 @@ mod scenarios {
     mod bulk;
     mod certificates;
     mod client;
+    mod conditions;
     mod crash;
     mod damage;
     mod deployed;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use sealwarden_domain::incident::{stage_name, time_text};
 use sealwarden_domain::log_control::{LogControl, acknowledgement_results, kind_name};
 use sealwarden_wire::event::v1::{
-    ApprovalRecorded, DirectiveAcknowledged, Fenced, IncidentClassified, KeyLife, RunOutcome,
-    SignatureWithheld, StepEnded, StepOutcome, SuspensionAdded, event::Kind,
+    ApprovalRecorded, ConditionEvaluated, ConditionOutcome, DirectiveAcknowledged, Fenced,
+    IncidentClassified, KeyLife, RunOutcome, SignatureWithheld, StepEnded, StepOutcome,
+    SuspensionAdded, event::Kind,
 };
 
 /// The line for an event in the stream with this id; `None` for what is no part of a story.
@@ -77,6 +78,7 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::KeyPressureChanged(_) => return of_key(kind),
         Kind::RunStarted(_)
         | Kind::InputsResolved(_)
+        | Kind::ConditionEvaluated(_)
         | Kind::ApprovalRecorded(_)
         | Kind::ApprovalRefused(_)
         | Kind::StepStarted(_)
@@ -221,6 +223,7 @@ fn of_run(kind: &Kind) -> Option<String> {
             e.step,
             e.inputs.trim_end().replace('\n', ", ")
         ),
+        Kind::ConditionEvaluated(e) => condition(e),
         Kind::ApprovalRecorded(e) => approval(e),
         Kind::ApprovalRefused(e) => {
             format!(
@@ -281,6 +284,20 @@ fn of_run(kind: &Kind) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+fn condition(e: &ConditionEvaluated) -> String {
+    match e.outcome() {
+        ConditionOutcome::Holds => format!("step {} is needed: {}", e.step, e.condition),
+        ConditionOutcome::DoesNotHold => format!(
+            "step {} is not needed: {} does not hold",
+            e.step, e.condition
+        ),
+        ConditionOutcome::Error | ConditionOutcome::Unspecified => format!(
+            "nobody can tell whether step {} is needed: {} ({})",
+            e.step, e.error, e.condition
+        ),
+    }
 }
 
 /// A sentence with the reason that was given, if one was.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sealwarden_tests::target::Target;
-use sealwarden_tests::{Installation, Process, people, wait};
+use sealwarden_tests::{Installation, Process, people, plans, wait};
 use serde_json::Value;
 
 /// How long the process is killed again and again.
@@ -16,18 +16,7 @@ const STEPS: usize = 50;
 fn prepared(target: &Target, steps: &str) -> Installation {
     let here = Installation::new();
     assert!(here.up().terminate().success()); // writes the trial plan
-    let plan = here.data().join("plan");
-    let text = std::fs::read_to_string(plan.join("plan.yaml")).expect("the plan");
-    let class = "classes:\n  roll-back:\n    title: A release is bad\n    severity: low\n    runbook: roll-back\n    targets: {detect: 1m, contain: 1h, recover: 24h}\n";
-    std::fs::write(
-        plan.join("plan.yaml"),
-        text.replacen("classes:\n", class, 1),
-    )
-    .expect("the plan");
-    let runbook = format!(
-        "runbook: roll-back\nversion: 1\nclass: roll-back\ntitle: Roll the release back\nsteps:\n{steps}"
-    );
-    std::fs::write(plan.join("roll-back.yaml"), runbook).expect("the runbook");
+    plans::with_runbook(&here, "roll-back", steps);
     let token = Target::token(here.home());
     let common = format!("token_file: {}, timeout_ms: 300", token.display());
     let settings = format!(
@@ -53,27 +42,7 @@ fn step(id: &str, needs: &str, target: &str, how: &str) -> String {
 
 /// Starts the run of `roll-back`; its id.
 fn begin(here: &Installation) -> String {
-    let signal = here
-        .call(&[
-            "signal",
-            "--class",
-            "roll-back",
-            "--seen",
-            "errors since 10:00",
-        ])
-        .good();
-    let incident = signal["incident"].as_str().expect("an incident");
-    here.call(&[
-        "incident",
-        "classify",
-        incident,
-        "--class",
-        "roll-back",
-        "--reason",
-        "the release of 10:00",
-    ])
-    .good();
-    people::run_of_the_incident(here)
+    plans::begin(here, "roll-back")
 }
 
 /// The steps that were done, by how often, in the order of the target's book.

@@ -39,7 +39,8 @@ impl Origin {
     }
 }
 
-/// Writes a runbook as a playbook. It fails only where the origin has mistakes: an identity or a time that is none.
+/// Writes a runbook as a playbook. It fails where the origin has mistakes (an identity or a time that is none), and where the runbook says what a playbook's steps could
+/// not: whoever executed it elsewhere would do something else.
 pub fn export(runbook: &Runbook, origin: &Origin) -> Result<Playbook, Vec<Finding>> {
     let source: Value = serde_saphyr::from_str(runbook.source()).map_err(|error| {
         vec![Finding::error(
@@ -49,6 +50,23 @@ pub fn export(runbook: &Runbook, origin: &Origin) -> Result<Playbook, Vec<Findin
             "read the runbook again",
         )]
     })?;
+    let lost = runbook.steps().iter().filter(|step| step.when.is_some());
+    let lost: Vec<Finding> = lost
+        .map(|step| {
+            Finding::error(
+                &step.id,
+                "unsupported",
+                format!(
+                    "step {} has a condition (`when`), which a playbook's step cannot carry",
+                    step.id
+                ),
+                "export a version without it",
+            )
+        })
+        .collect();
+    if !lost.is_empty() {
+        return Err(lost);
+    }
     let writer = Writer {
         runbook,
         digest: runbook.digest_hex(),

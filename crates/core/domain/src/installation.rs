@@ -224,6 +224,7 @@ impl Installation {
             }
             Some(
                 Kind::InputsResolved(_)
+                | Kind::ConditionEvaluated(_)
                 | Kind::ApprovalRecorded(_)
                 | Kind::ApprovalRefused(_)
                 | Kind::StepStarted(_)

@@ -4,7 +4,8 @@
 //! - [`RunState`] is folded from them ([`crate::Fold`]); a log that cannot be right is reported, never guessed at.
 //! - [`pending`] says what the shell should do next, [`after`] what follows from how that ended. Effects derive from state, so a crash at any point needs no outbox.
 //!
-//! A step goes `blocked -> ready -> running -> done`, with `unknown` and `failed` beside. One commit ends a step, makes the next ones ready, and starts those that
+//! A step goes `blocked -> ready -> running -> done`, with `unknown` and `failed` beside. One whose condition does not hold when its needs are over is `not-needed`; one
+//! whose condition cannot be evaluated is `undecided`, and a person decides. One commit ends a step, makes the next ones ready, and starts those that
 //! wait for nobody. Operators pause, resume and abort a run and retry a step ([`Command`]); what skips a step or overrides its quorum is signed like an approval.
 //!
 //! **Invariants:** an attempt's start is durable before its effect begins. An attempt of an earlier process life is observed, never repeated. A step
@@ -18,6 +19,7 @@ mod gate;
 mod operate;
 mod pending;
 mod pinned;
+mod ready;
 mod report;
 mod state;
 mod submit;
@@ -32,7 +34,7 @@ pub use pending::{AttemptId, Effect, TAKEOVER_MS, next_wake_ms, pending};
 pub use pinned::{Pinned, Unusable};
 pub use report::{Next, Observation, Report, after};
 pub use state::{
-    Attempt, Course, Decided, MAX_REFUSALS, Overridden, Phase, Refused, RunEnd, RunState,
+    Attempt, Course, Decided, Judged, MAX_REFUSALS, Overridden, Phase, Refused, RunEnd, RunState,
     StepState, Word, idempotency_key,
 };
 pub use submit::{MAX_NOTE_CHARS, answer};

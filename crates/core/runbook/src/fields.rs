@@ -27,6 +27,7 @@ fn is_deceptive(c: char, multiline: bool) -> bool {
 pub(crate) struct Reader {
     file: String,
     step: Option<String>,
+    text: String,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -68,9 +69,15 @@ impl<'n> Fields<'n> {
 
 impl Reader {
     pub(crate) fn new(file: &str) -> Self {
+        Self::of_text(file, "")
+    }
+
+    /// A reader that can say where inside a value something stands.
+    pub(crate) fn of_text(file: &str, text: &str) -> Self {
         Self {
             file: file.to_owned(),
             step: None,
+            text: text.to_owned(),
             findings: Vec::new(),
         }
     }
@@ -78,6 +85,25 @@ impl Reader {
     /// Findings from here on are about this step.
     pub(crate) fn enter_step(&mut self, step: Option<&str>) {
         self.step = step.map(str::to_owned);
+    }
+
+    /// Where byte `offset` of a value stands in the file: exactly where the value stands in one line as it is, else where the value begins.
+    pub(crate) fn inside(&self, place: Place, value: &str, offset: usize) -> Place {
+        let number = |number: u32| usize::try_from(number).ok()?.checked_sub(1);
+        let found = || {
+            let line = self.text.lines().nth(number(place.line)?)?;
+            let (start, _) = line.char_indices().nth(number(place.column)?)?;
+            let rest = line.get(start..)?;
+            let quoted = usize::from(rest.starts_with(['"', '\'']));
+            let as_is = rest.get(quoted..)?.starts_with(value);
+            let before = value.get(..offset).filter(|_| as_is)?.chars().count();
+            let column = u32::try_from(before + quoted).ok()?;
+            Some(Place {
+                column: place.column.checked_add(column)?,
+                ..place
+            })
+        };
+        found().unwrap_or(place)
     }
 
     /// Records an error.

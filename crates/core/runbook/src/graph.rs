@@ -9,6 +9,7 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::action::{Action, ActionSpec, Effect, ValueType};
+use crate::condition::Fact;
 use crate::fields::Reader;
 use crate::finding::{Finding, Place};
 use crate::read_runbook::Draft;
@@ -59,7 +60,9 @@ pub(crate) fn check(reader: &mut Reader, drafts: &[Draft]) -> Graph {
     };
     for (index, draft) in drafts.iter().enumerate() {
         reader.enter_step(Some(&draft.id));
+        check_condition(reader, drafts, &graph, index, draft);
         check_references(reader, drafts, &graph, index, draft);
+        check_certain(reader, drafts, draft);
         check_snapshot(reader, drafts, &graph, index, draft);
     }
     reader.enter_step(None);
@@ -244,6 +247,61 @@ fn check_references(
     }
 }
 
+/// A condition's names and types.
+fn check_condition(
+    reader: &mut Reader,
+    drafts: &[Draft],
+    graph: &Graph,
+    index: usize,
+    draft: &Draft,
+) {
+    let Some((condition, place)) = &draft.when else {
+        return;
+    };
+    let kind = |fact: &Fact| match fact {
+        Fact::Value(reference) => {
+            resolve_reference(drafts, graph, index, reference, &fact.to_string())
+                .map_err(|(_, message, remedy)| (message, remedy))
+        }
+        Fact::State(step) => ancestor(drafts, graph, index, step, &fact.to_string())
+            .map(|_| ValueType::Text)
+            .map_err(|(_, message, remedy)| (message, remedy)),
+    };
+    if let Err(bad) = condition.check(&kind)
+        && !bad.message.is_empty()
+    {
+        let place = reader.inside(*place, condition.as_str(), bad.offset);
+        let message = format!("`when`: {}", bad.message);
+        reader.error(place, "bad-condition", message, bad.remedy);
+    }
+}
+
+/// What an action takes must be there when it is performed. The outputs of a step with a condition are there only if it was needed, so whoever takes them is needed only
+/// where that step is done. People can read that there are none.
+fn check_certain(reader: &mut Reader, drafts: &[Draft], draft: &Draft) {
+    if draft.action.is_none_or(|action| action.spec().manual) {
+        return;
+    }
+    let sure = draft.when.as_ref().map(|(when, _)| when.requires_done());
+    let sure = sure.unwrap_or_default();
+    for (name, template, place) in &draft.inputs {
+        for reference in template.references() {
+            let Reference::Step { step, .. } = reference else {
+                continue;
+            };
+            let conditional = |draft: &&Draft| draft.id == *step && draft.when.is_some();
+            if drafts.iter().any(|draft| conditional(&draft)) && !sure.contains(step.as_str()) {
+                let message = format!(
+                    "`{name}` takes `${{{reference}}}`, and `{step}` has a condition: it may turn out not to be needed"
+                );
+                let state = Fact::State(step.clone());
+                let remedy = format!("add `when: {state} == \"done\"`, joined to the rest by &&");
+                reader.error(*place, "uncertain-input", message, remedy);
+            }
+        }
+    }
+}
+
 /// What a reference will give, or a finding that says why it gives nothing.
 fn reference_kind(
     reader: &mut Reader,
@@ -253,47 +311,73 @@ fn reference_kind(
     reference: &Reference,
     place: Place,
 ) -> Option<ValueType> {
-    let (step, output) = match reference {
-        Reference::Incident(field) => return Some(field.kind()),
-        Reference::Plan(field) => return Some(field.kind()),
-        Reference::Step { step, output } => (step.as_str(), output.as_str()),
-    };
-    let Some((at, source)) = drafts
-        .iter()
-        .enumerate()
-        .find(|(_, draft)| draft.id == step)
-    else {
-        let remedy = suggest::remedy("steps", step, drafts.iter().map(|d| d.id.as_str()));
-        let message = format!("`${{{reference}}}` refers to no step of this runbook");
-        reader.error(place, "bad-reference", message, remedy);
-        return None;
-    };
-    if at == index
-        || !graph
-            .ancestors
-            .get(index)
-            .is_some_and(|before| before.contains(&at))
-    {
-        let message = format!(
-            "`${{{reference}}}` is not known when this step starts: `{step}` need not be done by then"
-        );
-        reader.error(
-            place,
-            "not-before",
-            message,
-            format!("add `{step}` to `needs`"),
-        );
-        return None;
+    let shown = format!("${{{reference}}}");
+    match resolve_reference(drafts, graph, index, reference, &shown) {
+        Ok(kind) => Some(kind),
+        Err((code, message, remedy)) => {
+            if !message.is_empty() {
+                reader.error(place, code, message, remedy);
+            }
+            None
+        }
     }
-    let spec = source.action?.spec();
+}
+
+/// Why a name gives nothing: the kind of finding, the message, the remedy.
+type NoValue = (&'static str, String, String);
+
+/// The type of what a reference gives. `shown` is how it stands in the file.
+fn resolve_reference(
+    drafts: &[Draft],
+    graph: &Graph,
+    index: usize,
+    reference: &Reference,
+    shown: &str,
+) -> Result<ValueType, NoValue> {
+    let (step, output) = match reference {
+        Reference::Incident(field) => return Ok(field.kind()),
+        Reference::Plan(field) => return Ok(field.kind()),
+        Reference::Step { step, output } => (step, output),
+    };
+    let source = ancestor(drafts, graph, index, step, shown)?;
+    let Some(spec) = source.action.map(Action::spec) else {
+        // Its action was reported already.
+        return Err(("unknown-action", String::new(), String::new()));
+    };
     let Some(field) = spec.output(output) else {
         let names: Vec<&str> = spec.outputs.iter().map(|field| field.name).collect();
         let remedy = suggest::remedy("outputs", output, names);
         let message = format!("`{}` has no output `{output}`", spec.name);
-        reader.error(place, "bad-reference", message, remedy);
-        return None;
+        return Err(("bad-reference", message, remedy));
     };
-    Some(field.kind)
+    Ok(field.kind)
+}
+
+/// The step of this id, if it is over whenever step `index` starts.
+fn ancestor<'d>(
+    drafts: &'d [Draft],
+    graph: &Graph,
+    index: usize,
+    step: &str,
+    shown: &str,
+) -> Result<&'d Draft, NoValue> {
+    let found = drafts
+        .iter()
+        .enumerate()
+        .find(|(_, draft)| draft.id == step);
+    let Some((at, source)) = found else {
+        let remedy = suggest::remedy("steps", step, drafts.iter().map(|d| d.id.as_str()));
+        let message = format!("`{shown}` refers to no step of this runbook");
+        return Err(("bad-reference", message, remedy));
+    };
+    let before = graph.ancestors.get(index);
+    if at == index || !before.is_some_and(|before| before.contains(&at)) {
+        let message = format!(
+            "`{shown}` is not known when this step starts: `{step}` need not be done by then"
+        );
+        return Err(("not-before", message, format!("add `{step}` to `needs`")));
+    }
+    Ok(source)
 }
 
 fn check_kind(
@@ -323,6 +407,11 @@ fn check_kind(
     );
 }
 
+/// A snapshot with a condition may turn out not to be needed, so no path can rely on it.
+fn is_certain_snapshot(draft: &Draft) -> bool {
+    draft.action == Some(Action::SnapshotEvidence) && draft.when.is_none()
+}
+
 /// A step starts when all that it needs is done, so a snapshot among its ancestors is complete on every path that
 /// leads to it, and no other snapshot has to be.
 fn check_snapshot(
@@ -344,23 +433,16 @@ fn check_snapshot(
         .into_iter()
         .flatten()
         .filter(|at| **at != index)
-        .any(|at| {
-            drafts
-                .get(*at)
-                .is_some_and(|draft| draft.action == Some(Action::SnapshotEvidence))
-        });
+        .any(|at| drafts.get(*at).is_some_and(is_certain_snapshot));
     if !covered {
         let message = format!(
             "`{}` can start before any evidence snapshot is complete",
             spec.name
         );
-        let remedy = match drafts
-            .iter()
-            .find(|d| d.action == Some(Action::SnapshotEvidence))
-        {
+        let remedy = match drafts.iter().find(|draft| is_certain_snapshot(draft)) {
             Some(snapshot) => format!("let it need `{}`, or a step that does", snapshot.id),
             None => {
-                "add a step with the action `snapshot-evidence` and let this one need it".to_owned()
+                "add a step with the action `snapshot-evidence` and without `when`, and let this one need it".to_owned()
             }
         };
         reader.error(draft.place, "no-snapshot", message, remedy);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::action::{Action, ActionSpec, ValueType};
+use crate::condition::Condition;
 use crate::fields::{Fields, Reader, Shape};
 use crate::finding::{self, Finding, Place};
 use crate::graph;
@@ -35,18 +36,17 @@ pub(crate) const RUNBOOK: Shape = Shape {
     ],
     unsupported: &[
         ("include", "parts of other files"),
-        ("when", "conditions"),
-        ("undo", "undoing"),
+        ("when", "conditions of a whole runbook"),
+        ("undo", "undoing a whole runbook"),
     ],
 };
 
 pub(crate) const STEP: Shape = Shape {
     what: "a step",
     known: &[
-        "id", "title", "action", "needs", "with", "approval", "retry", "timeout", "manual",
+        "id", "title", "action", "needs", "when", "with", "approval", "retry", "timeout", "manual",
     ],
     unsupported: &[
-        ("when", "conditions"),
         ("for_each", "loops"),
         ("undo", "undoing"),
         ("runbook", "sub-runbooks"),
@@ -76,6 +76,7 @@ pub(crate) struct Draft {
     title: String,
     pub(crate) action: Option<Action>,
     pub(crate) needs: Vec<(String, Place)>,
+    pub(crate) when: Option<(Condition, Place)>,
     pub(crate) inputs: Vec<(String, Template, Place)>,
     approval: Option<Approval>,
     retry: Option<Retry>,
@@ -85,7 +86,7 @@ pub(crate) struct Draft {
 /// Reads and checks one runbook.
 pub(crate) fn read(file: &str, text: &str) -> Result<Runbook, Vec<Finding>> {
     let root = yaml::read(file, text)?;
-    let mut reader = Reader::new(file);
+    let mut reader = Reader::of_text(file, text);
     let Some(fields) = reader.fields(&root, &RUNBOOK) else {
         return Err(reader.findings);
     };
@@ -224,6 +225,9 @@ fn read_step_fields(reader: &mut Reader, node: &Node) -> Option<Draft> {
         .get("needs")
         .map(|node| read_needs(reader, node))
         .unwrap_or_default();
+    let when = fields
+        .get("when")
+        .and_then(|node| read_condition(reader, node));
     let mut inputs = read_inputs(reader, &fields, spec);
     inputs.extend(read_manual(reader, &fields, spec));
     let approval = read_approval(reader, &fields, spec);
@@ -240,11 +244,25 @@ fn read_step_fields(reader: &mut Reader, node: &Node) -> Option<Draft> {
         title,
         action,
         needs,
+        when,
         inputs,
         approval,
         retry,
         timeout,
     })
+}
+
+fn read_condition(reader: &mut Reader, node: &Node) -> Option<(Condition, Place)> {
+    let text = reader.text(node, "when")?;
+    match Condition::parse(&text) {
+        Ok(condition) => Some((condition, node.place)),
+        Err(bad) => {
+            let place = reader.inside(node.place, &text, bad.offset);
+            let message = format!("`when`: {}", bad.message);
+            reader.error(place, "bad-condition", message, bad.remedy);
+            None
+        }
+    }
 }
 
 fn read_action(reader: &mut Reader, fields: &Fields<'_>) -> Option<Action> {
@@ -468,6 +486,7 @@ impl Draft {
             title: self.title,
             action,
             needs: self.needs.into_iter().map(|(need, _)| need).collect(),
+            when: self.when.map(|(condition, _)| condition),
             inputs: self
                 .inputs
                 .into_iter()

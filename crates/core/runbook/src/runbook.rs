@@ -7,6 +7,7 @@ use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::action::Action;
+use crate::condition::Condition;
 use crate::digest::{hex, sha256};
 use crate::directive::DirectiveKind;
 use crate::finding::{Finding, Place};
@@ -48,6 +49,8 @@ pub struct Step {
     pub action: Action,
     /// The steps that must be done before, in the file's order.
     pub needs: Vec<String>,
+    /// The condition on which it is performed, evaluated once when all that it needs is done; without one it always is.
+    pub when: Option<Condition>,
     /// The action's inputs. A manual step's instructions are its input `instructions`.
     pub inputs: BTreeMap<String, Template>,
     /// The approvals it waits for, if any.
@@ -231,12 +234,12 @@ impl Runbook {
 
     /// The evidence snapshots that are complete whenever this step starts. Every need of a step must be done
     /// before it starts (an AND join), so these are exactly the snapshots among its ancestors: whichever way
-    /// through the graph is walked, the step waits for them.
+    /// through the graph is walked, the step waits for them. One with a condition may turn out not to be needed, so it is none of them.
     pub fn snapshots_before(&self, id: &str) -> Vec<&Step> {
         let ancestors = self.ancestors(id);
         self.steps
             .iter()
-            .filter(|step| step.action == Action::SnapshotEvidence)
+            .filter(|step| step.action == Action::SnapshotEvidence && step.when.is_none())
             .filter(|step| ancestors.contains(step.id.as_str()))
             .collect()
     }

@@ -179,6 +179,9 @@ fn step() -> Value {
             "needs" => {
                 json!({"type": "array", "items": name("A step"), "uniqueItems": true, "description": "The steps that must be done before"})
             }
+            "when" => text(
+                "The condition on which it is performed (CEL), evaluated once when its needs are over; without one it always is. It may read incident.FIELD, plan.FIELD, steps.ID.state and steps.ID.outputs.NAME",
+            ),
             "with" => {
                 json!({"type": "object", "description": "The action's inputs; they may refer to ${incident.…}, ${plan.…} and ${steps.…}"})
             }

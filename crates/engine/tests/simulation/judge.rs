@@ -5,16 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealwarden_domain::approval::{Decision, Statement};
 use sealwarden_runbook::Action;
 use sealwarden_wire::event::v1::event::Kind;
-use sealwarden_wire::event::v1::{ApprovalRecorded, RunOutcome, StepOutcome, StepStarted};
+use sealwarden_wire::event::v1::{
+    ApprovalRecorded, ConditionEvaluated, ConditionOutcome, RunOutcome, StepOutcome, StepStarted,
+};
 
 use super::outside::Outside;
 use super::people::{REQUESTER, Roles, meet};
-use super::runbooks::{Demand, Shape};
+use super::runbooks::{Demand, Shape, When};
 
 /// What is known of a step.
 #[derive(Default)]
 struct Known {
     over: bool,
+    /// How it ended, in the word that conditions read.
+    word: &'static str,
+    condition: Option<ConditionOutcome>,
+    /// A person signed that it goes on, though nobody can tell whether it is needed.
+    released: bool,
     running: Option<u32>,
     attempts: u32,
     granted: u32,
@@ -97,6 +104,7 @@ impl Judge {
         match kind {
             Kind::ApprovalRecorded(event) => self.recorded(event)?,
             Kind::ApprovalRefused(_) => self.saw("refused"),
+            Kind::ConditionEvaluated(event) => self.condition(event)?,
             Kind::StepStarted(event) => self.started(event)?,
             Kind::StepEnded(event) => {
                 let done = event.outcome() == StepOutcome::Done;
@@ -105,6 +113,9 @@ impl Judge {
                     return Err(format!("an end of what does not run: {event:?}"));
                 }
                 known.over |= done;
+                if done {
+                    known.word = "done";
+                }
                 self.saw(if event.observed { "observed" } else { "ended" });
             }
             Kind::StepUnknown(event) if event.needs_person => self.saw("asked"),
@@ -114,6 +125,15 @@ impl Judge {
                 let (known, _) = self.of(&event.step)?;
                 known.granted = known.granted.max(event.attempt + 1);
                 known.running = None;
+                let undecided = known.condition == Some(ConditionOutcome::Error);
+                if undecided && event.attempt == 0 {
+                    if !signed {
+                        return Err(format!("nobody signed that it goes on: {event:?}"));
+                    }
+                    known.released = true;
+                    self.saw("released");
+                    return Ok(());
+                }
                 if signed {
                     outside.word(&event.step);
                 }
@@ -126,6 +146,7 @@ impl Judge {
                     return Err(format!("skipped without its quorum: {event:?}"));
                 }
                 (known.over, known.running) = (true, None);
+                known.word = "skipped";
                 self.saw("skipped");
             }
             Kind::StepOverridden(event) => {
@@ -205,6 +226,45 @@ impl Judge {
         Ok(())
     }
 
+    /// What a condition said is what is known of it without evaluating.
+    fn condition(&mut self, event: &ConditionEvaluated) -> Result<(), String> {
+        let words: BTreeMap<String, &'static str> = self
+            .steps
+            .iter()
+            .filter(|(_, known)| known.over)
+            .map(|(id, known)| (id.clone(), known.word))
+            .collect();
+        let (known, demand) = self.of(&event.step)?;
+        let turn = demand.needs.iter().all(|need| words.contains_key(need));
+        let holds = |holds: bool| {
+            if holds {
+                ConditionOutcome::Holds
+            } else {
+                ConditionOutcome::DoesNotHold
+            }
+        };
+        let right = match &demand.when {
+            None => return Err(format!("it has no condition: {event:?}")),
+            Some(When::Always(always)) => holds(*always),
+            Some(When::Ended(step, word)) => holds(words.get(step) == Some(word)),
+            Some(When::Found(step)) if words.get(step) == Some(&"done") => holds(true),
+            Some(When::Found(_) | When::Nothing) => ConditionOutcome::Error,
+        };
+        if !turn || known.condition.is_some() || event.outcome() != right {
+            return Err(format!("a condition that says {right:?}: {event:?}"));
+        }
+        known.condition = Some(right);
+        if right == ConditionOutcome::DoesNotHold {
+            (known.over, known.word) = (true, "not-needed");
+            self.saw("not-needed");
+        } else if right == ConditionOutcome::Error {
+            self.saw("undecided");
+        } else {
+            self.saw("needed");
+        }
+        Ok(())
+    }
+
     fn started(&mut self, event: &StepStarted) -> Result<(), String> {
         let wrong = |why: &str| Err(format!("step {} starts {why}: {event:?}", event.step));
         let unreviewed = self.steps.values().any(|known| known.overriders.is_some());
@@ -218,6 +278,17 @@ impl Judge {
         let (known, demand) = self.of(&event.step)?;
         if !demand.needs.iter().all(|need| over.contains(need)) {
             return wrong("before what it needs");
+        }
+        let needed = match (&demand.when, known.condition) {
+            (None, _) | (Some(_), Some(ConditionOutcome::Holds)) => true,
+            (Some(_), Some(ConditionOutcome::Error)) => known.released,
+            (
+                Some(_),
+                None | Some(ConditionOutcome::DoesNotHold | ConditionOutcome::Unspecified),
+            ) => false,
+        };
+        if !needed {
+            return wrong("and is not needed");
         }
         if known.over || known.running.is_some() || event.attempt != known.attempts + 1 {
             return wrong("twice");

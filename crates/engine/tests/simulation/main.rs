@@ -33,7 +33,7 @@ const SIDE_BY_SIDE: usize = 64;
 type Seen = BTreeMap<&'static str, u64>;
 
 /// What chance must have met somewhere among thousands of seeds; else the simulation proves less than it says.
-const MUST_SEE: [&str; 17] = [
+const MUST_SEE: [&str; 21] = [
     "recorded",
     "refused",
     "started",
@@ -47,6 +47,10 @@ const MUST_SEE: [&str; 17] = [
     "skipped",
     "overridden",
     "reviewed",
+    "needed",
+    "not-needed",
+    "undecided",
+    "released",
     "aborted",
     "run-ended",
     "waited",

@@ -121,12 +121,20 @@ impl World {
                 // Where later steps take its outputs, skipping is no way: somebody answers for doing it again.
                 self.everybody(step, Decision::Retry).await
             }
+            Phase::Undecided => {
+                let go_on = self.chance.percent(50);
+                if !go_on {
+                    self.everybody(step, Decision::Skip).await?;
+                }
+                self.everybody(step, Decision::Retry).await
+            }
             Phase::Ready => self.everybody(step, Decision::Approve).await,
             Phase::Blocked
             | Phase::Running(_)
             | Phase::Unknown { .. }
             | Phase::Done
             | Phase::Skipped
+            | Phase::NotNeeded
             | Phase::Cancelled => Ok(()),
         }
     }

@@ -23,6 +23,44 @@ pub(crate) struct Demand {
     pub(crate) glass: u32,
     pub(crate) attempts: u32,
     pub(crate) timeout_ms: i64,
+    /// On what it is performed; `None`: always.
+    pub(crate) when: Option<When>,
+}
+
+/// A condition of which it is known without evaluating what it says.
+#[derive(Clone, Debug)]
+pub(crate) enum When {
+    /// It reads the incident and always says this.
+    Always(bool),
+    /// A step that it needs ended so.
+    Ended(String, &'static str),
+    /// A step that counts found more than three; it finds seven, where it is done.
+    Found(String),
+    /// It reads what is not there.
+    Nothing,
+}
+
+impl When {
+    fn of(chance: &mut Chance, needs: &[String], steps: &BTreeMap<String, Demand>) -> Self {
+        let state = *chance.pick(&["done", "skipped", "not-needed"]);
+        let find = |id: &&String| steps[*id].action == Action::FindAffected;
+        match (chance.below(6), needs.iter().find(find)) {
+            (0, _) => Self::Nothing,
+            (1..4, Some(find)) => Self::Found(find.clone()),
+            (1..5, _) if !needs.is_empty() => Self::Ended(chance.pick(needs).clone(), state),
+            (which, _) => Self::Always(which % 2 == 0),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Always(true) => "incident.log == 'main'".to_owned(),
+            Self::Always(false) => "incident.log == 'other'".to_owned(),
+            Self::Ended(step, word) => format!("steps.{step}.state == '{word}'"),
+            Self::Found(step) => format!("steps.{step}.outputs.total > 3"),
+            Self::Nothing => "incident.key == 'k'".to_owned(),
+        }
+    }
 }
 
 /// A runbook, pinned, and the demands of its steps.
@@ -161,6 +199,12 @@ impl Shape {
         if !needs.is_empty() {
             writeln!(text, "    needs: [{}]", needs.join(", ")).unwrap();
         }
+        // The first step is the snapshot on which others rely, and what closes the incident ends the run.
+        let may = !self.order.is_empty() && action != Action::CloseIncident;
+        let when = (may && chance.percent(25)).then(|| When::of(chance, &needs, &self.steps));
+        if let Some(when) = &when {
+            writeln!(text, "    when: {}", when.text()).unwrap();
+        }
         self.inputs(text, chance, action, &needs);
         if !quorum.is_empty() {
             let roles: Vec<String> = quorum.iter().map(|(r, n)| format!("{r}: {n}")).collect();
@@ -186,6 +230,7 @@ impl Shape {
             quorum,
             attempts,
             timeout_ms: timeout_s * 1000,
+            when,
         };
         self.steps.insert(id.clone(), demand);
         self.order.push(id);
@@ -211,7 +256,9 @@ impl Shape {
             .unwrap();
             return;
         }
-        let rotated = earlier(&[Action::RotateOrigin]).filter(|_| chance.percent(70));
+        let sure = |(id, _): &(&str, Action)| self.steps[*id].when.is_none();
+        let rotated = earlier(&[Action::RotateOrigin]).filter(sure);
+        let rotated = rotated.filter(|_| chance.percent(70));
         let into = rotated.map_or("${incident.origin}".to_owned(), |(id, _)| {
             format!("${{steps.{id}.origin}}")
         });

@@ -48,7 +48,8 @@ pub(crate) enum Run {
     Abort(Steered),
     /// Try a failed step once more, under the same idempotency key
     ///
-    /// For a step that definitely failed. One of which nobody knows whether it happened asks for your signature that it did not: find out first. Its approvals must still
+    /// For a step that definitely failed. One of which nobody knows whether it happened asks for your signature that it did not: find out first. One whose condition could
+    /// not be evaluated (`undecided`) asks for your signature that it goes on as if the condition held; its own approvals still come then. Its approvals must still
     /// be valid; what expired must be signed again. In a paused run it starts after the resume.
     Retry(Decided),
     /// Go on without a step; needs the step's own quorum
@@ -198,10 +199,9 @@ async fn retry(cli: &Cli, runs: &mut RunsClient<Traced>, args: &Decided) -> Answ
     };
     let shown = runs.show(request).await?.into_inner();
     let asked = shown.state == "stuck"
-        && shown
-            .steps
-            .iter()
-            .any(|step| step.step == args.step && step.state == "unknown");
+        && shown.steps.iter().any(|step| {
+            step.step == args.step && matches!(step.state.as_str(), "unknown" | "undecided")
+        });
     if asked {
         let request = prepare(&args.run, &args.step, "retry");
         return approve::signed(cli, runs, request, false, &args.signing, &args.why).await;
@@ -261,6 +261,7 @@ pub(crate) fn step(s: &wire::Step) -> Value {
         "step": s.step, "title": s.title, "action": s.action, "state": s.state, "needs": s.needs, "quorum": s.quorum, "missing": s.missing,
         "attempts": s.attempts, "outputs": s.outputs, "progress": s.progress, "error": s.error, "remark": s.remark, "inputs": s.inputs,
         "started_at_ms": s.started_at_ms, "ended_at_ms": s.ended_at_ms,
+        "when": s.when, "condition": s.condition, "seen": s.seen,
         "approvals": s.approvals.iter().map(approval).collect::<Vec<_>>(),
     })
 }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use sealwarden_runbook::Role;
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
-    ApprovalRecorded, ApprovalRefused, Envelope, Event, InputsResolved, RunEnded, RunOutcome,
-    RunStarted, StepEnded, StepOutcome, StepProgressed, StepStarted, StepUnknown,
+    ApprovalRecorded, ApprovalRefused, ConditionEvaluated, ConditionOutcome, Envelope, Event,
+    InputsResolved, RunEnded, RunOutcome, RunStarted, StepEnded, StepOutcome, StepProgressed,
+    StepStarted, StepUnknown,
 };
 
 use super::pinned::Pinned;
 use super::state::{
-    Attempt, Course, Decided, MAX_REFUSALS, Phase, Refused, RunEnd, RunState, StepState,
+    Attempt, Course, Decided, Judged, MAX_REFUSALS, Phase, Refused, RunEnd, RunState, StepState,
     idempotency_key,
 };
 use crate::approval::{Decision, Inputs, RefusalCode, Statement};
@@ -55,6 +56,7 @@ impl RunState {
     pub(crate) fn take(&mut self, kind: &Kind, at_ms: i64) -> Result<(), String> {
         match kind {
             Kind::RunStarted(event) => self.run_started(event, at_ms),
+            Kind::ConditionEvaluated(event) => self.condition_evaluated(event, at_ms),
             Kind::InputsResolved(event) => self.inputs_resolved(event),
             Kind::ApprovalRecorded(event) => self.approval_recorded(event, at_ms),
             Kind::ApprovalRefused(event) => self.approval_refused(event, at_ms),
@@ -118,9 +120,57 @@ impl RunState {
         }
     }
 
+    fn condition_evaluated(
+        &mut self,
+        event: &ConditionEvaluated,
+        at_ms: i64,
+    ) -> Result<(), String> {
+        let pinned = self.open()?;
+        let planned = pinned.runbook().step(&event.step);
+        let condition = planned.and_then(|step| step.when.as_ref());
+        if condition.is_none_or(|condition| condition.as_str() != event.condition) {
+            return Err(format!(
+                "step {} has another condition than {:?}",
+                event.step, event.condition
+            ));
+        }
+        let over = self.needs_done(&pinned, &event.step);
+        let step = self.step_mut(&event.step, event.iteration)?;
+        if !over || step.phase != Phase::Blocked || step.condition.is_some() {
+            return Err(format!(
+                "the condition of step {} is evaluated, and it is not its turn",
+                event.step
+            ));
+        }
+        let holds = match event.outcome() {
+            ConditionOutcome::Holds => Ok(true),
+            ConditionOutcome::DoesNotHold => Ok(false),
+            ConditionOutcome::Error => Err(event.error.clone()),
+            ConditionOutcome::Unspecified => {
+                return Err(format!(
+                    "a condition of step {} without outcome",
+                    event.step
+                ));
+            }
+        };
+        if holds == Ok(false) {
+            step.phase = Phase::NotNeeded;
+            step.ended_at_ms = at_ms;
+        }
+        let seen = event.seen.iter();
+        step.condition = Some(Judged {
+            holds,
+            seen: seen
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            at_ms,
+        });
+        Ok(())
+    }
+
     fn inputs_resolved(&mut self, event: &InputsResolved) -> Result<(), String> {
         let pinned = self.open()?;
-        if !self.needs_done(&pinned, &event.step, None) {
+        if !self.needs_done(&pinned, &event.step) {
             return Err(format!(
                 "inputs of step {} before the steps that it needs",
                 event.step
@@ -148,8 +198,19 @@ impl RunState {
                 event.step, event.digest
             ));
         }
+        let planned = pinned.runbook().step(&event.step);
+        let conditional = planned.is_some_and(|step| step.when.is_some());
+        step.phase = match &step.condition {
+            None if conditional => {
+                return Err(format!(
+                    "inputs of step {} before its condition",
+                    event.step
+                ));
+            }
+            Some(judged) if judged.holds.is_err() => Phase::Undecided,
+            Some(_) | None => Phase::Ready,
+        };
         step.inputs = Some((inputs, event.digest.clone()));
-        step.phase = Phase::Ready;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sealwarden_runbook::{Action, Effect, Part, Quorum, Reference, Template};
+use sealwarden_runbook::{Action, Condition, Effect, Part, Quorum, Reference, Template};
 
 use super::gate::closed;
 use super::pinned::Pinned;
@@ -125,7 +125,8 @@ fn retry_closed(step: &StepState) -> Option<String> {
     match &step.phase {
         Phase::Unknown {
             needs_person: true, ..
-        } => None,
+        }
+        | Phase::Undecided => None,
         Phase::Failed => Some("it definitely failed: `run retry` needs no signature".to_owned()),
         Phase::Blocked
         | Phase::Ready
@@ -133,6 +134,7 @@ fn retry_closed(step: &StepState) -> Option<String> {
         | Phase::Unknown { .. }
         | Phase::Done
         | Phase::Skipped
+        | Phase::NotNeeded
         | Phase::Cancelled => Some(format!(
             "nobody is asked whether it happened; it is {}",
             step.phase.word()
@@ -147,6 +149,7 @@ fn skip_closed(state: &RunState, pinned: &Pinned, id: &str, step: &StepState) ->
     match &step.phase {
         Phase::Ready
         | Phase::Failed
+        | Phase::Undecided
         | Phase::Unknown {
             needs_person: true, ..
         } => takes_outputs_of(state, pinned, id).map(|taker| {
@@ -156,7 +159,7 @@ fn skip_closed(state: &RunState, pinned: &Pinned, id: &str, step: &StepState) ->
         Phase::Running(_) | Phase::Unknown { .. } => {
             Some("it is under way, and what is under way is observed to its end".to_owned())
         }
-        Phase::Done | Phase::Skipped | Phase::Cancelled => {
+        Phase::Done | Phase::Skipped | Phase::NotNeeded | Phase::Cancelled => {
             Some(format!("it is {}", step.phase.word()))
         }
     }
@@ -166,7 +169,10 @@ fn skip_closed(state: &RunState, pinned: &Pinned, id: &str, step: &StepState) ->
 fn takes_outputs_of<'a>(state: &RunState, pinned: &'a Pinned, id: &str) -> Option<&'a str> {
     let mut blocked = pinned.runbook().steps().iter().filter(|step| {
         let phase = state.step(&step.id).map(|step| &step.phase);
-        phase == Some(&Phase::Blocked) && !step.action.spec().manual
+        // One that is needed only if this step is done is not needed then.
+        let only_if_done = |when: &Condition| when.requires_done().contains(id);
+        let sure = !step.when.as_ref().is_some_and(only_if_done);
+        phase == Some(&Phase::Blocked) && !step.action.spec().manual && sure
     });
     let taker = blocked.find(|step| {
         let mut parts = step.inputs.values().flat_map(Template::parts);

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use sealwarden_runbook::Action;
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
-    InputsResolved, RunStarted, StepEnded, StepOutcome, StepProgressed, StepStarted, StepUnknown,
+    RunStarted, StepEnded, StepOutcome, StepProgressed, StepStarted, StepUnknown,
 };
 
 use super::confirm;
 use super::gate::{may_begin, waits_for_nobody};
 use super::operate::{self, Said, with_end};
 use super::pinned::Pinned;
+use super::ready::{Over, ready};
 use super::state::{Attempt, Course, Phase, RunState, StepState, cut, idempotency_key};
 use super::submit;
 use crate::approval::{is_line_breaking, rfc3339_ms};
@@ -144,14 +145,7 @@ fn start(state: &RunState, mut started: RunStarted) -> Result<Vec<Kind>, Rejecti
         .rehearse()
         .map_err(|error| invalid(error.to_string()))?;
     let mut events = vec![Kind::RunStarted(started)];
-    for step in pinned
-        .runbook()
-        .steps()
-        .iter()
-        .filter(|step| step.needs.is_empty())
-    {
-        events.push(resolved(&pinned, &step.id, &|_, _| None, &|_| false)?);
-    }
+    events.extend(ready(state, &pinned, None)?.events);
     Ok(events)
 }
 
@@ -171,44 +165,6 @@ fn fill_digests(started: &mut RunStarted) -> Result<(), Rejection> {
         started.roster_digest = roster.digest_hex();
     }
     Ok(())
-}
-
-/// `InputsResolved` of a step.
-fn resolved(
-    pinned: &Pinned,
-    id: &str,
-    output: &dyn Fn(&str, &str) -> Option<String>,
-    skipped: &dyn Fn(&str) -> bool,
-) -> Result<Kind, Rejection> {
-    let unresolvable = |reason: String| {
-        Rejection::new(
-            RejectionCode::Invalid,
-            format!("the inputs of step {id} cannot be resolved: {reason}"),
-        )
-    };
-    let step = pinned
-        .runbook()
-        .step(id)
-        .ok_or_else(|| unresolvable("there is no such step".to_owned()))?;
-    // People can read that there is no output; actions never run on one that is not there.
-    let told = |from: &str, name: &str| {
-        let missing = || skipped(from).then(|| format!("(skipped: step {from})"));
-        output(from, name).or_else(missing)
-    };
-    let output: &dyn Fn(&str, &str) -> Option<String> = if step.action.spec().manual {
-        &told
-    } else {
-        output
-    };
-    let inputs = pinned
-        .resolve(step, output)
-        .map_err(|error| unresolvable(error.to_string()))?;
-    Ok(Kind::InputsResolved(InputsResolved {
-        step: id.to_owned(),
-        iteration: 0,
-        digest: inputs.digest(),
-        inputs: inputs.to_string(),
-    }))
 }
 
 fn begin(state: &RunState, id: &str, at: At) -> Result<Vec<Kind>, Rejection> {
@@ -343,58 +299,29 @@ pub(crate) fn end_events(
     let Some(outputs) = outputs else {
         return Ok(events);
     };
-    let ready = unlocked(state, pinned, &end.step, Some(&outputs))?;
+    let over = Over {
+        step: &end.step,
+        outputs: Some(&outputs),
+    };
+    let ready = ready(state, pinned, Some(over))?;
     let mut starts = Vec::new();
-    for kind in &ready {
-        if let Kind::InputsResolved(ready) = kind
-            && end.begin_next
-            && let Some(step) = state.step(&ready.step)
-            && waits_for_nobody(state, pinned, &ready.step, &end.step)
+    for id in ready.needed.iter().filter(|_| end.begin_next) {
+        if let Some(step) = state.step(id)
+            && waits_for_nobody(state, pinned, id, &end.step)
         {
-            starts.push(started_event(pinned, &ready.step, step, at));
+            starts.push(started_event(pinned, id, step, at));
         }
     }
-    events.extend(ready);
-    events.append(&mut starts);
     let all_over = state
         .steps()
         .iter()
-        .all(|(id, step)| *id == end.step || step.phase.is_over());
+        .all(|(id, step)| *id == end.step || ready.not_needed.contains(id) || step.phase.is_over());
+    events.extend(ready.events);
+    events.append(&mut starts);
     if all_over {
         return with_end(state, events, at);
     }
     Ok(events)
-}
-
-/// The inputs of each step that waits for nothing more once `over` is done with these outputs, or skipped.
-pub(crate) fn unlocked(
-    state: &RunState,
-    pinned: &Pinned,
-    over: &str,
-    outputs: Option<&BTreeMap<String, String>>,
-) -> Result<Vec<Kind>, Rejection> {
-    let output = |step: &str, name: &str| {
-        let from = if step == over {
-            outputs
-        } else {
-            state.step(step).map(|step| &step.outputs)
-        };
-        from.and_then(|outputs| outputs.get(name)).cloned()
-    };
-    let skipped = |id: &str| {
-        let before = || state.step(id).map(|step| &step.phase) == Some(&Phase::Skipped);
-        (id == over && outputs.is_none()) || before()
-    };
-    let mut ready = Vec::new();
-    for id in pinned.order() {
-        let blocked = state
-            .step(id)
-            .is_some_and(|step| step.phase == Phase::Blocked);
-        if blocked && state.needs_done(pinned, id, Some(over)) {
-            ready.push(resolved(pinned, id, &output, &skipped)?);
-        }
-    }
-    Ok(ready)
 }
 
 fn check_outputs(

@@ -28,7 +28,7 @@ pub(crate) fn may_begin(
             rfc3339_ms(word.at_ms)
         ));
     }
-    if step.phase == Phase::Blocked || !state.needs_done(pinned, id, None) {
+    if step.phase == Phase::Blocked || !state.needs_done(pinned, id) {
         return not_now(format!(
             "step {id} waits for {}",
             undone(state, pinned, id).join(", ")
@@ -158,8 +158,21 @@ pub(crate) fn closed(state: &RunState, step: &StepState) -> Option<String> {
             "it was skipped at {}",
             rfc3339_ms(step.ended_at_ms)
         )),
+        Phase::NotNeeded => Some("it was not needed: its condition did not hold".to_owned()),
+        Phase::Undecided => Some(format!(
+            "{}; `sealwarden run retry` lets it go on as if it held, `sealwarden run skip` goes on without it, both signed",
+            undecided(step)
+        )),
         Phase::Cancelled => Some("the run is being aborted".to_owned()),
     }
+}
+
+/// Why nobody can tell whether a step is needed.
+pub(crate) fn undecided(step: &StepState) -> String {
+    let judged = step.condition.as_ref();
+    let error = judged.and_then(|judged| judged.holds.as_ref().err());
+    let error = error.map(String::as_str).unwrap_or_default();
+    format!("its condition could not be evaluated: {error}")
 }
 
 /// The steps that a step waits for.
@@ -176,6 +189,7 @@ pub(crate) fn undone(state: &RunState, pinned: &Pinned, id: &str) -> Vec<String>
 fn has_snapshot(state: &RunState, pinned: &Pinned) -> bool {
     state.steps().iter().any(|(id, step)| {
         // A skipped one was given up by the quorum of the very steps that rely on it.
-        step.phase.is_over() && pinned.action(id) == Some(Action::SnapshotEvidence)
+        matches!(step.phase, Phase::Done | Phase::Skipped)
+            && pinned.action(id) == Some(Action::SnapshotEvidence)
     })
 }

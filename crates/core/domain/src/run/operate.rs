@@ -7,6 +7,7 @@ use sealwarden_wire::event::v1::{
     RunAborted, RunEnded, RunOutcome, RunPaused, RunResumed, StepRetried,
 };
 
+use super::gate::undecided;
 use super::state::{Course, Phase, RunState, Word};
 use super::submit::MAX_NOTE_CHARS;
 use crate::approval::{is_line_breaking, rfc3339_ms};
@@ -94,7 +95,14 @@ pub(super) fn retry(state: &RunState, id: &str, said: Said) -> Result<Vec<Kind>,
                 "observing cannot tell whether step {id} happened: find out, and sign that it did not (`sealwarden run retry` does, with your key)"
             ),
         )),
-        Phase::Done | Phase::Skipped | Phase::Cancelled => not_now(format!(
+        Phase::Undecided => Err(Rejection::new(
+            RejectionCode::Refused,
+            format!(
+                "step {id}: {}; sign that it goes on as if it held (`sealwarden run retry` does, with your key), or skip it",
+                undecided(step)
+            ),
+        )),
+        Phase::Done | Phase::Skipped | Phase::NotNeeded | Phase::Cancelled => not_now(format!(
             "step {id} did not fail; it is {}",
             step.phase.word()
         )),
@@ -152,10 +160,9 @@ pub(crate) fn natural_end(state: &RunState) -> Option<RunEnded> {
         steps.filter(|step| wanted(&step.phase)).count()
     };
     let all = state.steps().len();
-    let (done, skipped) = (
-        count(|phase| *phase == Phase::Done),
-        count(|phase| *phase == Phase::Skipped),
-    );
+    let done = count(|phase| *phase == Phase::Done);
+    let skipped = count(|phase| *phase == Phase::Skipped);
+    let not_needed = count(|phase| *phase == Phase::NotNeeded);
     let outcome = |outcome: RunOutcome, reason: String| {
         Some(RunEnded {
             outcome: outcome.into(),
@@ -166,10 +173,16 @@ pub(crate) fn natural_end(state: &RunState) -> Option<RunEnded> {
         Course::Going | Course::Paused(_) if done == all => {
             outcome(RunOutcome::Completed, format!("all {all} steps are done"))
         }
-        Course::Going | Course::Paused(_) if done + skipped == all => outcome(
-            RunOutcome::Completed,
-            format!("{done} steps are done, {skipped} skipped"),
-        ),
+        Course::Going | Course::Paused(_) if done + skipped + not_needed == all => {
+            let mut reason = format!("{done} steps are done");
+            if skipped > 0 {
+                reason = format!("{reason}, {skipped} skipped");
+            }
+            if not_needed > 0 {
+                reason = format!("{reason}, {not_needed} not needed");
+            }
+            outcome(RunOutcome::Completed, reason)
+        }
         Course::Going | Course::Paused(_) => None,
         Course::Aborting(word) => {
             let settled = count(|phase| phase.attempt().is_none());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sealwarden_runbook::Action;
 
-use super::gate::may_begin;
+use super::gate::{may_begin, undecided};
 use super::pinned::Pinned;
 use super::state::{Attempt, Course, Phase, RunState, StepState};
 use crate::approval::Inputs;
@@ -97,7 +97,12 @@ fn of_step(
     at: At,
 ) -> Option<Effect> {
     match &step.phase {
-        Phase::Blocked | Phase::Done | Phase::Skipped | Phase::Cancelled => None,
+        Phase::Blocked | Phase::Done | Phase::Skipped | Phase::NotNeeded | Phase::Cancelled => None,
+        Phase::Undecided => Some(Effect::AskPerson {
+            step: id.to_owned(),
+            attempt: step.attempts,
+            reason: undecided(step),
+        }),
         Phase::Ready => may_begin(state, pinned, id, step, at)
             .ok()
             .map(|()| Effect::Begin {

@@ -211,22 +211,29 @@ impl Pinned {
         millis(self.plan.approval_validity())
     }
 
+    /// What a reference stands for; `output` gives the outputs of steps that are done.
+    pub(crate) fn value(
+        &self,
+        reference: &Reference,
+        output: &dyn Fn(&str, &str) -> Option<String>,
+    ) -> Option<String> {
+        match reference {
+            Reference::Incident(field) => {
+                let name = format!("incident.{}", field.as_str());
+                self.started.facts.get(&name).cloned()
+            }
+            Reference::Plan(field) => Some(self.plan.field(*field)),
+            Reference::Step { step, output: name } => output(step, name),
+        }
+    }
+
     /// Resolves a step's inputs; `output` gives the outputs of steps that are done.
     pub(crate) fn resolve(
         &self,
         step: &Step,
         output: &dyn Fn(&str, &str) -> Option<String>,
     ) -> Result<Inputs, ResolveError> {
-        let lookup = |reference: &Reference| match reference {
-            Reference::Incident(field) => self
-                .started
-                .facts
-                .get(&format!("incident.{}", field.as_str()))
-                .cloned(),
-            Reference::Plan(field) => Some(self.plan.field(*field)),
-            Reference::Step { step, output: name } => output(step, name),
-        };
-        let resolved = step.resolve(&lookup)?;
+        let resolved = step.resolve(&|reference| self.value(reference, output))?;
         let values = resolved
             .iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))

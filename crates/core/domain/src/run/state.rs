@@ -52,6 +52,10 @@ pub enum Phase {
     Failed,
     /// People signed that the run goes on without it.
     Skipped,
+    /// Its condition did not hold: the run goes on without it.
+    NotNeeded,
+    /// Its condition could not be evaluated: a person decides.
+    Undecided,
     /// The run was aborted before it happened: it never will.
     Cancelled,
 }
@@ -66,13 +70,15 @@ impl Phase {
             | Self::Done
             | Self::Failed
             | Self::Skipped
+            | Self::NotNeeded
+            | Self::Undecided
             | Self::Cancelled => None,
         }
     }
 
     /// Whether the steps behind it may go on.
     pub fn is_over(&self) -> bool {
-        matches!(self, Self::Done | Self::Skipped)
+        matches!(self, Self::Done | Self::Skipped | Self::NotNeeded)
     }
 
     /// The phase in a word, for sentences.
@@ -85,9 +91,22 @@ impl Phase {
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Skipped => "skipped",
+            Self::NotNeeded => "not-needed",
+            Self::Undecided => "undecided",
             Self::Cancelled => "cancelled",
         }
     }
+}
+
+/// How a step's condition came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Whether it holds, or why nobody can tell.
+    pub holds: Result<bool, String>,
+    /// What it read: names as in conditions, long values cut.
+    pub seen: BTreeMap<String, String>,
+    /// When it was recorded, Unix milliseconds.
+    pub at_ms: i64,
 }
 
 /// A decision that counted when it was made.
@@ -182,6 +201,8 @@ pub struct StepState {
     pub phase: Phase,
     /// Its iteration.
     pub iteration: u32,
+    /// How its condition came out, if it has one and its needs are over.
+    pub condition: Option<Judged>,
     /// Its resolved inputs with their digest (hex), once its needs are done.
     pub inputs: Option<(Inputs, String)>,
     /// Decisions in order of time; the last of each person is the one that may stand.
@@ -215,6 +236,7 @@ impl StepState {
         Self {
             phase: Phase::Blocked,
             iteration: 0,
+            condition: None,
             inputs: None,
             decided: Vec::new(),
             verbs: Vec::new(),
@@ -353,12 +375,10 @@ impl RunState {
         self.pinned.is_some() && self.ended.is_none()
     }
 
-    /// Whether every step that `id` needs is done or skipped, taking `also_done` for done.
-    pub(crate) fn needs_done(&self, pinned: &Pinned, id: &str, also_done: Option<&str>) -> bool {
-        pinned.needs(id).iter().all(|need| {
-            Some(need.as_str()) == also_done
-                || self.step(need).is_some_and(|step| step.phase.is_over())
-        })
+    /// Whether every step that `id` needs is over.
+    pub(crate) fn needs_done(&self, pinned: &Pinned, id: &str) -> bool {
+        let is_over = |need: &String| self.step(need).is_some_and(|step| step.phase.is_over());
+        pinned.needs(id).iter().all(is_over)
     }
 
     /// What the run is pinned to, or the refusal of a command to a run that is not there.

@@ -1,6 +1,7 @@
 //! What runs promise: transitions, resuming from every prefix, and properties under random orders.
 
 mod approvals;
+mod conditions;
 mod illegal;
 mod random;
 mod steps;

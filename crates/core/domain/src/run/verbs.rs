@@ -7,9 +7,9 @@ use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{OverrideReviewed, StepOverridden, StepRetried, StepSkipped};
 
 use super::ballot::{REVIEWERS, directive_of, skip_quorum};
-use super::decide::unlocked;
 use super::operate::with_end;
 use super::pinned::Pinned;
+use super::ready::{Over, ready};
 use super::state::{Course, Decided, RunState, StepState};
 use crate::approval::{Decision, break_glass};
 use crate::fold::{At, Rejection};
@@ -84,7 +84,13 @@ fn skip(
     at: At,
 ) -> Result<Vec<Kind>, Rejection> {
     match state.course() {
-        Course::Going | Course::Paused(_) => events.extend(unlocked(state, pinned, id, None)?),
+        Course::Going | Course::Paused(_) => {
+            let over = Over {
+                step: id,
+                outputs: None,
+            };
+            events.extend(ready(state, pinned, Some(over))?.events);
+        }
         Course::Aborting(_) => {}
     }
     with_end(state, events, at)

@@ -5,9 +5,9 @@ use sealwarden_wire::event::v1::{Directive, RunOutcome, SignedStatement};
 use sealwarden_wire::run::v1::{Approval, Approver, PrepareResponse, Run, Step};
 
 use super::ballot::{REVIEWERS, ballot};
-use super::gate::{may_begin, undone};
+use super::gate::{may_begin, undecided, undone};
 use super::pinned::Pinned;
-use super::state::{Course, Decided, Phase, Refused, RunState, StepState, Word};
+use super::state::{Course, Decided, Judged, Phase, Refused, RunState, StepState, Word};
 use super::submit::{missing, missing_of};
 use crate::approval::{Decision, in_words, rfc3339_ms, wire_kind};
 use crate::fold::{At, Rejection, RejectionCode};
@@ -78,12 +78,22 @@ fn standing(state: &RunState, pinned: &Pinned, at: At) -> (&'static str, String)
                     ),
                 );
             }
+            Phase::Undecided => {
+                return (
+                    "stuck",
+                    format!(
+                        "step {id} needs an operator (`run retry` or `run skip`): {}",
+                        undecided(step)
+                    ),
+                );
+            }
             Phase::Blocked
             | Phase::Ready
             | Phase::Running(_)
             | Phase::Unknown { .. }
             | Phase::Failed
             | Phase::Skipped
+            | Phase::NotNeeded
             | Phase::Cancelled
             | Phase::Done => {}
         }
@@ -172,8 +182,9 @@ fn step_word(
         Phase::Unknown { .. } => "unknown",
         Phase::Done => "done",
         Phase::Failed => "failed",
-        Phase::Skipped => "skipped",
-        Phase::Cancelled => "cancelled",
+        Phase::Skipped | Phase::NotNeeded | Phase::Undecided | Phase::Cancelled => {
+            step.phase.word()
+        }
         Phase::Ready if step.denied_by(at.wall_ms).is_some() => "denied",
         Phase::Ready
             if pinned
@@ -230,15 +241,39 @@ fn step_view(state: &RunState, pinned: &Pinned, id: &str, at: At) -> Option<Step
             | Phase::Done
             | Phase::Failed
             | Phase::Skipped
+            | Phase::NotNeeded
             | Phase::Cancelled => step.error.clone(),
+            Phase::Undecided => undecided(step),
         },
         remark: remark(step),
+        when: planned
+            .when
+            .as_ref()
+            .map(|when| when.as_str().to_owned())
+            .unwrap_or_default(),
+        condition: step.condition.as_ref().map(condition).unwrap_or_default(),
+        seen: step
+            .condition
+            .as_ref()
+            .map(|judged| judged.seen.clone())
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
         inputs: step
             .inputs
             .as_ref()
             .map(|(inputs, _)| inputs.to_string())
             .unwrap_or_default(),
     })
+}
+
+/// How a condition came out, in words.
+fn condition(judged: &Judged) -> String {
+    match &judged.holds {
+        Ok(true) => "holds".to_owned(),
+        Ok(false) => "does not hold".to_owned(),
+        Err(error) => format!("could not be evaluated: {error}"),
+    }
 }
 
 /// Who skipped or overrode a step.
@@ -280,7 +315,10 @@ fn missing_words(state: &RunState, pinned: &Pinned, id: &str, step: &StepState, 
             }
         }
         Phase::Running(_) | Phase::Unknown { .. } => step.missing.join(", "),
-        Phase::Done | Phase::Failed | Phase::Skipped | Phase::Cancelled => String::new(),
+        Phase::Undecided => "an operator's word".to_owned(),
+        Phase::Done | Phase::Failed | Phase::Skipped | Phase::NotNeeded | Phase::Cancelled => {
+            String::new()
+        }
     }
 }
 

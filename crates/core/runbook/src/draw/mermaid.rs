@@ -18,6 +18,10 @@ pub fn draw_mermaid(runbook: &Runbook) -> String {
             escape(&step.id),
             escape(step.action.name())
         );
+        if let Some(when) = &step.when {
+            // Writing to a String cannot fail.
+            let _ = write!(label, "<br/>when {}", escape(when.as_str()));
+        }
         let (open, close) = match &step.approval {
             Some(approval) => {
                 let _ = write!(label, "<br/>{}", escape(&approval.quorum.to_string()));

@@ -82,6 +82,9 @@ impl Node {
             Form::Automatic => add("runs by itself", "plain", SMALL, 1),
             Form::Approved => {}
         }
+        if let Some(when) = &step.when {
+            add(&format!("only when {}", when.as_str()), "plain", SMALL, 4);
+        }
         if let Some(approval) = &step.approval {
             let people = approval.quorum.people();
             let roles: Vec<String> = approval

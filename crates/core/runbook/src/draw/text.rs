@@ -76,6 +76,9 @@ fn draw_step(out: &mut String, step: &Step) {
             &step.needs.join(", "),
         );
     }
+    if let Some(when) = &step.when {
+        wrap(out, "     when     ", "              ", when.as_str());
+    }
     match &step.approval {
         Some(approval) => {
             let text = format!(

@@ -88,6 +88,25 @@ fn footer(run: &wire::Run) -> String {
     )
 }
 
+/// A step's condition: how it came out, and what it read.
+fn condition(step: &wire::Step) -> String {
+    if step.condition.is_empty() {
+        return format!("  when {}", step.when);
+    }
+    let mut seen: Vec<String> = step
+        .seen
+        .iter()
+        .map(|(k, v)| format!("{k} = {v}"))
+        .collect();
+    seen.sort();
+    format!(
+        "  when {}: {} ({})",
+        step.when,
+        step.condition,
+        seen.join(", ")
+    )
+}
+
 /// A run as a person reads it.
 pub(super) fn text(run: &wire::Run) -> String {
     let mut lines: Vec<String> = Vec::new();
@@ -118,6 +137,9 @@ pub(super) fn text(run: &wire::Run) -> String {
             "{:<18} {:<17} {}",
             step.step, step.state, step.title
         ));
+        if !step.when.is_empty() {
+            lines.push(condition(step));
+        }
         if !step.quorum.is_empty() {
             let missing = if step.missing.is_empty() {
                 "met".to_owned()

@@ -130,6 +130,7 @@ fn live(step: &wire::Step) -> LiveStep {
         "done" => (Tone::Done, "done"),
         "skipped" => (Tone::Skipped, "skipped"),
         "cancelled" => (Tone::Skipped, "cancelled"),
+        "not-needed" => (Tone::Skipped, "not needed"),
         // What is unknown, failed, denied or stuck needs somebody's eyes; so does a state of a newer server.
         other => (Tone::Failed, other),
     };
@@ -142,6 +143,9 @@ fn live(step: &wire::Step) -> LiveStep {
         .collect();
     if !approved.is_empty() {
         notes.push(format!("signed: {}", approved.join(", ")));
+    }
+    if !step.condition.is_empty() {
+        notes.push(format!("the condition {}", step.condition));
     }
     if !step.missing.is_empty() && tone != Tone::Done {
         notes.push(format!("missing: {}", step.missing));

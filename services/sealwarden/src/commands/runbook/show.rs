@@ -16,7 +16,7 @@ pub(super) fn show(cli: &Cli, which: &Which, mermaid: bool) -> Answer {
             "runbook": runbook.name(), "version": runbook.version(), "class": runbook.class(), "title": runbook.title(),
             "digest": runbook.digest_hex(),
             "steps": runbook.order().iter().map(|s| json!({
-                "step": s.id, "title": s.title, "action": s.action.name(), "needs": s.needs,
+                "step": s.id, "title": s.title, "action": s.action.name(), "needs": s.needs, "when": s.when.as_ref().map(sealwarden_runbook::Condition::as_str),
                 "quorum": s.approval.as_ref().map(|a| a.quorum.to_string()),
             })).collect::<Vec<_>>(),
         }));

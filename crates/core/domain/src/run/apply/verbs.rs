@@ -20,8 +20,10 @@ pub(super) fn takes(step: &StepState, decision: Decision) -> bool {
         Decision::Approve | Decision::Deny | Decision::Confirm | Decision::Override => {
             step.phase == Phase::Ready
         }
-        Decision::Retry => asked,
-        Decision::Skip => asked || matches!(step.phase, Phase::Ready | Phase::Failed),
+        Decision::Retry => asked || step.phase == Phase::Undecided,
+        Decision::Skip => {
+            asked || matches!(step.phase, Phase::Ready | Phase::Failed | Phase::Undecided)
+        }
         Decision::Review => step
             .overridden
             .as_ref()
@@ -66,7 +68,7 @@ impl RunState {
         }
         self.course = Course::Aborting(word(&event.by, &event.reason, at_ms));
         for step in self.steps.values_mut() {
-            if matches!(step.phase, Phase::Blocked | Phase::Ready) {
+            if matches!(step.phase, Phase::Blocked | Phase::Ready | Phase::Undecided) {
                 step.phase = Phase::Cancelled;
             }
         }

@@ -187,7 +187,7 @@ fn complete(world: &mut World) {
             .map(|step| step.phase.clone())
             .unwrap();
         match phase {
-            Phase::Done | Phase::Skipped | Phase::Cancelled => {}
+            Phase::Done | Phase::Skipped | Phase::NotNeeded | Phase::Cancelled => {}
             Phase::Running(_) => {
                 assert!(
                     world
@@ -197,7 +197,11 @@ fn complete(world: &mut World) {
                 );
                 world.end(step, Ok(())).unwrap();
             }
-            Phase::Blocked | Phase::Ready | Phase::Unknown { .. } | Phase::Failed => {
+            Phase::Blocked
+            | Phase::Ready
+            | Phase::Undecided
+            | Phase::Unknown { .. }
+            | Phase::Failed => {
                 resume_step(world, step);
             }
         }

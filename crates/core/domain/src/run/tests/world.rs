@@ -68,6 +68,19 @@ impl World {
         world
     }
 
+    /// A run of the fixture's runbook with other texts in some places.
+    pub(super) fn changed(changes: &[(&str, &str)]) -> Self {
+        let mut started = run_started(Environment::Production);
+        for (from, to) in changes {
+            assert!(started.runbook_text.contains(from), "{from}");
+            started.runbook_text = started.runbook_text.replacen(from, to, 1);
+        }
+        started.runbook_digest.clear();
+        let mut world = Self::empty();
+        world.run(Command::Start(Box::new(started))).unwrap();
+        world
+    }
+
     /// A run that has done these steps, with their approvals.
     pub(super) fn after(steps: &[&str]) -> Self {
         let mut world = Self::started();
