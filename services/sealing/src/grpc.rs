@@ -132,9 +132,10 @@ impl Sealing for Grpc {
             origin,
             index,
             follow,
+            size,
         } = request.into_inner();
         let (tree, seal) = place(&self.0, &origin, index, follow).await?;
-        stages::anchors(&self.0, &tree, seal)
+        stages::anchors(&self.0, &tree, seal, size)
             .await
             .map(Response::new)
     }

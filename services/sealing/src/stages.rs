@@ -1,7 +1,7 @@
 //! The stages of a seal as they come: queued, sealed, witnessed, anchored.
 
 use crate::anchoring;
-use crate::seals::{read_seal, response};
+use crate::seals::{blocking, read_seal, response};
 use crate::service::Service;
 use crate::tree::Tree;
 use sealwarden_seal::checkpoint::Checkpoint;
@@ -85,12 +85,16 @@ pub(crate) async fn watch(
     }
 }
 
-/// A seal with the anchors of its checkpoint, or with what it waits for.
+/// A seal with the anchors of its checkpoint, or with what it waits for. `own_size` is the size of the checkpoint that the caller's seal keeps, or 0.
 pub(crate) async fn anchors(
     service: &Service,
     tree: &Arc<Tree>,
     seal: ProvenLeaf,
+    own_size: u64,
 ) -> Result<GetAnchorsResponse, Status> {
+    if own_size > 0 {
+        return anchors_of(service, tree, response(service, tree, &seal), own_size).await;
+    }
     let answer = response(service, tree, &seal);
     let stage = answer.stage();
     if stage != Stage::Anchored {
@@ -107,22 +111,54 @@ pub(crate) async fn anchors(
             ..GetAnchorsResponse::default()
         });
     }
-    let damaged = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "a kept anchor cannot be read");
-        Status::data_loss(format!("a kept anchor cannot be read: {error}"))
-    };
     let size = Note::parse(seal.note.as_bytes())
         .map_err(|error| damaged(&error))
         .and_then(|note| Checkpoint::parse(note.text()).map_err(|error| damaged(&error)))?
         .size;
+    anchors_of(service, tree, answer, size).await
+}
+
+fn damaged(error: &dyn std::fmt::Display) -> Status {
+    tracing::error!(%error, "a kept anchor cannot be read");
+    Status::data_loss(format!("a kept anchor cannot be read: {error}"))
+}
+
+/// What is held of the checkpoint of one size, and of later ones by other authorities.
+async fn anchors_of(
+    service: &Service,
+    tree: &Arc<Tree>,
+    answer: SealResponse,
+    size: u64,
+) -> Result<GetAnchorsResponse, Status> {
+    let reader = tree.reader.clone();
+    let published = blocking(move || Ok(reader.view()?.size())).await?;
+    if size <= answer.index || size > published {
+        return Err(Status::invalid_argument(format!(
+            "size {size} is no checkpoint of leaf {} in a log of {published} leaves; give the size that the seal's checkpoint says",
+            answer.index
+        )));
+    }
     let times = tree.anchors.times(size).into_iter();
-    let file = anchoring::file(tree, size)
-        .await
-        .map_err(|error| damaged(&error))?;
+    let anchors = if times.len() == 0 {
+        String::new()
+    } else {
+        let file = anchoring::file(tree, size).await;
+        file.map_err(|error| damaged(&error))?.to_text()
+    };
+    let later = anchoring::later(service, tree, size).await;
+    let later = later.map_err(|error| damaged(&error))?;
+    let waits_for = if anchors.is_empty() && later.is_empty() {
+        service
+            .authorities
+            .waits_for(service.config.anchors.interval())
+    } else {
+        String::new()
+    };
     Ok(GetAnchorsResponse {
         seal: Some(answer),
-        anchors: file.to_text().into_bytes().into(),
-        waits_for: String::new(),
+        anchors: anchors.into_bytes().into(),
+        later,
+        waits_for,
         times: times
             .map(|(name, time_ms)| AnchorTime { name, time_ms })
             .collect(),

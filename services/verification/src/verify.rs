@@ -159,21 +159,27 @@ impl Verifying {
     }
 }
 
-/// Those that are of the seal's own checkpoint, for the answer.
+/// Those that date the seal's checkpoint, for the answer: the earliest first, which is the one that counts.
 fn told(seal: &[u8], dated: &[VerifiedAnchor]) -> Vec<Anchor> {
     let Ok(seal) = Seal::parse(seal) else {
         return Vec::new();
     };
-    let same = |it: &&VerifiedAnchor| {
-        Note::parse(it.checkpoint.as_bytes()).is_ok_and(|note| note.text() == seal.note.text())
+    let own = seal.checkpoint().ok().map(|it| it.size);
+    let anchor = |it: &VerifiedAnchor| {
+        let size = it.size_over(&seal.note)?;
+        let anchor = Anchor {
+            tsa: it.tsa.clone(),
+            time: jiff::Timestamp::from_millisecond(it.time_ms)
+                .map(|time| time.to_string())
+                .unwrap_or_default(),
+            size,
+            later: own != Some(size),
+        };
+        Some((it.time_ms, anchor))
     };
-    let anchor = |it: &VerifiedAnchor| Anchor {
-        tsa: it.tsa.clone(),
-        time: jiff::Timestamp::from_millisecond(it.time_ms)
-            .map(|time| time.to_string())
-            .unwrap_or_default(),
-    };
-    dated.iter().filter(same).map(anchor).collect()
+    let mut told: Vec<_> = dated.iter().filter_map(anchor).collect();
+    told.sort_by_key(|(time_ms, _)| *time_ms);
+    told.into_iter().map(|(_, anchor)| anchor).collect()
 }
 
 /// The anchors of a request that an authority of the bundle vouches for. The others prove nothing, and make nothing worse.

@@ -142,6 +142,76 @@ fn openssl_anchors_seals_as_our_own_authority_does() {
 }
 
 #[test]
+fn a_seal_gets_anchors_of_later_checkpoints_and_keeps_the_earliest_time() {
+    let here = Installation::new();
+    let (_tsa, url, roots) = tsa(here.home(), "tsa", &[]);
+    let late = OpensslTsa::start(&here.home().join("openssl"));
+    anchored_by(&here, &[("drill", &url, &roots)]);
+    let up = here.up();
+    let file = here.file("first", b"first");
+    seal_anchored(&here, &file);
+    let first = std::fs::read_to_string(anchors_of(&file)).expect("its anchors");
+    assert!(first.starts_with("sealwarden.anchors@v1\n"));
+    assert!(up.terminate().success());
+
+    // Another authority comes later: it never dates the first checkpoint.
+    anchored_by(
+        &here,
+        &[("drill", &url, &roots), ("late", &late.url(), &late.root())],
+    );
+    let _up = here.up();
+    let mut number = 0;
+    let both = eventually("the later authority's anchor is added", || {
+        number += 1;
+        seal_anchored(&here, &here.file(&format!("more {number}"), &[number]));
+        here.call(&["anchor", "--upgrade", &text(&file)]).good();
+        let both = std::fs::read_to_string(anchors_of(&file)).expect("its anchors");
+        both.starts_with("sealwarden.anchors@v2\n").then_some(both)
+    });
+    let own = first.split_once('\n').expect("lines").1;
+    assert!(both.contains(own), "what was there stays");
+    // More checkpoints are dated by both; nothing piles up.
+    seal_anchored(&here, &here.file("later", b"later"));
+    here.call(&["anchor", "--upgrade", &text(&file)]).good();
+    let again = std::fs::read_to_string(anchors_of(&file)).expect("its anchors");
+    assert_eq!(again, both);
+
+    let trust = eventually("the bundle names both authorities", || {
+        let trust = here.trust("trust.json");
+        let tsas = payload(&trust)["tsas"].as_array().map_or(0, Vec::len);
+        (tsas == 2).then_some(trust)
+    });
+    let offline = |file: &Path| here.call(&["verify", &text(file), "--trust", &text(&trust)]);
+    let verdict = offline(&file).good();
+    let anchors = verdict["anchors"].as_array().expect("anchors");
+    let names: Vec<_> = anchors.iter().map(|it| it["tsa"].clone()).collect();
+    assert_eq!(names, ["CN=Drill TSA", "CN=OpenSSL"], "{verdict}");
+    assert_eq!(anchors[0]["later"], false, "{verdict}");
+    assert_eq!(anchors[1]["later"], true, "{verdict}");
+    let online = here.verify(&file).good();
+    assert_eq!(online["anchors"], verdict["anchors"], "{online}");
+
+    // An old file is read as before, a tampered proof is named, and so are another seal's anchors.
+    std::fs::write(anchors_of(&file), &first).expect("the old file");
+    assert_eq!(offline(&file).good()["anchors"][0]["later"], false);
+    let place = both.find("\nconsistency ").expect("a proof") + 20;
+    let mut bad = both.clone().into_bytes();
+    bad[place] = if bad[place] == b'A' { b'B' } else { b'A' };
+    std::fs::write(anchors_of(&file), &bad).expect("a tampered file");
+    let refused = offline(&file).ends_with(2);
+    assert!(
+        refused
+            .stderr
+            .contains("is not proven to contain the first one")
+    );
+    std::fs::copy(anchors_of(&here.home().join("later")), anchors_of(&file)).expect("a copy");
+    let foreign = offline(&file);
+    assert!(foreign.stderr.contains("are of another checkpoint"));
+    let verdict = foreign.good();
+    assert_eq!(verdict["anchors"], serde_json::json!([]), "{verdict}");
+}
+
+#[test]
 fn many_files_that_are_sealed_in_bulk_wait_for_their_anchors_together() {
     let here = Installation::new();
     let (_tsa, url, roots) = tsa(here.home(), "tsa", &[]);

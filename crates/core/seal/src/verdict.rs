@@ -141,7 +141,7 @@ pub fn verify(
 }
 
 /// As [`verify`], with anchors of the seal's checkpoint: where the log's key was compromised, a time-stamping authority's
-/// time counts like an outside witness's. Anchors over other checkpoints, over notes that the log did not sign, and from
+/// time counts like an outside witness's. Anchors over later checkpoints count with a proof that they contain the seal's. Those over others, over notes that the log did not sign, and from
 /// the future are passed over; an anchor never makes a verdict worse.
 pub fn verify_anchored(
     seal: &[u8],

@@ -19,7 +19,7 @@ use sealwarden_anchors::timestamp::Timestamp;
 use sealwarden_domain::log_control::Command;
 use sealwarden_seallog::SignedCheckpoint;
 use sealwarden_wire::event::v1::CheckpointAnchored;
-use sealwarden_wire::seal::v1::AnchorStatus;
+use sealwarden_wire::seal::v1::{AnchorStatus, AnchorTime, LaterAnchor};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -436,6 +436,41 @@ async fn record(service: &Service, event: CheckpointAnchored) {
             }
         }
     }
+}
+
+/// Timestamps over later checkpoints than the one of this size, by authorities that did not date that: the earliest of each, proven to contain it.
+pub(crate) async fn later(
+    service: &Service,
+    tree: &Arc<Tree>,
+    size: u64,
+) -> anyhow::Result<Vec<LaterAnchor>> {
+    let mut found = Vec::new();
+    for (name, held, time_ms) in tree.anchors.later_than(size) {
+        let later_size = held.signed.checkpoint.size;
+        let file = file(tree, later_size).await?;
+        let known = service.authorities.0.iter().find(|it| it.tsa.name == name);
+        let of_time = |anchor: &&Anchor| {
+            known
+                .and_then(|it| anchor.verify(&it.roots).ok())
+                .is_some_and(|it| it.latest_ms() == time_ms)
+        };
+        let Some(anchor) = file.all().iter().find(of_time) else {
+            continue;
+        };
+        let reader = tree.reader.clone();
+        let prove = move || reader.view()?.consistency_proof(size, later_size);
+        let proof = tokio::task::spawn_blocking(prove).await??;
+        found.push(LaterAnchor {
+            note: anchor.note().to_string().into_bytes().into(),
+            token: anchor.response().to_vec().into(),
+            proof: proof
+                .iter()
+                .map(|it| it.as_bytes().to_vec().into())
+                .collect(),
+            time: Some(AnchorTime { name, time_ms }),
+        });
+    }
+    Ok(found)
 }
 
 /// The file of a checkpoint's anchors, read on a thread that may block.

@@ -133,6 +133,24 @@ impl AnchorStore {
             .unwrap_or_default()
     }
 
+    /// Of each authority that dated later checkpoints and not the one of this size: its name with the earliest that it dated, and when.
+    pub(crate) fn later_than(&self, size: u64) -> Vec<(String, Held, i64)> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let own = held.get(&size).map(|it| &it.times);
+        let mut found: BTreeMap<&str, (&Held, i64)> = BTreeMap::new();
+        for it in held.range(size.saturating_add(1)..).map(|(_, it)| it) {
+            for (name, time_ms) in &it.times {
+                if own.is_none_or(|own| !own.contains_key(name)) {
+                    found.entry(name).or_insert((it, *time_ms));
+                }
+            }
+        }
+        found
+            .into_iter()
+            .map(|(name, (it, time_ms))| (name.to_owned(), it.clone(), time_ms))
+            .collect()
+    }
+
     /// What the authority called `name` dated last: the checkpoint's size and the time, of all and of those with the required witnesses.
     pub(crate) fn last_of(&self, name: &str, required: Option<&Required>) -> Last {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);

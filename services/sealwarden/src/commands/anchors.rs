@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sealwarden_anchors::file::Anchors;
+use sealwarden_anchors::file::{Anchor, Anchors};
+use sealwarden_seal::merkle::Hash;
+use sealwarden_seal::note::Note;
 use sealwarden_seal::seal::Seal as SealFile;
 use sealwarden_wire::seal::v1::{
-    GetAnchorsRequest, GetAnchorsResponse, Stage, WatchSealRequest, sealing_client::SealingClient,
+    GetAnchorsRequest, GetAnchorsResponse, LaterAnchor, Stage, WatchSealRequest,
+    sealing_client::SealingClient,
 };
 use serde_json::{Value, json};
 
@@ -20,9 +23,9 @@ use crate::output;
 
 /// What became of one seal's anchors.
 pub(super) enum Fetched {
-    /// The seal stands under an anchored checkpoint now, with its anchors beside it: who dated it, and when in Unix milliseconds.
+    /// The seal stands under an anchored checkpoint now, with its anchors beside it, and anchors of later checkpoints: who dated it, and when in Unix milliseconds.
     Anchored(Vec<(String, i64)>),
-    /// The seal had anchors already, and these stay: they are of another checkpoint than the service's.
+    /// The seal had anchors already, these stay, and the service has none of that checkpoint or of later ones.
     Kept,
     /// There is none yet, and what it waits for.
     Waits(String),
@@ -61,46 +64,73 @@ pub(super) async fn fetch(
     path: &Path,
 ) -> Result<Fetched, Failure> {
     let present = read_seal(path)?;
-    let origin = present
+    let checkpoint = present
         .checkpoint()
-        .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?
-        .origin;
-    let request = GetAnchorsRequest {
-        origin,
-        index: present.index,
-        follow: false,
-    };
-    let answer = client.get_anchors(request).await?.into_inner();
-    if answer.anchors.is_empty() {
-        return Ok(Fetched::Waits(answer.waits_for));
-    }
-    let times = answer
-        .times
-        .iter()
-        .map(|it| (it.name.clone(), it.time_ms))
-        .collect();
-    let (seal, text, anchors) = checked(&answer, &present)?;
+        .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
     let place = beside(path);
     let held = if place.exists() {
         Some(read_anchors(&place)?).filter(|it| it.checkpoint_text() == present.note.text())
     } else {
         None
     };
-    let joined = match held {
-        // What dates the seal stays; what the service has is of another checkpoint.
-        Some(held) if held.checkpoint_text() != anchors.checkpoint_text() => {
-            return Ok(Fetched::Kept);
+    let request = GetAnchorsRequest {
+        origin: checkpoint.origin,
+        index: present.index,
+        follow: false,
+        // What dates the seal stays, and with it the seal's checkpoint.
+        size: held.as_ref().map_or(0, |_| checkpoint.size),
+    };
+    let answer = client.get_anchors(request).await?.into_inner();
+    if answer.anchors.is_empty() && answer.later.is_empty() {
+        return Ok(match held {
+            Some(_) => Fetched::Kept,
+            None => Fetched::Waits(answer.waits_for),
+        });
+    }
+    let later = answer.later.iter().filter_map(|it| it.time.as_ref());
+    let times = answer.times.iter().chain(later);
+    let times = times.map(|it| (it.name.clone(), it.time_ms)).collect();
+    let joined = if let Some(held) = held {
+        let own = if answer.anchors.is_empty() {
+            held
+        } else {
+            let own = Anchors::parse(&answer.anchors).map_err(|e| refused(&e))?;
+            held.joined(&own).map_err(|e| refused(&e))?
+        };
+        with_later(own, &answer.later)?
+    } else {
+        let (seal, text, anchors) = checked(&answer, &present)?;
+        let joined = with_later(anchors, &answer.later)?;
+        if seal.note.text() != present.note.text() {
+            write_public(path, &text)?;
         }
-        Some(held) => held
-            .joined(&anchors)
-            .map_err(|e| Failure::refused(format!("{}: {e}", place.display())))?,
-        None => anchors,
+        joined
     };
     write_public(&place, joined.to_text().as_bytes())?;
-    if seal.note.text() != present.note.text() {
-        write_public(path, &text)?;
-    }
     Ok(Fetched::Anchored(times))
+}
+
+fn refused(what: &dyn std::fmt::Display) -> Failure {
+    Failure::refused(format!("the server's answer is not usable: {what}"))
+}
+
+/// With anchors of later checkpoints: each is taken only with a proof that holds.
+fn with_later(anchors: Anchors, later: &[LaterAnchor]) -> Result<Anchors, Failure> {
+    let read = |it: &LaterAnchor| {
+        let note = Note::parse(&it.note).map_err(|e| refused(&e))?;
+        let hash = |bytes: &[u8]| {
+            let hash = <[u8; 32]>::try_from(bytes).map(Hash);
+            hash.map_err(|_| refused(&format!("a proof has a hash of {} bytes", bytes.len())))
+        };
+        let proof: Vec<_> = it
+            .proof
+            .iter()
+            .map(|it| hash(it))
+            .collect::<Result<_, _>>()?;
+        Anchor::later(note, it.token.to_vec(), proof).map_err(|e| refused(&e))
+    };
+    let later: Vec<_> = later.iter().map(read).collect::<Result<_, _>>()?;
+    anchors.with(&later).map_err(|e| refused(&e))
 }
 
 /// The answer is about this very seal, and its parts belong together.
@@ -108,20 +138,18 @@ fn checked(
     answer: &GetAnchorsResponse,
     present: &SealFile,
 ) -> Result<(SealFile, Vec<u8>, Anchors), Failure> {
-    let refused =
-        |what: &str| Failure::refused(format!("the server's answer is not usable: {what}"));
     let text = answer
         .seal
         .as_ref()
         .map(|it| it.seal.to_vec())
         .unwrap_or_default();
-    let seal = SealFile::parse(&text).map_err(|e| refused(&e.to_string()))?;
-    let anchors = Anchors::parse(&answer.anchors).map_err(|e| refused(&e.to_string()))?;
+    let seal = SealFile::parse(&text).map_err(|e| refused(&e))?;
+    let anchors = Anchors::parse(&answer.anchors).map_err(|e| refused(&e))?;
     if seal.record.digest != present.record.digest || seal.index != present.index {
-        return Err(refused("it is the seal of another document or place"));
+        return Err(refused(&"it is the seal of another document or place"));
     }
     if anchors.checkpoint_text() != seal.note.text() {
-        return Err(refused("its anchors are of another checkpoint"));
+        return Err(refused(&"its anchors are of another checkpoint"));
     }
     Ok((seal, text, anchors))
 }

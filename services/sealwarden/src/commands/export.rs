@@ -11,6 +11,7 @@ use sealwarden_anchors::file::{Anchor, Anchors, MAX_FILE_BYTES, verified_by_any}
 use sealwarden_anchors::roots::Roots;
 use sealwarden_anchors::signer::Signer;
 use sealwarden_anchors::{cades, receipt};
+use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::note::Vkey;
 use sealwarden_seal::seal::{MAX_SEAL_BYTES, Seal};
 use sealwarden_seal::trust::VerifiedBundle;
@@ -138,6 +139,8 @@ fn earliest(args: &Export, seal: &Seal, seal_path: &Path) -> Result<(Vec<u8>, Ve
     let found = anchors
         .all()
         .iter()
+        // The exported timestamp is over the seal's own checkpoint.
+        .filter(|anchor| anchor.proof().is_empty())
         .filter_map(|anchor| Some((anchor.verify(&roots).ok()?.latest_ms(), anchor)))
         .min_by_key(|(time_ms, _)| *time_ms);
     match found {
@@ -297,6 +300,32 @@ pub(crate) fn for_seal(named: Option<&Path>, seal: &Path) -> Result<Option<Vec<u
     };
     let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
     trust::read_limited(path, limit).map(Some)
+}
+
+/// Says when a file of anchors is not the one of this seal: then nothing in it dates the seal.
+pub(crate) fn warn_of_foreign(anchors: &[u8], seal: &[u8]) {
+    let Ok(seal) = Seal::parse(seal) else {
+        return;
+    };
+    match Anchors::parse(anchors) {
+        Ok(anchors) if anchors.checkpoint_text() == seal.note.text() => {}
+        Ok(anchors) => {
+            let named = |text: &str| {
+                Checkpoint::parse(text).map_or_else(
+                    |error| error.to_string(),
+                    |it| format!("{} of {} leaves", it.origin, it.size),
+                )
+            };
+            output::complain(&format!(
+                "warning: the anchors are of another checkpoint ({}) than the seal's ({}) and are passed over; `sealwarden anchor --upgrade` fetches the seal's own",
+                named(anchors.checkpoint_text()),
+                named(seal.note.text()),
+            ));
+        }
+        Err(error) => output::complain(&format!(
+            "warning: the seal's anchors cannot be read and date nothing: {error}"
+        )),
+    }
 }
 
 /// Those of a seal's anchors that verify under the named roots, or under those of the bundle; the others are told and passed over.

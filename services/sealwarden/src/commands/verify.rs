@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use sealwarden_seal::note::Note;
 use sealwarden_seal::seal::{MAX_SEAL_BYTES, Seal as SealFile};
 use sealwarden_seal::trust::{Roots, VerifiedBundle};
 use sealwarden_seal::verdict::{self, Verification, VerifiedAnchor};
@@ -28,6 +27,9 @@ pub(crate) async fn run(cli: &Cli, args: &Verify) -> Answer {
     let seal_path = seal_path(args, file)?;
     let seal = read_seal(&seal_path)?;
     let anchors = export::for_seal(args.anchors.as_deref(), &seal_path)?;
+    if let Some(anchors) = &anchors {
+        export::warn_of_foreign(anchors, &seal);
+    }
     let document = match &args.trust {
         Some(trust) => offline(cli, args, trust, (&seal, anchors.as_deref()), digest)?,
         None => online(cli, (seal, anchors), digest).await?,
@@ -101,8 +103,13 @@ fn show(file: &Path, verdict: &str, document: &Value) {
         ));
     }
     for it in document["anchors"].as_array().into_iter().flatten() {
+        let later = if it["later"].as_bool() == Some(true) {
+            format!(" (a later checkpoint, {} leaves)", it["size"])
+        } else {
+            String::new()
+        };
         output::line(&format!(
-            "  anchored:  by {}, {}",
+            "  anchored:  by {}, {}{later}",
             it["tsa"].as_str().unwrap_or_default(),
             it["time"].as_str().unwrap_or_default()
         ));
@@ -133,19 +140,21 @@ fn offline(
     Ok(document)
 }
 
-/// Those that are of the seal's own checkpoint.
+/// Those that date the seal's checkpoint: it was stamped, or a later one that contains it. The earliest first, which is the one that counts.
 fn own_anchors(seal: &[u8], dated: &[VerifiedAnchor]) -> Vec<Value> {
     let Ok(seal) = SealFile::parse(seal) else {
         return Vec::new();
     };
-    let same = |it: &&VerifiedAnchor| {
-        Note::parse(it.checkpoint.as_bytes()).is_ok_and(|note| note.text() == seal.note.text())
-    };
+    let own = seal.checkpoint().ok().map(|it| it.size);
     let told = |it: &VerifiedAnchor| {
+        let size = it.size_over(&seal.note)?;
         let time = jiff::Timestamp::from_millisecond(it.time_ms);
-        json!({ "tsa": it.tsa, "time": time.map(|time| time.to_string()).ok() })
+        let told = json!({ "tsa": it.tsa, "time": time.map(|time| time.to_string()).ok(), "size": size, "later": own != Some(size) });
+        Some((it.time_ms, told))
     };
-    dated.iter().filter(same).map(told).collect()
+    let mut told: Vec<_> = dated.iter().filter_map(told).collect();
+    told.sort_by_key(|(time_ms, _)| *time_ms);
+    told.into_iter().map(|(_, told)| told).collect()
 }
 
 /// The trust bundle that the command names, with the verifier's limit on its age.
@@ -203,7 +212,7 @@ pub(super) fn from_response(answer: VerifyResponse) -> Value {
         "sealed_at": or_none(answer.sealed_at), "signed": answer.signed,
         "witnesses": answer.witnesses.iter().map(|w| json!({ "name": w.name, "operator": w.operator, "time": w.time, "local": w.local })).collect::<Vec<_>>(),
         "trust_version": answer.trust_version, "trust_issued": answer.trust_issued,
-        "anchors": answer.anchors.iter().map(|it| json!({ "tsa": it.tsa, "time": it.time })).collect::<Vec<_>>(),
+        "anchors": answer.anchors.iter().map(|it| json!({ "tsa": it.tsa, "time": it.time, "size": it.size, "later": it.later })).collect::<Vec<_>>(),
     })
 }
 

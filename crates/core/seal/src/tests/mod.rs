@@ -133,17 +133,23 @@ pub(super) fn record() -> Record {
     }
 }
 
-/// A seal for [`DOCUMENT`] as leaf 5 of 11, signed by the log only.
-pub(super) fn unwitnessed_seal() -> Seal {
-    let record = record();
+/// The tree of [`seal`].
+pub(super) fn sealed_tree() -> MemoryTree {
     let mut tree = MemoryTree::new();
     for index in 0..11_u8 {
         if index == 5 {
-            tree.push_entry(&entry(&NONCE, &record.encode().unwrap()));
+            tree.push_entry(&entry(&NONCE, &record().encode().unwrap()));
         } else {
             tree.push_entry(&[index]);
         }
     }
+    tree
+}
+
+/// A seal for [`DOCUMENT`] as leaf 5 of 11, signed by the log only.
+pub(super) fn unwitnessed_seal() -> Seal {
+    let record = record();
+    let tree = sealed_tree();
     Seal {
         nonce: NONCE,
         record,

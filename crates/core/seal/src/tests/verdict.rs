@@ -307,6 +307,7 @@ fn anchor(time: &str, checkpoint: &Note) -> VerifiedAnchor {
         time_ms: at(time).as_millisecond(),
         tsa: "CN=TSA".into(),
         checkpoint: checkpoint.to_string(),
+        proof: Vec::new(),
     }
 }
 

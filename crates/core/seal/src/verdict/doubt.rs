@@ -48,12 +48,16 @@ pub(super) fn settle(
     }
     let anchor = dated
         .between(earliest_ms(good), now_ms.saturating_add(skew_ms))
-        .filter(|it| before(it.time_ms));
+        .filter(|it| before(it.anchor.time_ms));
     if let Some(it) = anchor {
+        let which = it.later.map_or_else(
+            || "this checkpoint".to_owned(),
+            |size| format!("a later checkpoint of {size} leaves, which contains this one,"),
+        );
         return Ok(Some(format!(
-            "{what}, but the time-stamping authority {} anchored this checkpoint at {}",
-            it.tsa,
-            date(it.time_ms)
+            "{what}, but the time-stamping authority {} anchored {which} at {}",
+            it.anchor.tsa,
+            date(it.anchor.time_ms)
         )));
     }
     let mut words = what;
@@ -73,7 +77,7 @@ pub(super) fn settle(
 }
 
 /// What lies beyond the end of a frozen log is not part of its good history.
-fn within_frozen(good: &Good<'_>) -> Result<(), String> {
+pub(super) fn within_frozen(good: &Good<'_>) -> Result<(), String> {
     let checkpoint = &good.checkpoint;
     if let Some((key, vkey)) = suspended(good)
         && is_beyond(checkpoint, key.end)

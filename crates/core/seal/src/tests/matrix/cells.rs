@@ -49,7 +49,20 @@ fn anchored(case: &mut Case, time: &str, note: &Note) {
         time_ms: at(time).as_millisecond(),
         tsa: "CN=TSA".into(),
         checkpoint: note.to_string(),
+        proof: Vec::new(),
     });
+}
+
+/// By an anchor of the log's checkpoint of 20 leaves, with the proof that it contains the seal's.
+fn anchored_later(case: &mut Case, time: &str) {
+    let mut tree = sealed_tree();
+    for index in 11..20_u8 {
+        tree.push_entry(&[index]);
+    }
+    anchored(case, time, &signed_checkpoint(20, tree.root()));
+    if let Some(anchor) = case.anchors.last_mut() {
+        anchor.proof = tree.consistency_proof(11, 20).unwrap();
+    }
 }
 
 fn certificate(byte: u8, revoked: Option<(&str, RevocationReason)>) -> SealCertificate {

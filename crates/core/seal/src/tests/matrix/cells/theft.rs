@@ -90,6 +90,39 @@ pub(super) const CELLS: &[Cell] = &[
     ),
     cell(
         THEFT,
+        "compromise, the anchor is a later checkpoint's, proven to contain this one",
+        Verdict::ValidBeforeCompromise,
+        "anchored a later checkpoint of 20 leaves",
+        |it| {
+            compromise(it, "2026-05-01T11:00:00Z");
+            anchored_later(it, "2026-05-01T10:00:00Z");
+        },
+    ),
+    cell(
+        THEFT,
+        "compromise, the anchor is a later checkpoint's, and the proof does not hold",
+        Verdict::Suspect,
+        "saw this checkpoint only at",
+        |it| {
+            compromise(it, "2026-05-01T11:00:00Z");
+            anchored_later(it, "2026-05-01T10:00:00Z");
+            it.anchors[0].proof[0].0[0] ^= 1;
+        },
+    ),
+    cell(
+        THEFT,
+        "compromise, the anchor is a later checkpoint's, beyond the end of the frozen log",
+        Verdict::Suspect,
+        "saw this checkpoint only at",
+        |it| {
+            compromise(it, "2026-05-01T11:00:00Z");
+            let checkpoint = it.seal.checkpoint().unwrap();
+            freeze(it, checkpoint.size, checkpoint.root);
+            anchored_later(it, "2026-05-01T10:00:00Z");
+        },
+    ),
+    cell(
+        THEFT,
         "compromise, the anchor is over a text that the log did not sign",
         Verdict::Suspect,
         "saw this checkpoint only at",
