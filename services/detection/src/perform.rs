@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sealwarden_domain::incident::{self, Incident};
-use sealwarden_domain::log_control::{self, LogControl, Origin};
+use sealwarden_domain::log_control::{self, Intents, LogControl, Origin};
 use sealwarden_domain::{Fold, IllegalEvent, Rejection, RejectionCode};
 use sealwarden_engine::{ExecuteError, Executed, Meta, Node, Stream, StreamName};
 use sealwarden_eventlog::Head;
@@ -150,7 +150,7 @@ fn without_intents(log: &LogControl) -> LogControl {
         predecessor: o.predecessor.clone(),
         opened_at_ms: o.opened_at_ms,
         signers: o.signers.clone(),
-        intents: std::collections::BTreeMap::new(),
+        intents: Intents::default(),
         published_size: o.published_size,
         dated: std::collections::BTreeMap::new(),
         isolation: o.isolation,

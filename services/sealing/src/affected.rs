@@ -35,11 +35,11 @@ pub(crate) fn coverage(
         .iter()
         .rev()
         .filter(|(_, intent)| intent.at_ms < since_ms);
-    for (size, intent) in before.filter(|(size, _)| **size <= total) {
-        if view.root_at(*size)?.0 == intent.root {
+    for (size, intent) in before.filter(|(size, _)| *size <= total) {
+        if view.root_at(size)?.0 == intent.root {
             return Ok(Coverage {
                 total,
-                covered: *size,
+                covered: size,
             });
         }
     }

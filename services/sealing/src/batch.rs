@@ -189,7 +189,7 @@ async fn give_up(
             Ok(()) => control
                 .state()
                 .origin(&tree.origin)
-                .is_none_or(|origin| origin.intents.contains_key(&staged.size)),
+                .is_none_or(|origin| origin.intents.contains(staged.size)),
             Err(_) => true,
         }
     };

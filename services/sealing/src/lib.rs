@@ -51,6 +51,7 @@ mod signing;
 mod stages;
 mod status;
 mod stop;
+mod successors;
 mod tenants;
 mod tickets;
 mod tiles;

@@ -198,9 +198,9 @@ impl<'a> Work<'a> {
                     .await
                 {
                     Ok(None) => return Ok(()),
-                    Ok(Some(staged)) => {
-                        batch::finish(self.service, &self.into, staged, Some(self.epoch)).await
-                    }
+                    Ok(Some(staged)) => self.noted(
+                        batch::finish(self.service, &self.into, staged, Some(self.epoch)).await,
+                    ),
                     Err(failure) => Err(failure),
                 }
             };
@@ -215,7 +215,7 @@ impl<'a> Work<'a> {
             let outcome = {
                 let _batching = self.service.batching.lock().await;
                 let (service, leaves) = (self.service, leaves.clone());
-                batch::seal(service, &self.into, leaves.into(), Some(self.epoch)).await
+                self.noted(batch::seal(service, &self.into, leaves.into(), Some(self.epoch)).await)
             };
             let unknown = matches!(outcome, Err(Failure::Unknown(_)));
             if self.settle(outcome).await? {
@@ -228,13 +228,18 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Notes what was published, while nothing else can be.
+    fn noted(&self, outcome: Result<Published, Failure>) -> Result<Published, Failure> {
+        if let Ok(published) = &outcome {
+            note_successors(self.service, &self.into, published);
+        }
+        outcome
+    }
+
     /// Whether the batch is published; if not, waits a little, unless the directive must be given up.
     async fn settle(&self, outcome: Result<Published, Failure>) -> Result<bool, Obstacle> {
         let failure = match outcome {
-            Ok(published) => {
-                note_successors(self.service, &self.into, &published);
-                return Ok(true);
-            }
+            Ok(_) => return Ok(true),
             Err(failure) => failure,
         };
         let name = &self.service.node.name;

@@ -9,8 +9,9 @@ use crate::queue::{Priority, Queue};
 use crate::requests::Requests;
 use crate::retention::Records;
 use crate::stop::Failure;
+use crate::successors::Successors;
 use crate::tenants::Tenants;
-use crate::tree::{Successors, Tree};
+use crate::tree::Tree;
 use crate::trust::Witnesses;
 use crate::witnessing::Answers;
 use crate::writer::{Chunk, Job};
@@ -94,6 +95,7 @@ impl Service {
     ) -> Self {
         let (queue, chunks) = queue;
         let requests = Requests::new(config.request_window);
+        let successors = Successors::kept_in(node.data.join("resealed").join(&config.log));
         let bulk_room = Arc::new(Semaphore::new(config.bulk_queue));
         let trees = trees
             .into_iter()
@@ -106,7 +108,7 @@ impl Service {
             permit_changed: watch::Sender::new(0),
             permit_wanted: Notify::new(),
             trees: RwLock::new(trees.collect()),
-            successors: Successors::default(),
+            successors,
             witnesses: Witnesses::default(),
             pace: Pace::default(),
             listed: Listed::default(),

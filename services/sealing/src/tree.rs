@@ -3,22 +3,16 @@
 use crate::anchoring::AnchorStore;
 use crate::config::Config;
 use crate::own_thread;
-use crate::retention::Records;
 use crate::signers;
 use anyhow::{Context as _, anyhow, bail};
 use sealwarden_engine::Node;
 use sealwarden_keys::{KeyId, KeyInfo};
 use sealwarden_seal::note::Vkey;
-use sealwarden_seal::record::{Original, Record};
 use sealwarden_seallog::{LogError, LogReader, SealLog};
 use sealwarden_wire::event::v1::OriginOpened;
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
-
-/// Leaves read at once.
-const CHUNK: u64 = 1_024;
 
 /// One origin's tree.
 #[derive(Debug)]
@@ -67,52 +61,6 @@ pub(crate) async fn with_writer<T: Send + 'static>(
     }
     let task = tokio::task::spawn_blocking(work);
     task.await.context("the log's thread ended")?
-}
-
-/// Where each original was sealed again: derived from the records, rebuilt at every start.
-#[derive(Debug, Default)]
-pub(crate) struct Successors(RwLock<HashMap<(String, u64), (String, u64)>>);
-
-impl Successors {
-    /// The latest place of an original.
-    pub(crate) fn of(&self, original: &Original) -> Option<(String, u64)> {
-        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        map.get(&(original.origin.clone(), original.index)).cloned()
-    }
-
-    /// Notes that the record at `index` of `origin` re-seals its original, if it does.
-    pub(crate) fn note(&self, record: &Record, origin: &str, index: u64) {
-        let Some(original) = &record.original else {
-            return;
-        };
-        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let place = (origin.to_owned(), index);
-        map.insert((original.origin.clone(), original.index), place);
-    }
-
-    /// Reads a whole tree's records. Blocks its thread.
-    pub(crate) fn read(&self, records: &Records, tree: &Tree) -> Result<(), LogError> {
-        let view = tree.reader.view()?;
-        let mut start = 0;
-        while start < view.size() {
-            let end = view.size().min(start + CHUNK);
-            for (index, leaf) in (start..end).zip(records.read(tree, &view, start..end)?) {
-                let record = leaf.map(|leaf| Record::decode(&leaf.record));
-                match record.transpose() {
-                    Ok(record) => {
-                        if let Some(record) = record {
-                            self.note(&record, &tree.origin, index);
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(origin = tree.origin, index, %error, "a record is not readable");
-                    }
-                }
-            }
-            start = end;
-        }
-        Ok(())
-    }
 }
 
 /// How a tree is to be opened.

@@ -42,7 +42,7 @@ pub(crate) fn look(
     };
     let intent = log
         .origin(&checkpoint.origin)
-        .and_then(|origin| origin.intents.get(&checkpoint.size));
+        .and_then(|origin| origin.intents.get(checkpoint.size));
     if intent.is_some_and(|intent| intent.root == *checkpoint.root.as_bytes()) {
         return Ok(Standing::Intended);
     }

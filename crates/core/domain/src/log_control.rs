@@ -12,6 +12,7 @@
 mod apply;
 mod decide;
 mod fence;
+mod intents;
 mod key_orders;
 mod mode;
 mod orders;
@@ -22,10 +23,11 @@ mod tree;
 
 pub use decide::{Command, IsolationProof, KeyChanges, Order, decide};
 pub use fence::{FenceHow, GrantClock, NodeFenceStatus, fence_status};
+pub use intents::{Intent, Intents};
 pub use mode::{Mode, OrderedMode};
 pub use orders::acknowledgement_results;
 pub use signers::{KeyPressure, MAX_SIGNERS, Signer, SignerLife, SignerState};
 pub use state::{
-    Ack, DirectiveState, Grant, Hold, Intent, LogControl, NodeRefusal, Origin, OutsideTime,
-    StopReason, acknowledgement_text, directive_digest, directive_input, kind_name, refusal_text,
+    Ack, DirectiveState, Grant, Hold, LogControl, NodeRefusal, Origin, OutsideTime, StopReason,
+    acknowledgement_text, directive_digest, directive_input, kind_name, refusal_text,
 };

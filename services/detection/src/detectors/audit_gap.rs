@@ -158,9 +158,7 @@ fn named(found: Option<Found<'_>>, uses: &[AuditUse], count: u64) -> String {
 
 fn one(found: Option<Found<'_>>, used: &AuditUse) -> String {
     let checkpoint = found.and_then(|found| {
-        let mut intents = found.origin.intents.iter().rev();
-        let (size, _) =
-            intents.find(|(_, intent)| used.message_sha256 == intent.message_sha256[..])?;
+        let (size, _) = found.origin.intents.of_message(&used.message_sha256)?;
         Some(format!(
             " (the checkpoint of {} at size {size})",
             found.origin.origin

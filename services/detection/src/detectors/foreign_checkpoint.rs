@@ -55,7 +55,7 @@ fn judge_note<'a>(logs: Logs<'a>, note: &[u8]) -> Result<CheckpointFinding<'a>, 
     })?;
     let vkeys = found.origin.vkeys();
     let signed = signed_by(&note, &vkeys)?;
-    let intent = found.origin.intents.get(&checkpoint.size);
+    let intent = found.origin.intents.get(checkpoint.size);
     if intent.is_some_and(|intent| intent.root == *checkpoint.root.as_bytes()) {
         return Ok(CheckpointFinding::Intended(Box::new(checkpoint)));
     }
@@ -106,7 +106,7 @@ fn named(origin: &Origin, vkey: &Vkey) -> String {
 
 fn expected(found: Found<'_>, checkpoint: &Checkpoint) -> String {
     let origin = found.origin;
-    let mut sentence = match origin.intents.get(&checkpoint.size) {
+    let mut sentence = match origin.intents.get(checkpoint.size) {
         Some(intent) => format!(
             "For size {} the log intended the root {}, at {}; a size never gets a second root.",
             checkpoint.size,
@@ -117,7 +117,7 @@ fn expected(found: Found<'_>, checkpoint: &Checkpoint) -> String {
             "Every root that the log signs is intended first; none of its {} intents names size {}, the last one names size {}.",
             origin.intents.len(),
             checkpoint.size,
-            origin.intents.keys().next_back().copied().unwrap_or(0),
+            origin.intents.last_size().unwrap_or(0),
         ),
     };
     if let Some(reason) = found.gap {

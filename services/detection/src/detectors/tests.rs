@@ -106,7 +106,11 @@ impl Fixture {
     }
 
     pub(crate) fn intent_position(&self, size: u64) -> u64 {
-        self.logs["main"].origins[0].intents[&size].position
+        self.logs["main"].origins[0]
+            .intents
+            .get(size)
+            .unwrap()
+            .position
     }
 
     /// A checkpoint signed with the origin's key.

@@ -42,13 +42,12 @@ fn is_explained(found: Found<'_>, key_id: &str, message: &[u8; 32]) -> bool {
         .and_then(|it| it.vkey.parse::<Vkey>().ok())
         .filter(|vkey| SignatureType::of(vkey) == Some(SignatureType::MlDsa44));
     let Some(vkey) = quantum else {
-        let mut intents = origin.intents.values().rev();
-        return intents.any(|intent| intent.message_sha256 == *message);
+        return origin.intents.of_message(message).is_some();
     };
     origin.intents.iter().rev().any(|(size, intent)| {
         let checkpoint = Checkpoint {
             origin: origin.origin.clone(),
-            size: *size,
+            size,
             root: Hash(intent.root),
         };
         log_message(&vkey, &checkpoint).is_ok_and(|signed| Hash::of(&signed).0 == *message)

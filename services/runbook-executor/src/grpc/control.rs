@@ -105,7 +105,11 @@ fn of_log(name: &str, log: &LogControl, wall_ms: i64) -> Log {
 
 /// What is known to be published. A writer records that late; but it intends the next size only when the one before is published.
 fn size(origin: &OriginState) -> u64 {
-    let before = origin.intents.keys().nth_back(1).copied().unwrap_or(0);
+    let before = origin
+        .intents
+        .iter()
+        .nth_back(1)
+        .map_or(0, |(size, _)| size);
     origin.published_size.max(before)
 }
 

@@ -86,7 +86,7 @@ impl Judge<'_> {
         let claims = origin.dated.iter().rev();
         let early = claims.filter(|(_, it)| self.is_before(it.time_ms));
         for ((size, by), claim) in early.take(MAX_CLAIMS) {
-            let Some(intent) = origin.intents.get(size) else {
+            let Some(intent) = origin.intents.get(*size) else {
                 continue;
             };
             let end = FrozenAt {

@@ -112,7 +112,7 @@ fn entry(log: &LogControl, origin: &Origin) -> Result<LogEntry, VkeyError> {
 /// Both types of an origin whose ML-DSA-44 key was there before its first intent: its writer intends nothing before that key signs, too, so each of the origin's
 /// checkpoints has both signatures.
 fn required(origin: &Origin) -> Vec<SignatureType> {
-    let first_ms = origin.intents.values().next().map(|intent| intent.at_ms);
+    let first_ms = origin.intents.first().map(|(_, intent)| intent.at_ms);
     let from_the_first = |signer: &Signer| {
         signer.algorithm == SignatureType::MlDsa44.as_str()
             && first_ms.is_none_or(|first_ms| signer.added_at_ms <= first_ms)
@@ -129,8 +129,8 @@ fn intended_before(origin: &Origin) -> u64 {
     let since = origin.compromised_since_ms.unwrap_or(i64::MAX);
     let mut newest_first = origin.intents.iter().rev();
     newest_first
-        .find(|(size, intent)| **size <= origin.published_size && intent.at_ms < since)
-        .map_or(0, |(size, _)| *size)
+        .find(|(size, intent)| *size <= origin.published_size && intent.at_ms < since)
+        .map_or(0, |(size, _)| size)
 }
 
 fn frozen_at(origin: &Origin) -> FrozenAt {
@@ -143,14 +143,14 @@ pub(super) fn ended_before(origin: &Origin, since: i64) -> FrozenAt {
         .intents
         .iter()
         .rev()
-        .find(|(size, intent)| **size <= origin.published_size && intent.at_ms < since)
+        .find(|(size, intent)| *size <= origin.published_size && intent.at_ms < since)
         .map_or(
             FrozenAt {
                 size: 0,
                 root: empty_root(),
             },
             |(size, intent)| FrozenAt {
-                size: *size,
+                size,
                 root: Hash(intent.root),
             },
         )
@@ -159,7 +159,7 @@ pub(super) fn ended_before(origin: &Origin, since: i64) -> FrozenAt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sealwarden_domain::log_control::{Intent, SignerLife, SignerState};
+    use sealwarden_domain::log_control::{Intent, Intents, SignerLife, SignerState};
     use std::collections::BTreeMap;
 
     fn origin(name: &str, predecessor: &str) -> Origin {
@@ -173,7 +173,7 @@ mod tests {
             predecessor: predecessor.to_owned(),
             opened_at_ms: 0,
             signers: Vec::new(),
-            intents: BTreeMap::new(),
+            intents: Intents::default(),
             published_size: 0,
             dated: BTreeMap::new(),
             isolation: None,
@@ -184,7 +184,6 @@ mod tests {
     fn intent(at_ms: i64, root: u8) -> Intent {
         Intent {
             root: [root; 32],
-            message_sha256: [0; 32],
             at_ms,
             position: 1,
         }
@@ -212,10 +211,9 @@ mod tests {
         let is_required = |signer: Option<Signer>, first_ms: Option<i64>| {
             let mut origin = origin(name, "");
             origin.signers = signer.into_iter().collect();
-            origin.intents = first_ms
-                .map(|at_ms| (1, intent(at_ms, 1)))
-                .into_iter()
-                .collect();
+            if let Some(at_ms) = first_ms {
+                origin.intents.insert(1, [0; 32], intent(at_ms, 1));
+            }
             !required(&origin).is_empty()
         };
         assert!(!is_required(None, Some(9)));
@@ -232,11 +230,9 @@ mod tests {
         let mut old = origin("x.example/main/1", "");
         old.isolation = Some(1);
         old.compromised_since_ms = Some(200);
-        old.intents = BTreeMap::from([
-            (3, intent(100, 3)),
-            (5, intent(199, 5)),
-            (9, intent(200, 9)),
-        ]);
+        for (size, at_ms, root) in [(3, 100, 3), (5, 199, 5), (9, 200, 9)] {
+            old.intents.insert(size, [0; 32], intent(at_ms, root));
+        }
         old.published_size = 9;
         let mut log = LogControl::default();
         log.origins

@@ -104,7 +104,7 @@ async fn after_a_compromise_what_was_covered_is_sealed_again_in_a_new_origin() {
     }
     erase(&rig, 0).await;
     let third = rig
-        .until(|log| log.current()?.intents.get(&3).map(|it| it.at_ms))
+        .until(|log| log.current()?.intents.get(3).map(|it| it.at_ms))
         .await;
     let since = time(third + 1);
     let sre = ["security-lead", "on-call-sre"];
@@ -214,7 +214,7 @@ async fn a_resealing_that_a_crash_cut_seals_nothing_twice() {
         rig.sealed(number).await;
     }
     let last = rig
-        .until(|log| log.current()?.intents.get(&3).map(|it| it.at_ms))
+        .until(|log| log.current()?.intents.get(3).map(|it| it.at_ms))
         .await;
     let since = time(last + 1);
     let sre = ["security-lead", "on-call-sre"];
@@ -238,7 +238,7 @@ async fn a_resealing_that_a_crash_cut_seals_nothing_twice() {
     let order = world.order(DirectiveKind::Reseal, "reseal", &inputs, &compliance);
     rig.command(sealwarden_domain::log_control::Command::Issue(order))
         .await;
-    rig.until(|log| log.current()?.intents.get(&3).map(drop))
+    rig.until(|log| log.current()?.intents.get(3).map(drop))
         .await;
     rig.crash().await;
 

@@ -122,9 +122,8 @@ async fn a_key_that_does_not_sign_is_replaced_within_the_call_and_under_the_same
     let origin = origin(&rig).await;
     assert_eq!(signed_by(&origin, &seal), [SECOND]);
     assert_eq!(origin.signing_keys(), [SECOND]);
-    let intent = &origin.intents[&2];
     assert_eq!(
-        intent.message_sha256,
+        origin.intents.message_sha256(2).unwrap(),
         Hash::of(seal.note.text().as_bytes()).0
     );
     assert_eq!(origin.intents.len(), 2, "no second root, no second intent");

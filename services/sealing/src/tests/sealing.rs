@@ -42,17 +42,17 @@ async fn every_caller_of_a_batch_gets_a_seal_that_proves_itself_and_was_intended
             .cloned()
     };
     let origin = rig.until(published).await;
-    assert_eq!(origin.intents.keys().next_back(), Some(&60));
+    assert_eq!(origin.intents.last_size(), Some(60));
     for seal in &seals {
         check(seal, &rig);
         let checkpoint = seal.checkpoint().unwrap();
-        let intent = &origin.intents[&checkpoint.size];
+        let intent = origin.intents.get(checkpoint.size).unwrap();
         assert_eq!(
             intent.root, checkpoint.root.0,
             "what was signed was intended"
         );
         assert_eq!(
-            intent.message_sha256,
+            origin.intents.message_sha256(checkpoint.size).unwrap(),
             Hash::of(seal.note.text().as_bytes()).0
         );
     }
@@ -104,7 +104,7 @@ async fn seals_are_read_exported_and_counted() {
     assert_eq!(indexes, [0, 1, 2]);
 
     let second_intent = rig
-        .until(|log| log.current()?.intents.get(&2).map(|it| it.at_ms))
+        .until(|log| log.current()?.intents.get(2).map(|it| it.at_ms))
         .await;
     let affected = FindAffectedRequest {
         origin: ORIGIN.to_owned(),
@@ -177,7 +177,7 @@ async fn a_batch_that_was_intended_and_not_signed_is_finished_after_a_crash_with
         "{unknown}"
     );
     let intended = rig
-        .until(|log| log.current()?.intents.get(&2).map(|it| it.root))
+        .until(|log| log.current()?.intents.get(2).map(|it| it.root))
         .await;
     rig.crash().await;
 

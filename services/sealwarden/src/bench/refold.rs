@@ -14,6 +14,7 @@ use sealwarden_domain::fold::event;
 use sealwarden_domain::installation::Installation;
 use sealwarden_engine::{Meta, StreamName, decode, encode};
 use sealwarden_eventlog::{CommitId, Config, EventLog, Filter, Head, NewCommit, Recorded};
+use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::merkle::Hash;
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{CheckpointPublished, Commit, IntentRecorded, OriginOpened};
@@ -152,13 +153,20 @@ async fn grow(log: Arc<dyn EventLog>, number: u64) -> anyhow::Result<()> {
     .await?;
     for batch in 1..=INTENTS {
         let size = batch * BATCH;
-        let root = Hash::of(&size.to_be_bytes()).0.to_vec();
+        let root = Hash::of(&size.to_be_bytes());
+        let checkpoint = Checkpoint {
+            origin: origin.clone(),
+            size,
+            root,
+        };
+        let message = Hash::of(checkpoint.to_text().as_bytes()).0.to_vec();
+        let root = root.0.to_vec();
         append(Kind::IntentRecorded(IntentRecorded {
             origin: origin.clone(),
             old_size: size - BATCH,
             size,
             root: root.clone().into(),
-            message_sha256: root.clone().into(),
+            message_sha256: message.into(),
             node: "bench".to_owned(),
             ..IntentRecorded::default()
         }))

@@ -8,8 +8,9 @@ use sealwarden_wire::event::v1::{
     event::Kind,
 };
 
+use super::intents::{Intent, Intents};
 use super::state::{
-    Ack, DirectiveState, Grant, Hold, Intent, LogControl, NodeRefusal, Origin, OutsideTime,
+    Ack, DirectiveState, Grant, Hold, LogControl, NodeRefusal, Origin, OutsideTime,
     directive_input, is_name,
 };
 use crate::fold::{Fold, IllegalEvent};
@@ -163,7 +164,7 @@ impl LogControl {
             predecessor: e.predecessor.clone(),
             opened_at_ms: envelope.recorded_at_ms,
             signers: Origin::opening_signers(e, envelope.recorded_at_ms),
-            intents: BTreeMap::new(),
+            intents: Intents::of(&e.origin),
             published_size: 0,
             dated: BTreeMap::new(),
             isolation: None,
@@ -281,13 +282,9 @@ impl LogControl {
         let origin = self.origin_mut(envelope, &e.origin)?;
         let other = origin
             .intents
-            .get(&e.size)
+            .get(e.size)
             .is_some_and(|intent| intent.root != root);
-        let beyond = origin
-            .intents
-            .keys()
-            .next_back()
-            .is_some_and(|last| e.size > *last);
+        let beyond = origin.intents.last_size().is_some_and(|last| e.size > last);
         if other || beyond {
             return Err(illegal(
                 envelope,
@@ -314,7 +311,7 @@ impl LogControl {
         let origin = self.origin_mut(envelope, origin)?;
         if origin
             .intents
-            .get(&size)
+            .get(size)
             .is_some_and(|intent| intent.root == root)
         {
             origin
@@ -331,23 +328,22 @@ impl LogControl {
         let at_ms = envelope.recorded_at_ms;
         let position = envelope.position;
         let origin = self.origin_mut(envelope, &e.origin)?;
-        if let Some(known) = origin.intents.get(&e.size)
-            && (known.root != root || known.message_sha256 != message_sha256)
-        {
-            return Err(illegal(
-                envelope,
-                format!("size {} of {} gets a second root", e.size, e.origin),
-            ));
+        if let Some(known) = origin.intents.get(e.size) {
+            if known.root != root || origin.intents.message_sha256(e.size) != Some(message_sha256) {
+                return Err(illegal(
+                    envelope,
+                    format!("size {} of {} gets a second root", e.size, e.origin),
+                ));
+            }
+            return Ok(());
         }
-        if !origin.intents.contains_key(&e.size) {
-            origin.count_use();
-        }
-        origin.intents.entry(e.size).or_insert(Intent {
+        origin.count_use();
+        let intent = Intent {
             root,
-            message_sha256,
             at_ms,
             position,
-        });
+        };
+        origin.intents.insert(e.size, message_sha256, intent);
         Ok(())
     }
 

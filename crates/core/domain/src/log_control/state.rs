@@ -6,20 +6,8 @@ use prost::Message as _;
 use sealwarden_seal::note::{Note, Vkey};
 use sealwarden_wire::event::v1::{Directive, DirectiveKind};
 
+use super::intents::Intents;
 use super::signers::{KeyPressure, Signer};
-
-/// A recorded intent to sign one root.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Intent {
-    /// Root hash.
-    pub root: [u8; 32],
-    /// SHA-256 of the bytes to sign.
-    pub message_sha256: [u8; 32],
-    /// When the event log recorded it, Unix milliseconds.
-    pub at_ms: i64,
-    /// Position in the event log.
-    pub position: u64,
-}
 
 /// When a checkpoint existed, by the word of somebody outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +40,7 @@ pub struct Origin {
     /// Every key that signs for it, signed or may; the first is the one that it was opened with.
     pub signers: Vec<Signer>,
     /// Intents by tree size.
-    pub intents: BTreeMap<u64, Intent>,
+    pub intents: Intents,
     /// Last published size.
     pub published_size: u64,
     /// What people outside said about when its checkpoints existed, by size and who said it. Whoever relies on it verifies the evidence in the event.

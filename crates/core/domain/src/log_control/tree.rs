@@ -116,8 +116,10 @@ pub(super) fn record_intent(
     let Some(origin) = log.origin(&e.origin) else {
         return Err(not_now(format!("origin {} is not open", e.origin)));
     };
-    if let Some(known) = origin.intents.get(&e.size) {
-        return if known.root[..] == e.root[..] && known.message_sha256[..] == e.message_sha256[..] {
+    if let Some(known) = origin.intents.get(e.size) {
+        let message = origin.intents.message_sha256(e.size);
+        let same = message.is_some_and(|it| it[..] == e.message_sha256[..]);
+        return if known.root[..] == e.root[..] && same {
             Ok(Vec::new()) // recovery signs the same bytes again
         } else {
             Err(refused(format!(
@@ -126,7 +128,7 @@ pub(super) fn record_intent(
             )))
         };
     }
-    let last = origin.intents.keys().next_back().copied().unwrap_or(0);
+    let last = origin.intents.last_size().unwrap_or(0);
     if e.old_size != last || e.size < e.old_size {
         return Err(refused(format!(
             "intent {} -> {} does not extend the last intended size {last}",
@@ -156,7 +158,7 @@ pub(super) fn publish(log: &LogControl, e: CheckpointPublished) -> Result<Vec<Ev
     }
     if origin
         .intents
-        .get(&e.size)
+        .get(e.size)
         .is_none_or(|intent| intent.root[..] != e.root[..])
     {
         let reason = format!(
@@ -210,7 +212,7 @@ fn dated(
     }
     if origin
         .intents
-        .get(&size)
+        .get(size)
         .is_none_or(|intent| intent.root[..] != *root)
     {
         return Err(refused(format!(

@@ -150,15 +150,7 @@ impl World {
                 self.line.command(command).unwrap_or_default()
             }
             Move::Publish(root) => {
-                let size = self
-                    .line
-                    .state
-                    .origin(FIRST)
-                    .unwrap()
-                    .intents
-                    .keys()
-                    .next_back()
-                    .copied();
+                let size = self.line.state.origin(FIRST).unwrap().intents.last_size();
                 let checkpoint = published(size.unwrap_or(1), *root);
                 self.line
                     .command(Command::PublishCheckpoint(checkpoint))
@@ -203,7 +195,7 @@ impl World {
     fn intent(&self, node: usize, grow: u64, root: u8, stale: bool) -> IntentRecorded {
         let state = &self.line.state;
         let current = state.current().unwrap();
-        let last = current.intents.keys().next_back().copied().unwrap_or(0);
+        let last = current.intents.last_size().unwrap_or(0);
         let held = state
             .grants
             .get(NODES[node])

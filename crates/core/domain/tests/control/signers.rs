@@ -338,7 +338,7 @@ proptest! {
                     line.command(acknowledge(epoch, keys))
                 }
                 Move::Intend => {
-                    let last = first(&line).intents.keys().next_back().copied().unwrap_or(0);
+                    let last = first(&line).intents.last_size().unwrap_or(0);
                     line.command(intend(intent(last, last + 1, 7)))
                 }
             };

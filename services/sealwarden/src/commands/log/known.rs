@@ -151,7 +151,7 @@ impl Known {
 
     fn take(&mut self, cli: &Cli, log: &str, origin: &Origin) {
         let roots = origin.intents.iter().map(|(size, intent)| KnownRoot {
-            size: *size,
+            size,
             root: Hash(intent.root),
             source: format!(
                 "the intent at position {} of the event log",
@@ -165,6 +165,11 @@ impl Known {
         if node.is_dir() && !number.is_empty() {
             self.folders.push(node.join("log").join(log).join(number));
         }
+    }
+
+    /// The trust bundle that was named, or is the installation's.
+    pub(super) fn bundle(&self) -> Option<&VerifiedBundle> {
+        self.bundle.as_ref()
     }
 
     /// What a log is to be compared with.
