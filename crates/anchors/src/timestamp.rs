@@ -13,7 +13,7 @@ use x509_tsp::{Accuracy, MessageImprint, TimeStampReq, TspVersion};
 
 use crate::profile::{self, ID_TST_INFO, Response, SHA_256, TIME_STAMPING, TimeStampInfo};
 use crate::roots::Roots;
-use crate::signed::{self, SignedError};
+use crate::signed::{self, Checked, SignedError};
 
 /// No answer is longer, in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 64 * 1024;
@@ -203,12 +203,34 @@ pub fn verify(response: &[u8], covered: &[u8], roots: &Roots) -> Result<Timestam
     verify_imprint(response, &imprint(covered), None, roots)
 }
 
+/// As [`verify`], without a path to an authority that anybody trusts: the token is whole, over `covered`, and signed under the certificate that it names by
+/// its hash. It proves no time.
+pub fn verify_unrooted(response: &[u8], covered: &[u8]) -> Result<Timestamp, TimestampError> {
+    read_imprint(response, &imprint(covered), None).map(|(timestamp, _)| timestamp)
+}
+
 fn verify_imprint(
     response: &[u8],
     imprint: &[u8; 32],
     nonce: Option<&[u8; 8]>,
     roots: &Roots,
 ) -> Result<Timestamp, TimestampError> {
+    let (timestamp, checked) = read_imprint(response, imprint, nonce)?;
+    roots
+        .check_path(&checked.leaf_der, &checked.others, timestamp.time_ms)
+        .map_err(|problem| TimestampError::Untrusted {
+            subject: timestamp.tsa.clone(),
+            problem,
+        })?;
+    Ok(timestamp)
+}
+
+/// All but the certificate's path.
+fn read_imprint(
+    response: &[u8],
+    imprint: &[u8; 32],
+    nonce: Option<&[u8; 8]>,
+) -> Result<(Timestamp, Checked), TimestampError> {
     let token = token(response)?;
     let checked = signed::check(&token, ID_TST_INFO, None)?;
     let info = TimeStampInfo::from_der(&checked.content).map_err(malformed)?;
@@ -216,20 +238,14 @@ fn verify_imprint(
     check_purpose(&checked.leaf)?;
     check_name(&info, &checked.leaf)?;
     let (time_ms, accuracy_ms) = (gen_time(info.gen_time)?, accuracy(info.accuracy.as_ref())?);
-    let tsa = checked.leaf.tbs_certificate.subject.to_string();
-    roots
-        .check_path(&checked.leaf_der, &checked.others, time_ms)
-        .map_err(|problem| TimestampError::Untrusted {
-            subject: tsa.clone(),
-            problem,
-        })?;
-    Ok(Timestamp {
+    let timestamp = Timestamp {
         time_ms,
         accuracy_ms,
-        tsa,
+        tsa: checked.leaf.tbs_certificate.subject.to_string(),
         policy: info.policy.to_string(),
         serial: hex::encode(info.serial_number.as_bytes()),
-    })
+    };
+    Ok((timestamp, checked))
 }
 
 /// The token of a granted answer, DER.

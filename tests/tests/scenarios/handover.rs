@@ -158,6 +158,9 @@ fn another_operator_takes_a_log_over_with_its_anchors() {
         .run(&["log", "check", &theirs, "--trust", &trust])
         .good();
     assert_eq!(audit["logs"][0]["mirror"], true, "{audit}");
+    let counted = audit["logs"][0]["anchors"].as_u64();
+    assert!(counted >= Some(1), "{audit}");
+    finds_every_change_around_the_log(&other, &log, &trust);
 
     // 3. A seal that the first operator made is proven anew, with the time that an outside authority vouches for.
     let anew = other.path("anew.seal");
@@ -183,6 +186,58 @@ fn another_operator_takes_a_log_over_with_its_anchors() {
     // 4. Any web server does, also behind a certificate of a private authority.
     over_https(&here, &other, &theirs, &trust);
     refuses_changed_anchors(&other, &log, &trust);
+}
+
+/// What lies around a mirrored log is audited, too: trust bundle, anchors, and their list. Every changed byte of them is found, and the file is named.
+fn finds_every_change_around_the_log(other: &Other, log: &str, trust: &str) {
+    let check = || other.run(&["log", "check", log, "--trust", trust]);
+    let dir = Path::new(log);
+    let first = std::fs::read_dir(dir.join("anchors"))
+        .expect("anchors")
+        .next();
+    let anchors = first.expect("a file").expect("a file").path();
+    let files = [
+        dir.join("trust.json"),
+        anchors.clone(),
+        dir.join("anchors.txt"),
+    ];
+    for path in &files {
+        let good = std::fs::read(path).expect("a file");
+        // Coprime with the lines of base64, so that all parts of them are met.
+        let step = 1 + good.len() / 40;
+        for place in (0..good.len()).step_by(step) {
+            let mut bad = good.clone();
+            bad[place] ^= 1;
+            std::fs::write(path, &bad).expect("a changed file");
+            let found = check().ends_with(1);
+            let named = found.json()["first_damage"]["file"].clone();
+            let named = named.as_str().expect("a file").to_owned();
+            // A changed list names a file that is not there, or the file itself.
+            assert_eq!(Path::new(&named), path, "byte {place}: {found}");
+        }
+        std::fs::write(path, &good).expect("the good file");
+    }
+    // A bundle of another installation is genuine, and not this log's.
+    let stranger = Installation::new().named("stranger");
+    let up = stranger.up();
+    let theirs = std::fs::read(stranger.trust("trust.json")).expect("a bundle");
+    up.terminate();
+    let own = std::fs::read(dir.join("trust.json")).expect("a bundle");
+    std::fs::write(dir.join("trust.json"), &theirs).expect("another's bundle");
+    let found = check().ends_with(1);
+    assert_eq!(
+        found.json()["first_damage"]["kind"],
+        "contradiction",
+        "{found}"
+    );
+    std::fs::write(dir.join("trust.json"), &own).expect("the bundle");
+    // An anchor under the name of another size is another checkpoint's; what is missing is missed in the list.
+    let moved = dir.join("anchors/00000000000000000000");
+    std::fs::rename(&anchors, &moved).expect("another name");
+    let found = check().ends_with(1).json();
+    assert_eq!(found["first_damage"]["file"], text(&moved), "{found}");
+    std::fs::rename(&moved, &anchors).expect("its name");
+    check().good();
 }
 
 /// The installation's own authority vouches for the server here.

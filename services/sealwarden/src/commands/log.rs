@@ -1,6 +1,7 @@
 //! `log show | check | mirror | serve | prove`: the seal logs in a folder, their audit, and copies of them that others can serve
 //! and verify. None of them changes a log.
 
+mod around;
 mod folders;
 mod known;
 mod mirror;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
+use sealwarden_seal::trust::VerifiedBundle;
 use sealwarden_seallog::check::{CheckOptions, CheckReport, Damage, check};
 use sealwarden_seallog::{LogError, LogReader};
 use serde_json::{Value, json};
@@ -21,6 +23,7 @@ use super::Answer;
 use crate::cli::Cli;
 use crate::failure::{Ending, Failure};
 use crate::output;
+use around::Around;
 use known::Known;
 
 /// The words behind `log`.
@@ -62,11 +65,23 @@ pub(crate) async fn run(cli: &Cli, what: &Log) -> Answer {
 struct Audited {
     dir: PathBuf,
     outcome: Result<CheckReport, LogError>,
+    around: Around,
 }
 
 impl Audited {
     fn is_intact(&self) -> bool {
         self.outcome.as_ref().is_ok_and(CheckReport::is_intact)
+    }
+
+    /// The anchors, and a mirror's trust bundle; what is wrong there is damage like any other.
+    fn look_around(&mut self, bundle: Option<&VerifiedBundle>) {
+        if let Ok(report) = &mut self.outcome {
+            let mut around = around::audit(&self.dir, bundle);
+            report.files += around.files;
+            report.damage_count += u64::try_from(around.damage.len()).unwrap_or(u64::MAX);
+            report.damage.append(&mut around.damage);
+            self.around = around;
+        }
     }
 }
 
@@ -76,7 +91,9 @@ async fn audit(cli: &Cli, dir: Option<&Path>, trust: Option<&Path>) -> Answer {
     let mut audited = Vec::new();
     for dir in folders {
         let options = known.options(&dir);
-        audited.push(audit_one(dir, options).await?);
+        let mut one = audit_one(dir, options).await?;
+        one.look_around(known.bundle());
+        audited.push(one);
     }
     let intact = audited.iter().all(Audited::is_intact);
     if cli.json {
@@ -84,11 +101,15 @@ async fn audit(cli: &Cli, dir: Option<&Path>, trust: Option<&Path>) -> Answer {
             "intact": intact,
             "first_damage": audited.iter().find_map(first_damage),
             "logs": audited.iter().map(describe).collect::<Vec<_>>(),
-            "notes": known.notes,
+            "notes": audited.iter().flat_map(|it| &it.around.notes).chain(&known.notes).collect::<Vec<_>>(),
         }));
     } else {
         audited.iter().for_each(tell);
-        for note in &known.notes {
+        for note in audited
+            .iter()
+            .flat_map(|it| &it.around.notes)
+            .chain(&known.notes)
+        {
             output::line(&format!("note: {note}"));
         }
     }
@@ -130,7 +151,11 @@ async fn audit_one(dir: PathBuf, options: CheckOptions) -> Result<Audited, Failu
             bar.set_position(done);
         });
         bar.finish_and_clear();
-        Audited { dir, outcome }
+        Audited {
+            dir,
+            outcome,
+            around: Around::default(),
+        }
     };
     let done = tokio::task::spawn_blocking(work).await;
     Ok(done.map_err(anyhow::Error::from)?)
@@ -162,6 +187,7 @@ fn describe(audited: &Audited) -> Value {
             "dir": dir, "intact": r.is_intact(), "origin": r.origin, "size": r.size, "root": r.root.to_string(),
             "mirror": r.is_mirror, "witnessed_size": r.witnessed_size, "files": r.files, "bytes": r.bytes, "roots_compared": r.roots_compared,
             "cosignatures": r.cosignatures, "unchecked_cosignatures": r.unchecked_cosignatures,
+            "anchors": audited.around.anchors, "anchors_of_strangers": audited.around.strangers,
             "erased_leaves": r.erased_leaves, "erasing_leaves": r.erasing_leaves, "staged_leaves": r.staged_leaves, "unpublished_files": r.unpublished_files,
             "damage_count": r.damage_count, "damage": r.damage.iter().map(|it| damage_json(dir, it)).collect::<Vec<_>>(),
         }),
@@ -193,6 +219,21 @@ fn tell(audited: &Audited) {
     ));
     if report.is_mirror {
         output::line("  a mirror: entries and tiles were compared, there are no private records");
+    }
+    let Around {
+        anchors, strangers, ..
+    } = audited.around;
+    if anchors + strangers > 0 {
+        let strange = if strangers > 0 {
+            format!(
+                "; {strangers} more are sound, of authorities that no trust bundle at hand names"
+            )
+        } else {
+            String::new()
+        };
+        output::line(&format!(
+            "  {anchors} anchors by authorities of the trust bundle{strange}"
+        ));
     }
     if report.unchecked_cosignatures > 0 {
         output::line(&format!(

@@ -39,6 +39,16 @@ pub(super) fn find(
     Ok(found)
 }
 
+/// The names in a folder, sorted.
+pub(super) fn names(dir: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
 fn search(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     let signs = SIGNS.iter().filter(|sign| dir.join(sign).exists());
     if dir.join(SIGNS[0]).exists() || signs.count() > 1 {

@@ -1,6 +1,6 @@
 //! `log mirror`: a log, its trust bundle and its anchors, copied so that somebody else can serve and verify them.
 
-mod anchors;
+pub(super) mod anchors;
 mod source;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use super::{damaged, folders, published};
 use source::{Place, Reader};
 
 /// The trust bundle in a mirror.
-const BUNDLE: &str = "trust.json";
+pub(super) const BUNDLE: &str = "trust.json";
 /// No server's list has more logs.
 const MAX_LOGS: usize = 1000;
 /// Largest file of authorities, bytes.

@@ -79,7 +79,13 @@ fn list(source: &Reader) -> Result<Vec<String>, Failure> {
     }
 }
 
-fn checked(reader: &LogReader, view: &View, name: &str, bytes: &[u8]) -> Result<Anchors, String> {
+/// A file of anchors whose notes the log signed, of the size that the file is named after, with the root that the tree has there.
+pub(in crate::commands::log) fn checked(
+    reader: &LogReader,
+    view: &View,
+    name: &str,
+    bytes: &[u8],
+) -> Result<Anchors, String> {
     if bytes.len() > MAX_FILE_BYTES {
         return Err(format!("it has {} bytes", bytes.len()));
     }
