@@ -96,7 +96,13 @@ pub(crate) fn parse(text: &str) -> Result<Ticket, Status> {
 
 /// What became of a ticket.
 pub(crate) async fn answer(service: &Service, ticket: Ticket) -> Result<TicketResponse, Status> {
-    let unknown = || Status::not_found(format!("this node knows no ticket {ticket}"));
+    let unknown = || match service.records.known().withdrawal_of(&ticket.0) {
+        Some(withdrawn) => Status::failed_precondition(format!(
+            "ticket {ticket} was withdrawn before it was sealed, by {} ({}, {})",
+            withdrawn.by, withdrawn.withdrawal, withdrawn.reason
+        )),
+        None => Status::not_found(format!("this node knows no ticket {ticket}")),
+    };
     match service.tickets.look(ticket).ok_or_else(unknown)? {
         Look::Waiting { priority, before } => {
             let stuck = service.stuck.borrow().clone();

@@ -8,15 +8,15 @@ use crate::accept::{since, wait};
 use crate::batch;
 use crate::config::Config;
 use crate::drain::Drain;
-use crate::queue::{Drawn, Entry, Place, Priority, Ticket};
+use crate::queue::{Drawn, Entry, Look, Place, Priority, Ticket};
 use crate::requests::{RequestKey, Run};
 use crate::service::Service;
 use crate::stop::Failure;
+use crate::successors;
 use crate::tree::{Tree, with_writer};
 use anyhow::bail;
 use sealwarden_domain::log_control::Command;
 use sealwarden_seal::merkle::Hash;
-use sealwarden_seal::record::Record;
 use sealwarden_seallog::{Leaf, Leaves, MAX_BATCH_LEAVES, Published};
 use sealwarden_wire::event::v1::CheckpointPublished;
 use std::collections::HashMap;
@@ -400,7 +400,12 @@ fn answer_chunk(service: &Service, chunk: Chunk, outcome: Result<Placed, Failure
 /// Tickets that are to be sealed, and those whose requests were sealed already.
 fn unsealed_tickets(service: &Service, drawn: Vec<Drawn>) -> (Vec<Drawn>, Vec<(Ticket, Place)>) {
     let mut settled = Vec::new();
-    let unsealed = drawn.into_iter().filter(|drawn| {
+    // What was withdrawn since it was drawn is not sealed.
+    let waits = |drawn: &Drawn| {
+        let look = service.tickets.look(drawn.ticket);
+        matches!(look, Some(Look::Waiting { .. }))
+    };
+    let unsealed = drawn.into_iter().filter(waits).filter(|drawn| {
         let place = drawn.key.and_then(|key| service.requests.of(&key));
         settled.extend(place.map(|place| (drawn.ticket, place)));
         place.is_none()
@@ -524,17 +529,13 @@ pub(crate) async fn current(service: &Service) -> Option<Arc<Tree>> {
     service.tree(&origin.origin)
 }
 
-/// Keeps the index of re-sealed records up to date.
+/// Keeps the index of re-sealed records up to date. The caller holds [`Service::batching`].
 pub(crate) fn note_successors(service: &Service, tree: &Tree, published: &Published) {
-    for (index, leaf) in (published.first_index..).zip(published.leaves().iter()) {
-        if let Ok(record) = Record::decode(leaf.record) {
-            service.successors.note(&record, &tree.origin, index);
-        }
-    }
+    service.successors.note_published(tree, published);
 }
 
 /// Records published checkpoints in the event stream, off the path of callers and never more often than they are read.
-pub(crate) async fn record_published(service: &Service) -> anyhow::Result<()> {
+pub(crate) async fn record_published(service: &Arc<Service>) -> anyhow::Result<()> {
     let mut published = service.published.subscribe();
     loop {
         published.mark_unchanged();
@@ -544,9 +545,15 @@ pub(crate) async fn record_published(service: &Service) -> anyhow::Result<()> {
                 continue;
             };
             record_size(service, &tree.origin, size, root).await;
+            successors::keep(service, &tree, service.writer_ended.is_cancelled()).await;
         }
         tokio::select! {
-            () = service.writer_ended.cancelled() => return Ok(()),
+            () = service.writer_ended.cancelled() => {
+                for tree in service.trees() {
+                    successors::keep(service, &tree, true).await;
+                }
+                return Ok(());
+            }
             _ = published.changed() => {}
         }
         tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sealwarden_eventlog::test_server::TestServer;
 use sealwarden_tests::{Installation, eventually};
 use serde_json::Value;
 
@@ -311,4 +312,59 @@ fn settings_hold_records_and_say_who_may_erase_them() {
     let refused = sealwarden_tests::binary::sealwarden(here.home(), &arguments);
     assert_ne!(refused.code, 0);
     assert!(refused.stderr.contains("mars"), "{refused}");
+}
+
+#[test]
+fn a_request_that_waits_is_withdrawn_and_never_sealed() {
+    let server = TestServer::start().expect("a nats-server");
+    let here = Installation::over_nats(&server.url());
+    let executor = here.serve("runbook-executor");
+    let _others = ["sealing", "verification", "detection"].map(|role| here.serve(role));
+    here.seal_eventually(&here.file("first", b"first"));
+    // Nobody grants permits: what comes waits under a ticket.
+    executor.kill();
+    let file = here.file("waits", b"waits");
+    let name = file.display().to_string();
+    let ticket = eventually("it gets a ticket", || {
+        here.call(&["seal", "--tenant", "acme", "--subject", "ada", &name]);
+        let path = format!("{name}.seal.ticket");
+        std::fs::read_to_string(path).ok()
+    });
+    assert!(!ticket.is_empty());
+    let erase = [
+        "erase",
+        "--tenant",
+        "acme",
+        "--subject",
+        "ada",
+        "--reason",
+        "request 7",
+    ];
+    let plan = here.call(&erase).good();
+    assert_eq!(
+        (&plan["leaves"], &plan["waiting"]),
+        (&Value::from(0), &Value::from(1)),
+        "{plan}"
+    );
+    let done = here.call(&[&erase[..], &["--yes"]].concat()).good();
+    assert_eq!(done["withdrawals"][0], "W-main-1", "{done}");
+    let reach = done["not_reached"].to_string();
+    for what in ["mirrors", "exported", "archives", "backups"] {
+        assert!(reach.contains(what), "{what} is not named: {reach}");
+    }
+    let again = here.serve("runbook-executor");
+    here.seal_eventually(&here.file("second", b"second"));
+    let collect = here.call(&["seal", "--collect", &name]);
+    assert_ne!(collect.code, 0, "{collect}");
+    let told = format!("{}{}", collect.stdout, collect.stderr);
+    assert!(
+        told.contains("was withdrawn before it was sealed"),
+        "{told}"
+    );
+    let shown = here.call(&["log", "show"]).good();
+    assert!(
+        shown.to_string().contains("\"size\":2"),
+        "two leaves and no more: {shown}"
+    );
+    drop(again);
 }

@@ -14,3 +14,5 @@ pub use state::{Erasure, LegalHold, Retention};
 
 /// Most ranges that one order names: an event stays far below what every event log takes.
 pub const MAX_RANGES: usize = 8_192;
+/// Most tickets that one withdrawal names, for the same reason.
+pub const MAX_TICKETS: usize = 8_192;

@@ -263,9 +263,22 @@ impl Queue {
         self.state().earliest()
     }
 
-    /// How many waiting tickets have a leaf that fits.
-    pub(crate) fn count(&self, fits: impl Fn(&Leaf) -> bool) -> usize {
-        self.state().count(fits)
+    /// The waiting tickets whose leaf fits.
+    pub(crate) fn that_fit(&self, fits: impl FnMut(&Leaf) -> bool) -> Vec<Ticket> {
+        self.state().that_fit(fits)
+    }
+
+    /// Takes tickets out that are never to be sealed, and their leaves out of the file: durable when it returns. Answers how many of them waited. The caller
+    /// holds [`crate::service::Service::batching`], so that none of them is in a batch.
+    pub(crate) async fn withdraw(&self, tickets: &[Ticket]) -> Result<usize, QueueError> {
+        let count = {
+            let mut state = self.state();
+            let waited = tickets.iter().filter(|ticket| state.withdraw(**ticket));
+            waited.count()
+        };
+        self.changes.send_modify(|count| *count += 1);
+        self.purge().await?;
+        Ok(count)
     }
 
     /// Takes the leaves of all settled tickets out of the file: durable when it returns.

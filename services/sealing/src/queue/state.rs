@@ -138,6 +138,23 @@ impl State {
 
     /// Takes a ticket out: it is sealed. Answers whether it waited.
     pub(crate) fn settle(&mut self, ticket: Ticket, place: Place) -> bool {
+        let waited = self.take_out(ticket);
+        if waited {
+            self.remember(ticket, place);
+        }
+        waited
+    }
+
+    /// Takes a ticket out that is never to be sealed. Answers whether it waited.
+    pub(crate) fn withdraw(&mut self, ticket: Ticket) -> bool {
+        let waited = self.take_out(ticket);
+        if waited {
+            self.tickets.remove(&ticket);
+        }
+        waited
+    }
+
+    fn take_out(&mut self, ticket: Ticket) -> bool {
         let Some(Known::Waiting(priority, number)) = self.tickets.get(&ticket).copied() else {
             return false;
         };
@@ -150,7 +167,6 @@ impl State {
                 self.requests.remove(&key);
             }
         }
-        self.remember(ticket, place);
         true
     }
 
@@ -233,9 +249,11 @@ impl State {
         (last - first).saturating_add(1)
     }
 
-    pub(crate) fn count(&self, fits: impl Fn(&Leaf) -> bool) -> usize {
+    /// The waiting tickets whose leaf fits.
+    pub(crate) fn that_fit(&self, mut fits: impl FnMut(&Leaf) -> bool) -> Vec<Ticket> {
         let waiting = self.waiting.values();
-        waiting.filter(|it| fits(&it.entry.leaf)).count()
+        let fitting = waiting.filter(|it| fits(&it.entry.leaf));
+        fitting.map(|it| it.ticket).collect()
     }
 
     pub(crate) fn earliest(&self) -> Option<Place> {

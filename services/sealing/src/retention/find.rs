@@ -7,7 +7,7 @@ use crate::tree::Tree;
 use sealwarden_domain::log_control::Origin;
 use sealwarden_domain::retention::Retention;
 use sealwarden_seal::record::Record;
-use sealwarden_seallog::{LogError, View};
+use sealwarden_seallog::{Leaf, LogError, View};
 use sealwarden_wire::event::v1::ErasedRange;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -35,6 +35,14 @@ impl Wanted {
                 .subject
                 .as_ref()
                 .is_none_or(|subject| record.subject.as_ref() == Some(subject))
+    }
+}
+
+impl Wanted {
+    /// The record of a waiting request, if it fits. None fits a time: it is not sealed yet.
+    pub(super) fn of_waiting(&self, leaf: &Leaf) -> Option<Record> {
+        let record = Record::decode(&leaf.record).ok()?;
+        (self.before_ms.is_none() && self.fits(&record)).then_some(record)
     }
 }
 
@@ -69,9 +77,7 @@ impl Times {
     pub(super) fn of(origins: &[Origin]) -> Self {
         let one = |origin: &Origin| {
             let intents = origin.intents.iter();
-            let times = intents
-                .map(|(size, intent)| (*size, intent.at_ms))
-                .collect();
+            let times = intents.map(|(size, intent)| (size, intent.at_ms)).collect();
             (origin.origin.clone(), times)
         };
         Self(origins.iter().map(one).collect())

@@ -1,20 +1,23 @@
 //! Erasing and holding over gRPC.
 
 use super::find::{Found, Wanted, find, origins};
-use super::holds::{Holds, evidence};
-use super::perform::{Trouble, finish_all, perform};
+use super::holds::{At, Holds, evidence};
+use super::perform::{Trouble, finish_all, perform, withdraw};
 use super::time_text;
 use crate::grpc::own_log;
 use crate::request::{excerpt, hex, line, name};
 use crate::seals::log_status;
 use crate::service::Service;
 use sealwarden_domain::RejectionCode;
+use sealwarden_domain::log_control::Origin;
 use sealwarden_domain::retention::{Command, Erasure as Known, MAX_RANGES, Order};
 use sealwarden_engine::{ExecuteError, Meta};
 use sealwarden_pki::CallerRole::{Node, Operator};
 use sealwarden_pki::{caller_of, require};
-use sealwarden_seal::record::Record;
-use sealwarden_wire::event::v1::{ErasedRange, LegalHoldReleased, LegalHoldSet, event::Kind};
+use sealwarden_seallog::Leaf;
+use sealwarden_wire::event::v1::{
+    ErasedRange, LegalHoldReleased, LegalHoldSet, TicketsWithdrawn, event::Kind,
+};
 use sealwarden_wire::seal::v1::erasure_server::Erasure;
 use sealwarden_wire::seal::v1::{
     ErasureEntry, ErasurePlan, ErasureRequest, HoldEntry, ListErasuresRequest, ListHoldsRequest,
@@ -293,30 +296,48 @@ async fn plan(service: &Arc<Service>, wanted: Wanted) -> Result<(Looked, Erasure
     let origins = origins(service).await;
     let seen = Holds::seen(&known);
     let own = Arc::clone(service);
-    let waiting = service
-        .tickets
-        .count(|leaf| Record::decode(&leaf.record).is_ok_and(|record| wanted.fits(&record)));
     let found = tokio::task::spawn_blocking(move || {
         let mut holds = Holds::of(&own, &known, Some(&wanted.tenant));
+        let waiting = waiting(&own, &wanted, &origins, &mut holds);
         let found = find(&own, (&known, &origins), &wanted, &mut holds);
-        found.map(|found| (found, holds.that_cover()))
+        found.map(|found| (found, holds.that_cover(), waiting))
     });
     let found = found
         .await
         .map_err(|error| Status::internal(error.to_string()))?;
-    let (found, holds) = found.map_err(|error| log_status(&error))?;
+    let (found, holds, waiting) = found.map_err(|error| log_status(&error))?;
     let touched: BTreeSet<_> = found.places.iter().map(|it| it.origin.clone()).collect();
     let plan = ErasurePlan {
         leaves: found.leaves,
         places: found.places.iter().take(NAMED_RANGES).map(range).collect(),
         ranges: u64::try_from(found.places.len()).unwrap_or(u64::MAX),
         holds,
-        waiting: u64::try_from(waiting).unwrap_or(u64::MAX),
+        waiting,
         erasures: Vec::new(),
+        withdrawals: Vec::new(),
+        being_sealed: 0,
         evidence: evidence(service, &touched),
         unreadable: found.unreadable,
     };
     Ok((Looked { found, seen }, plan))
+}
+
+/// How many waiting requests fit; each counts for the holds that cover it, as if it were sealed now.
+fn waiting(service: &Service, wanted: &Wanted, origins: &[Origin], holds: &mut Holds) -> u64 {
+    let origin = origins.last().map_or("", |it| it.origin.as_str());
+    let fitting = service.tickets.that_fit(|leaf| {
+        let record = wanted.of_waiting(leaf);
+        if let Some(record) = &record {
+            let at = At {
+                origin,
+                record,
+                sealed_at_ms: i64::MAX,
+            };
+            holds.cover(&service.records.secret, &at);
+        }
+        record.is_some()
+    });
+    u64::try_from(fitting.len()).unwrap_or(u64::MAX)
 }
 
 /// What was found, and which holds it was compared with.
@@ -343,7 +364,7 @@ async fn erase(
     let _erasing = service.records.erasing.lock().await;
     let finished = finish_all(service).await;
     finished.map_err(|error| Status::unavailable(format!("{error:#}")))?;
-    let (Looked { found, seen }, mut plan) = plan(service, wanted).await?;
+    let (Looked { found, seen }, mut plan) = plan(service, wanted.clone()).await?;
     if let Some(hold) = plan.holds.first() {
         return Err(Status::failed_precondition(held(
             hold,
@@ -363,6 +384,23 @@ async fn erase(
             found.leaves,
             found.places.len()
         )));
+    }
+    if plan.waiting > 0 {
+        let template = TicketsWithdrawn {
+            tenant: tenant.clone(),
+            criterion: criterion.clone(),
+            reason: why.clone(),
+            by: format!("person {person}"),
+            node: service.node.name.clone(),
+            at_ms: service.node.clock.now().wall_ms,
+            ..TicketsWithdrawn::default()
+        };
+        let fits = |leaf: &Leaf| wanted.of_waiting(leaf).is_some();
+        let done = withdraw(service, &Meta::person(person), &template, &seen, fits).await;
+        (plan.withdrawals, plan.being_sealed) = done.map_err(|trouble| match trouble {
+            Trouble::Order(error) => refused(&error),
+            later @ Trouble::Later { .. } => Status::unavailable(later.to_string()),
+        })?;
     }
     for places in found.places.chunks(MAX_RANGES) {
         let order = Order {

@@ -9,13 +9,17 @@
 //!
 //! After a crash steps 2 to 5 are done again, before the node serves.
 
-use crate::queue::QueueError;
+use crate::queue::{Look, QueueError, Ticket};
 use crate::service::Service;
+use crate::tree::with_writer;
 use anyhow::{Context as _, anyhow};
-use sealwarden_domain::retention::{Command, Order};
+use sealwarden_domain::retention::{Command, MAX_TICKETS, Order};
 use sealwarden_engine::{ExecuteError, Meta};
-use sealwarden_wire::event::v1::{ErasedRange, ErasureFinished, ErasureOrdered, event::Kind};
-use std::collections::BTreeMap;
+use sealwarden_seallog::Leaf;
+use sealwarden_wire::event::v1::{
+    ErasedRange, ErasureFinished, ErasureOrdered, TicketsWithdrawn, event::Kind,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -63,9 +67,86 @@ pub(super) async fn perform(
     Ok(erasure)
 }
 
+/// Takes waiting requests out of the durable queue. The event names their tickets before the first byte is gone; a request that stands in a batch is left alone,
+/// for it may be signed already. Answers the withdrawals, and how many requests are in a batch.
+pub(super) async fn withdraw(
+    service: &Arc<Service>,
+    meta: &Meta,
+    template: &TicketsWithdrawn,
+    seen: &BTreeSet<String>,
+    fits: impl Fn(&Leaf) -> bool + Send + Sync,
+) -> Result<(Vec<String>, u64), Trouble> {
+    // While it is held no batch is made.
+    let _batching = service.batching.lock().await;
+    let mut staged = BTreeSet::new();
+    for tree in super::trees(service) {
+        let known = with_writer(&tree, |log| Ok(log.staged().cloned())).await;
+        if let Ok(Ok(Some(batch))) = known {
+            staged.extend(batch.leaves().iter().map(|leaf| *leaf.nonce));
+        }
+    }
+    let mut being_sealed = 0;
+    let tickets = service.tickets.that_fit(|leaf| {
+        let fitting = fits(leaf);
+        let in_batch = fitting && staged.contains(&leaf.nonce);
+        being_sealed += u64::from(in_batch);
+        fitting && !in_batch
+    });
+    let mut withdrawals = Vec::new();
+    for tickets in tickets.chunks(MAX_TICKETS) {
+        let withdrawn = TicketsWithdrawn {
+            tickets: tickets.iter().map(|it| it.0.to_vec().into()).collect(),
+            ..template.clone()
+        };
+        let command = Command::Withdraw {
+            log: service.config.log.clone(),
+            withdrawn,
+            seen: seen.clone(),
+        };
+        let executed = service.records.execute(meta.clone(), &command).await?;
+        withdrawals.extend(
+            executed
+                .events
+                .into_iter()
+                .filter_map(|event| match event.kind {
+                    Some(Kind::TicketsWithdrawn(e)) => Some(e.withdrawal),
+                    _ => None,
+                }),
+        );
+        take_out(service, tickets)
+            .await
+            .map_err(|error| Trouble::Later {
+                erasure: withdrawals.join(", "),
+                error,
+            })?;
+    }
+    Ok((withdrawals, being_sealed))
+}
+
+async fn take_out(service: &Arc<Service>, tickets: &[Ticket]) -> anyhow::Result<()> {
+    match service.tickets.withdraw(tickets).await {
+        Ok(_) => Ok(()),
+        Err(QueueError::Broken(reason)) => Err(anyhow!(
+            service.stop_for_good(&format!("the durable queue: {reason}"), true)
+        )),
+        Err(error) => Err(anyhow!(error)),
+    }
+}
+
 /// Carries out what an earlier life was ordered to erase.
 pub(crate) async fn resume(service: &Arc<Service>) -> anyhow::Result<()> {
     let known = service.records.known();
+    let left: Vec<_> = known
+        .withdrawn()
+        .map(|id| Ticket(*id))
+        .filter(|ticket| matches!(service.tickets.look(*ticket), Some(Look::Waiting { .. })))
+        .collect();
+    if !left.is_empty() {
+        let _batching = service.batching.lock().await;
+        take_out(service, &left)
+            .await
+            .context("withdrawing tickets")?;
+    }
     for erasure in known.unfinished() {
         let ordered = &erasure.ordered;
         carry_out(service, ordered)

@@ -199,12 +199,6 @@ async fn a_queued_request_that_was_sealed_and_erased_is_not_sealed_again() {
     };
     let ticket = rig.send(queued.clone()).await.unwrap().ticket;
     assert!(!ticket.is_empty(), "there is no permit, so it waits");
-    let plan = rig.erase(of_subject("acme", "waiting ada")).await.unwrap();
-    assert_eq!(
-        (plan.leaves, plan.waiting),
-        (0, 1),
-        "it is said that it waits"
-    );
     rig.lifetime_ms.send_replace(5_000);
     rig.ready().await;
     let mut changes = rig.service.tickets.changes();
@@ -422,5 +416,77 @@ async fn records_whose_time_is_over_go_by_themselves_but_for_those_that_are_held
         "at most one a second"
     );
     assert_eq!(first.criterion, "retention 30 days (jurisdiction eu)");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_wait_are_withdrawn_unless_a_hold_covers_them() {
+    let world = World::new();
+    let rig = Rig::start(&world).await;
+    rig.lifetime_ms.send_replace(0);
+    let queued = |number, subject| SealRequest {
+        accept_queued: true,
+        ..request("acme", number, subject)
+    };
+    let ticket = rig.send(queued(1, "waiting ada")).await.unwrap().ticket;
+    let other = rig.send(queued(2, "waiting bob")).await.unwrap().ticket;
+    assert!(
+        !ticket.is_empty() && !other.is_empty(),
+        "there is no permit"
+    );
+    // A time fits nothing that is not sealed.
+    let timed = ErasureRequest {
+        before_ms: i64::MAX,
+        ..of_subject("acme", "waiting ada")
+    };
+    assert_eq!(rig.erase(timed).await.unwrap().waiting, 0);
+    let eraser = rig.eraser();
+    let hold = SetHoldRequest {
+        tenant: "acme".to_owned(),
+        subject: "waiting ada".to_owned(),
+        reason: "case 12".to_owned(),
+        ..SetHoldRequest::default()
+    };
+    let set = eraser.set_hold(called_by(CallerRole::Operator, hold)).await;
+    let hold = set.unwrap().into_inner().hold;
+    let held = rig.erase(of_subject("acme", "waiting ada")).await;
+    assert_eq!(held.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(rig.service.tickets.waiting().0, 2, "a hold keeps it");
+    let release = ReleaseHoldRequest {
+        hold,
+        reason: "closed".to_owned(),
+        ..ReleaseHoldRequest::default()
+    };
+    let released = eraser.release_hold(called_by(CallerRole::Operator, release));
+    released.await.unwrap();
+
+    let plan = rig.erase(of_subject("acme", "waiting ada")).await.unwrap();
+    assert_eq!((plan.leaves, plan.waiting, plan.being_sealed), (0, 1, 0));
+    assert_eq!(plan.withdrawals, ["W-main-1"]);
+    let queue = rig.node.data.join("queue/main/queue");
+    let is_in = |text: &[u8]| {
+        let held = std::fs::read(&queue).unwrap();
+        held.windows(text.len()).any(|it| it == text)
+    };
+    assert!(!is_in(b"waiting ada") && is_in(b"waiting bob"));
+    rig.crash().await;
+    let rig = Rig::open(&world).await;
+    let mut changes = rig.service.tickets.changes();
+    while rig.service.tickets.waiting().0 > 0 {
+        soon(changes.changed()).await.unwrap();
+    }
+    let ask = |ticket: String| {
+        let ticket = sealwarden_wire::seal::v1::GetTicketRequest { ticket };
+        rig.grpc.get_ticket(called_by(CallerRole::Sealer, ticket))
+    };
+    let gone = ask(ticket).await.unwrap_err();
+    assert_eq!(gone.code(), Code::FailedPrecondition);
+    assert!(gone.message().contains("W-main-1"), "{gone}");
+    let sealed = ask(other).await.unwrap().into_inner();
+    assert_eq!(
+        sealed.seal.unwrap().index,
+        0,
+        "only the other one was sealed"
+    );
     rig.stop().await;
 }

@@ -14,6 +14,13 @@ use crate::cli::Cli;
 use crate::failure::{Ending, Failure};
 use crate::output;
 
+/// What an erasure cannot reach: whoever asked for it has to see to these.
+const NOT_REACHED: [&str; 4] = [
+    "documents and seals in archives, and their versions in backups",
+    "seals and documents that callers hold, and what was exported",
+    "mirrors of the log (they hold no records, only salted hashes)",
+    "backups of this node's data",
+];
 /// Ranges that are shown.
 const SHOWN: usize = 10;
 
@@ -116,7 +123,7 @@ async fn erase(cli: &Cli, args: &Erase) -> Answer {
     let mut request = request(args)?;
     let mut erasure = client(cli)?.erasure().await?;
     let plan = erasure.plan_erasure(request.clone()).await?.into_inner();
-    if !args.yes || plan.leaves == 0 || !plan.holds.is_empty() {
+    if !args.yes || plan.leaves + plan.waiting == 0 || !plan.holds.is_empty() {
         tell_plan(cli, &plan, args.yes);
         return if args.yes && !plan.holds.is_empty() {
             Err(Failure::refused("a hold stands against it").seen())
@@ -182,12 +189,13 @@ fn hold_json(hold: &HoldEntry) -> Value {
 }
 
 fn tell_plan(cli: &Cli, plan: &ErasurePlan, really: bool) {
-    let erased = !plan.erasures.is_empty();
+    let erased = !plan.erasures.is_empty() || !plan.withdrawals.is_empty();
     if cli.json {
         output::json(&json!({
             "erased": erased, "leaves": plan.leaves, "ranges": plan.ranges, "places": plan.places.iter().map(place_json).collect::<Vec<_>>(),
             "holds": plan.holds.iter().map(hold_json).collect::<Vec<_>>(), "waiting": plan.waiting, "unreadable": plan.unreadable,
-            "erasures": plan.erasures, "evidence": plan.evidence,
+            "erasures": plan.erasures, "withdrawals": plan.withdrawals, "being_sealed": plan.being_sealed, "evidence": plan.evidence,
+            "not_reached": NOT_REACHED,
         }));
         return;
     }
@@ -216,8 +224,19 @@ fn tell_plan(cli: &Cli, plan: &ErasurePlan, really: bool) {
     }
     if plan.waiting > 0 {
         output::line(&format!(
-            "{} tickets that fit wait in the durable queue and are not erased: ask again when they are sealed",
-            plan.waiting
+            "{} requests wait to be sealed in the durable queue: {}",
+            plan.waiting,
+            match (erased, plan.holds.is_empty()) {
+                (true, _) => "withdrawn",
+                (false, true) => "would be withdrawn",
+                (false, false) => "they are meant, too, and stay",
+            }
+        ));
+    }
+    if plan.being_sealed > 0 {
+        output::line(&format!(
+            "{} more are in a batch that is being sealed and were left alone: ask again when it is",
+            plan.being_sealed
         ));
     }
     if plan.unreadable > 0 {
@@ -233,14 +252,19 @@ fn tell_plan(cli: &Cli, plan: &ErasurePlan, really: bool) {
         ));
     }
     if erased {
-        output::line(&format!("recorded as {}", plan.erasures.join(", ")));
+        let recorded: Vec<_> = plan
+            .erasures
+            .iter()
+            .chain(&plan.withdrawals)
+            .cloned()
+            .collect();
+        output::line(&format!("recorded as {}", recorded.join(", ")));
     }
-    if plan.leaves > 0 && plan.holds.is_empty() {
-        output::line(
-            "not reached: backups of this node's data, archives, and seal files that others hold",
-        );
+    let meant = plan.leaves + plan.waiting;
+    if meant > 0 && plan.holds.is_empty() {
+        output::line(&format!("not reached: {}", NOT_REACHED.join("; ")));
     }
-    if !really && plan.leaves > 0 && plan.holds.is_empty() {
+    if !really && meant > 0 && plan.holds.is_empty() {
         output::line("nothing was changed; add --yes to erase them for good");
     }
 }

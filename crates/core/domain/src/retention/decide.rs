@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use sealwarden_wire::event::v1::{
     ErasedRange, ErasureFinished, ErasureOrdered, Event, LegalHoldReleased, LegalHoldSet,
-    event::Kind,
+    TicketsWithdrawn, event::Kind,
 };
 
-use super::MAX_RANGES;
 use super::state::Retention;
+use super::{MAX_RANGES, MAX_TICKETS};
 use crate::fold::{Rejection, RejectionCode, event};
 
 /// An order to erase places that were looked for.
@@ -41,6 +41,15 @@ pub enum Command {
     Erase(Order),
     /// All of an order is carried out.
     Finish(ErasureFinished),
+    /// Requests that wait to be sealed are to be gone.
+    Withdraw {
+        /// The log line.
+        log: String,
+        /// Which ones; its id is given here, whatever it says.
+        withdrawn: TicketsWithdrawn,
+        /// The holds in force that the requests were compared with: all of them, and none covers one.
+        seen: BTreeSet<String>,
+    },
     /// A hold; its id is given here, whatever it says. The log's name makes it.
     Hold {
         /// The log line.
@@ -56,6 +65,11 @@ pub enum Command {
 pub fn decide(state: &Retention, command: Command) -> Result<Vec<Event>, Rejection> {
     match command {
         Command::Erase(order) => erase(state, order),
+        Command::Withdraw {
+            log,
+            withdrawn,
+            seen,
+        } => withdraw(state, &log, withdrawn, &seen),
         Command::Finish(e) => {
             let known = state.erasures().iter();
             let known = known.rev().find(|it| it.ordered.erasure == e.erasure);
@@ -89,6 +103,40 @@ pub fn decide(state: &Retention, command: Command) -> Result<Vec<Event>, Rejecti
     }
 }
 
+fn withdraw(
+    state: &Retention,
+    log: &str,
+    mut e: TicketsWithdrawn,
+    seen: &BTreeSet<String>,
+) -> Result<Vec<Event>, Rejection> {
+    compared(state, seen)?;
+    let good = |ticket: &[u8]| ticket.len() == 16;
+    if e.tickets.is_empty() || e.tickets.len() > MAX_TICKETS || !e.tickets.iter().all(|it| good(it))
+    {
+        let reason = format!(
+            "{} tickets cannot be withdrawn at once; name 1 to {MAX_TICKETS} of 16 bytes",
+            e.tickets.len()
+        );
+        return Err(Rejection::new(RejectionCode::Invalid, reason));
+    }
+    e.withdrawal = format!("W-{log}-{}", state.withdrawals().saturating_add(1));
+    Ok(vec![event(Kind::TicketsWithdrawn(e))])
+}
+
+/// A hold that came meanwhile was not looked at.
+fn compared(state: &Retention, seen: &BTreeSet<String>) -> Result<(), Rejection> {
+    match state.holds().find(|it| !seen.contains(&it.set.hold)) {
+        None => Ok(()),
+        Some(hold) => Err(Rejection::new(
+            RejectionCode::NotNow,
+            format!(
+                "hold {} was set meanwhile: the places must be compared with it first",
+                hold.set.hold
+            ),
+        )),
+    }
+}
+
 fn erase(state: &Retention, order: Order) -> Result<Vec<Event>, Rejection> {
     let invalid = |reason: String| Err(Rejection::new(RejectionCode::Invalid, reason));
     if order.places.is_empty() || order.places.len() > MAX_RANGES {
@@ -97,14 +145,7 @@ fn erase(state: &Retention, order: Order) -> Result<Vec<Event>, Rejection> {
             order.places.len()
         ));
     }
-    let unseen = state.holds().find(|it| !order.seen.contains(&it.set.hold));
-    if let Some(hold) = unseen {
-        let reason = format!(
-            "hold {} was set meanwhile: the places must be compared with it first",
-            hold.set.hold
-        );
-        return Err(Rejection::new(RejectionCode::NotNow, reason));
-    }
+    compared(state, &order.seen)?;
     let mut sorted: Vec<_> = order.places.iter().collect();
     sorted.sort_by_key(|it| (&it.origin, it.first));
     for (one, next) in sorted.iter().zip(sorted.iter().skip(1)) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use sealwarden_wire::event::v1::{
-    Envelope, ErasureOrdered, Event, LegalHoldReleased, LegalHoldSet, event::Kind,
+    Envelope, ErasureOrdered, Event, LegalHoldReleased, LegalHoldSet, TicketsWithdrawn, event::Kind,
 };
 
 use crate::fold::{Fold, IllegalEvent};
@@ -38,6 +38,10 @@ pub struct Retention {
     holds: BTreeMap<String, LegalHold>,
     /// How many holds were ever set.
     holds_set: u64,
+    /// Withdrawals, the first one first, without their tickets.
+    withdrawals: Vec<TicketsWithdrawn>,
+    /// Which withdrawal each ticket is of.
+    withdrawn: BTreeMap<[u8; 16], usize>,
 }
 
 impl Retention {
@@ -75,6 +79,37 @@ impl Retention {
     /// A hold, in force or not.
     pub fn hold(&self, id: &str) -> Option<&LegalHold> {
         self.holds.get(id)
+    }
+
+    /// How many withdrawals there are.
+    pub(super) fn withdrawals(&self) -> usize {
+        self.withdrawals.len()
+    }
+
+    /// The withdrawal of a ticket, without the list of its tickets.
+    pub fn withdrawal_of(&self, ticket: &[u8; 16]) -> Option<&TicketsWithdrawn> {
+        self.withdrawals.get(*self.withdrawn.get(ticket)?)
+    }
+
+    /// All tickets that were withdrawn.
+    pub fn withdrawn(&self) -> impl Iterator<Item = &[u8; 16]> {
+        self.withdrawn.keys()
+    }
+
+    fn withdrew(&mut self, envelope: &Envelope, e: &TicketsWithdrawn) -> Result<(), IllegalEvent> {
+        let number = self.withdrawals.len();
+        for ticket in &e.tickets {
+            let id = <[u8; 16]>::try_from(&ticket[..]).map_err(|_| {
+                let reason = format!("a ticket has {} bytes, not 16", ticket.len());
+                IllegalEvent::new(envelope, reason)
+            })?;
+            self.withdrawn.entry(id).or_insert(number);
+        }
+        self.withdrawals.push(TicketsWithdrawn {
+            tickets: Vec::new(),
+            ..e.clone()
+        });
+        Ok(())
     }
 
     /// How many holds were ever set.
@@ -146,6 +181,7 @@ impl Fold for Retention {
                 };
                 order.finished_at_ms = Some(e.finished_at_ms);
             }
+            Kind::TicketsWithdrawn(e) => self.withdrew(envelope, e)?,
             Kind::LegalHoldSet(e) => {
                 let hold = LegalHold {
                     set: e.clone(),
