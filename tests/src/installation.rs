@@ -135,6 +135,14 @@ impl Installation {
         self.call(&["verify", &file.to_string_lossy()])
     }
 
+    /// The process that a role runs in.
+    pub fn pid(&self, role: &str) -> u32 {
+        let endpoints = std::fs::read(self.data().join("endpoints.json")).expect("endpoints.json");
+        let endpoints: Value = serde_json::from_slice(&endpoints).expect("JSON");
+        let pid = endpoints[role]["pid"].as_u64().expect("a process");
+        u32::try_from(pid).expect("a process")
+    }
+
     /// Exports the trust bundle.
     pub fn trust(&self, name: &str) -> PathBuf {
         let path = self.home().join(name);

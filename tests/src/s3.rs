@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::binary::repository;
 use crate::wait::eventually;
@@ -170,6 +172,14 @@ pub enum Way {
     Closed,
     /// Answers 503 to everything.
     Busy,
+    /// Answers 500 to everything.
+    Broken,
+    /// Answers 503 to every other connection, as a server does that throttles.
+    Throttled,
+    /// Answers 403 to requests whose first line has this in it, and lets the others through, one on a connection.
+    Denied(&'static str),
+    /// Lets everything through, so many milliseconds late.
+    Late(u64),
     /// Answers as if there were no such bucket.
     NoBucket,
     /// Breaks every answer off after so many bytes.
@@ -182,6 +192,7 @@ pub enum Way {
 struct Shared {
     way: Mutex<(Way, Vec<TcpStream>)>,
     server: SocketAddr,
+    connections: AtomicU64,
 }
 
 /// A way to a server that can be disturbed while it is used.
@@ -199,6 +210,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             way: Mutex::new((Way::Open, Vec::new())),
             server,
+            connections: AtomicU64::new(0),
         });
         let serving = Arc::clone(&shared);
         // It ends with the test's process.
@@ -247,6 +259,27 @@ fn serve(shared: &Shared, mut client: TcpStream) {
     match way {
         Way::Closed => {}
         Way::Busy => refuse(&mut client, &refusal("503 Slow Down", "SlowDown")),
+        Way::Broken => refuse(
+            &mut client,
+            &refusal("500 Internal Server Error", "InternalError"),
+        ),
+        Way::Throttled => {
+            let count = shared.connections.fetch_add(1, Ordering::Relaxed);
+            if count.is_multiple_of(2) {
+                refuse(&mut client, &refusal("503 Slow Down", "SlowDown"));
+            } else {
+                pass_one(shared, &mut client, |_| None);
+            }
+        }
+        Way::Denied(what) => pass_one(shared, &mut client, |line| {
+            let denied = line.contains(what);
+            denied.then(|| refusal("403 Forbidden", "AccessDenied"))
+        }),
+        Way::Late(late_ms) => {
+            // bounded poll: none; a slow server takes its time, and that is what a test asks for.
+            std::thread::sleep(Duration::from_millis(late_ms));
+            pass_one(shared, &mut client, |_| None);
+        }
         Way::NoBucket => refuse(&mut client, &refusal("404 Not Found", "NoSuchBucket")),
         Way::Open => pass(shared, &client, usize::MAX, false),
         Way::Torn(after) => pass(shared, &client, after, false),
@@ -261,6 +294,44 @@ fn refuse(client: &mut TcpStream, answer: &str) {
     if client.read(&mut request).is_ok() {
         drop(client.write_all(answer.as_bytes()));
     }
+}
+
+/// Lets one request through, unless its first line is to be refused. The server is told to close the connection behind it, so that each request is looked at.
+fn pass_one(shared: &Shared, client: &mut TcpStream, refusal: impl Fn(&str) -> Option<String>) {
+    let mut head = Vec::new();
+    let mut buffer = vec![0; 16 * 1024];
+    let end = loop {
+        let found = head.windows(4).position(|four| four == b"\r\n\r\n");
+        if let Some(end) = found {
+            break end;
+        }
+        match client.read(&mut buffer) {
+            Ok(read) if read > 0 && head.len() < 1 << 20 => {
+                head.extend_from_slice(buffer.get(..read).unwrap_or_default());
+            }
+            Ok(_) | Err(_) => return,
+        }
+    };
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let line = text.lines().next().unwrap_or_default();
+    if let Some(answer) = refusal(line) {
+        drop(client.write_all(answer.as_bytes()));
+        return;
+    }
+    let (start, rest) = head.split_at(end);
+    let told = [start, b"\r\nConnection: close", rest].concat();
+    let Ok(mut server) = TcpStream::connect(shared.server) else {
+        return;
+    };
+    if server.write_all(&told).is_err() {
+        return;
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| hand_on(client, &server, usize::MAX));
+        hand_on(&server, client, usize::MAX);
+        drop(client.shutdown(Shutdown::Both));
+        drop(server.shutdown(Shutdown::Both));
+    });
 }
 
 /// Hands bytes on in both directions; of the answers no more than so many. Then the connection ends, or is left as it is.

@@ -8,8 +8,10 @@ mod scenarios {
     mod approvals;
     mod archive;
     mod archive_away;
+    mod archive_large;
     mod archive_odd;
     mod archive_s3;
+    mod archive_slow;
     mod audit;
     mod bench;
     mod bulk;

@@ -152,6 +152,7 @@ fn a_seal_gets_anchors_of_later_checkpoints_and_keeps_the_earliest_time() {
     seal_anchored(&here, &file);
     let first = std::fs::read_to_string(anchors_of(&file)).expect("its anchors");
     assert!(first.starts_with("sealwarden.anchors@v1\n"));
+    seal_anchored(&here, &here.file("second", b"second"));
     assert!(up.terminate().success());
 
     // Another authority comes later: it never dates the first checkpoint.
@@ -389,6 +390,109 @@ async fn a_witness_of_another_operator_is_asked_for_and_never_done_without() {
         (count > 0).then_some(count)
     });
     assert!(kept > 0);
+}
+
+/// Waits until this moment is over, Unix milliseconds.
+fn passes(moment_ms: i64) {
+    eventually("a moment passes", || {
+        (jiff::Timestamp::now().as_millisecond() > moment_ms).then_some(())
+    });
+}
+
+#[test]
+fn a_stolen_log_ends_where_a_witness_of_another_operator_saw_it_last() {
+    let (here, there) = (
+        Installation::new().named("here"),
+        Installation::new().named("there"),
+    );
+    let up_here = here.up();
+    let up_there = other_up(&there);
+    let (log, _) = keys(&here, "trust.json");
+    let (_, witness) = keys(&there, "trust.json");
+    let url = there.address("verification", "http");
+    assert!(up_here.terminate().success() && up_there.terminate().success());
+    set(
+        &there,
+        &format!("verification:\n  witness_for: [\"{log}\"]\n"),
+    );
+    // It is asked, and not required: it knows nothing of the origin that comes after the stolen one.
+    let policy = format!("witness there {witness} {url}/witness\nquorum none\n");
+    let policy = here.file("witnesses.policy", policy.as_bytes());
+    set(
+        &here,
+        &format!(
+            "sealing:\n  cosignatures_recorded_s: 1\nrunbook-executor:\n  clock_skew_s: 0\n  witness_policy: {}\n  witness_operators: {{ there: Other GmbH }}\n",
+            policy.display()
+        ),
+    );
+    let _here = here.up();
+    let outside = other_up(&there);
+    // No time-stamping authority is configured: the cosignature's time is all that there is.
+    let cosigned = |name: &str| {
+        let file = here.file(name, name.as_bytes());
+        here.seal_eventually(&file);
+        let seconds = eventually("the outside witness cosigns it", || {
+            here.call(&["seal", "--renew", &text(&file)]);
+            let verdict = here.verify(&file).json();
+            let witnesses = verdict["witnesses"].as_array()?.clone();
+            let of_there = witnesses.iter().find(|it| it["operator"] == "Other GmbH")?;
+            let time: jiff::Timestamp = of_there["time"].as_str()?.parse().ok()?;
+            (verdict["verdict"] == "valid").then_some(time.as_second())
+        });
+        (file, seconds)
+    };
+    let (dated, seen_s) = cosigned("dated");
+    passes((seen_s + 1) * 1_000);
+    let since = jiff::Timestamp::now();
+    passes((since.as_second() + 1) * 1_000);
+    let (late, late_s) = cosigned("late");
+    assert!(late_s * 1_000 > since.as_millisecond());
+    outside.kill();
+    let local_only = here.file("local only", b"local only");
+    here.seal(&local_only);
+
+    let origin = ["--origin", ORIGIN];
+    let seen = ["--seen", "the key was copied"];
+    let signal = ["signal", "--class", "key-compromise"];
+    let signal = here.call(&[&signal[..], &origin, &seen].concat()).good();
+    let incident = signal["incident"].as_str().expect("an incident").to_owned();
+    let time = since.to_string();
+    here.call(&[
+        "incident",
+        "classify",
+        &incident,
+        "--class",
+        "key-compromise",
+        "--compromised-since",
+        &time,
+        "--reason",
+        "found in the logs of the KMS",
+    ])
+    .good();
+    let run = people::run_of_the_incident(&here);
+    people::approve_until_the_end(&here, &run);
+    let trust = here.trust("after.json");
+    let old = &payload(&trust)["logs"][0];
+    assert_eq!(old["state"], "frozen", "{old:#}");
+    assert_eq!(old["frozen_at"]["size"], 1, "{old:#}");
+    let verdict = |file: &Path| {
+        here.call(&["verify", &text(file), "--trust", &text(&trust)])
+            .json()
+    };
+    let good = verdict(&dated);
+    assert_eq!(good["verdict"], "valid-before-compromise", "{good}");
+    let reason = good["reason"].to_string();
+    assert!(
+        reason.contains("outside witness there saw this"),
+        "{reason}"
+    );
+    for file in [&late, &local_only] {
+        let bad = verdict(file);
+        assert_eq!(bad["verdict"], "suspect", "{bad}");
+        assert_eq!(here.verify(file).json()["verdict"], "suspect");
+    }
+    let local = ["sealing-1", "verification-1"];
+    assert!(!local.iter().any(|name| reason.contains(name)), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
