@@ -259,8 +259,8 @@ fn load(
     };
     let text = std::str::from_utf8(&bytes).context("it is not text")?;
     let (body, sum) = text
-        .trim_end_matches('\n')
-        .rsplit_once('\n')
+        .strip_suffix('\n')
+        .and_then(|it| it.rsplit_once('\n'))
         .context("it is cut short")?;
     let body = format!("{body}\n");
     let expected = format!("sha256 {}", Hash::of(body.as_bytes()));

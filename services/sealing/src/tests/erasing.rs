@@ -193,6 +193,7 @@ async fn a_queued_request_that_was_sealed_and_erased_is_not_sealed_again() {
     let world = World::new();
     let rig = Rig::start(&world).await;
     rig.lifetime_ms.send_replace(0);
+    world.clock.advance_ms(5_000);
     let queued = SealRequest {
         accept_queued: true,
         ..request("acme", 1, "waiting ada")
@@ -424,6 +425,7 @@ async fn requests_that_wait_are_withdrawn_unless_a_hold_covers_them() {
     let world = World::new();
     let rig = Rig::start(&world).await;
     rig.lifetime_ms.send_replace(0);
+    world.clock.advance_ms(5_000);
     let queued = |number, subject| SealRequest {
         accept_queued: true,
         ..request("acme", number, subject)
