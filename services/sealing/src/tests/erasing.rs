@@ -461,6 +461,7 @@ async fn requests_that_wait_are_withdrawn_unless_a_hold_covers_them() {
     };
     let released = eraser.release_hold(called_by(CallerRole::Operator, release));
     released.await.unwrap();
+    drop(eraser);
 
     let plan = rig.erase(of_subject("acme", "waiting ada")).await.unwrap();
     assert_eq!((plan.leaves, plan.waiting, plan.being_sealed), (0, 1, 0));
