@@ -238,9 +238,8 @@ impl<'a> Work<'a> {
 
     /// Whether the batch is published; if not, waits a little, unless the directive must be given up.
     async fn settle(&self, outcome: Result<Published, Failure>) -> Result<bool, Obstacle> {
-        let failure = match outcome {
-            Ok(_) => return Ok(true),
-            Err(failure) => failure,
+        let Err(failure) = outcome else {
+            return Ok(true);
         };
         let name = &self.service.node.name;
         if let Some(newer) = self

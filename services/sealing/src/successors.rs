@@ -155,9 +155,7 @@ impl Successors {
         let view = tree.reader.view()?;
         let size = view.size();
         let kept = load(&self.path(tree), |covered| {
-            Ok((covered <= size)
-                .then(|| view.root_at(covered))
-                .transpose()?)
+            (covered <= size).then(|| view.root_at(covered)).transpose()
         });
         let mut known = kept.unwrap_or_else(|error| {
             let (origin, error) = (&tree.origin, format!("{error:#}"));
