@@ -97,10 +97,10 @@ pub(super) async fn fetch(
             let own = Anchors::parse(&answer.anchors).map_err(|e| refused(&e))?;
             held.joined(&own).map_err(|e| refused(&e))?
         };
-        with_later(own, &answer.later)?
+        with_later(&own, &answer.later)?
     } else {
         let (seal, text, anchors) = checked(&answer, &present)?;
-        let joined = with_later(anchors, &answer.later)?;
+        let joined = with_later(&anchors, &answer.later)?;
         if seal.note.text() != present.note.text() {
             write_public(path, &text)?;
         }
@@ -115,7 +115,7 @@ fn refused(what: &dyn std::fmt::Display) -> Failure {
 }
 
 /// With anchors of later checkpoints: each is taken only with a proof that holds.
-fn with_later(anchors: Anchors, later: &[LaterAnchor]) -> Result<Anchors, Failure> {
+fn with_later(anchors: &Anchors, later: &[LaterAnchor]) -> Result<Anchors, Failure> {
     let read = |it: &LaterAnchor| {
         let note = Note::parse(&it.note).map_err(|e| refused(&e))?;
         let hash = |bytes: &[u8]| {
