@@ -32,6 +32,7 @@ mod scenarios {
     mod key_changes;
     mod key_orders;
     mod kms_audit;
+    mod learning;
     mod mirror;
     mod operators;
     mod outside;

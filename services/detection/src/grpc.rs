@@ -33,8 +33,8 @@ const MAX_REASON: usize = 2048;
 
 pub(crate) struct IncidentsService {
     config: Config,
-    node: Arc<Node>,
-    watch: Arc<Watch>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) watch: Arc<Watch>,
 }
 
 impl IncidentsService {
@@ -47,7 +47,7 @@ impl IncidentsService {
     }
 
     /// Waits until everything that is in the log now is folded here.
-    async fn catch_up(&self) -> Result<(), Status> {
+    pub(crate) async fn catch_up(&self) -> Result<(), Status> {
         let edge = self.node.log.last_position().await;
         let edge = edge.map_err(|error| Status::unavailable(error.to_string()))?;
         self.within(
@@ -55,6 +55,14 @@ impl IncidentsService {
                 .wait_until(|state| (state.position >= edge).then_some(())),
         )
         .await
+    }
+
+    /// Waits until what was just written is folded here.
+    pub(crate) async fn folded(&self, position: u64) -> Result<(), Status> {
+        let seen = self
+            .watch
+            .wait_until(|state| (state.position >= position).then_some(()));
+        self.within(seen).await
     }
 
     async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Status> {
@@ -138,10 +146,7 @@ impl IncidentsService {
         let executed = classify(&self.node, meta, &request.incident, classified)
             .await
             .map_err(status)?;
-        let seen = self
-            .watch
-            .wait_until(|state| (state.position >= executed.position).then_some(()));
-        self.within(seen).await?;
+        self.folded(executed.position).await?;
         self.show(&request.incident)
     }
 
@@ -191,10 +196,7 @@ impl IncidentsService {
         let executed = duties::record(&self.node, regimes, meta, id, command)
             .await
             .map_err(status)?;
-        let seen = self
-            .watch
-            .wait_until(|state| (state.position >= executed.position).then_some(()));
-        self.within(seen).await?;
+        self.folded(executed.position).await?;
         self.obligations(id)
     }
 
@@ -212,7 +214,7 @@ impl IncidentsService {
     }
 }
 
-fn operator<T>(request: &Request<T>) -> Result<Caller, Status> {
+pub(crate) fn operator<T>(request: &Request<T>) -> Result<Caller, Status> {
     let caller = caller_of(request)?;
     require(&caller, &[CallerRole::Operator])?;
     Ok(caller)
@@ -222,7 +224,7 @@ fn checked(name: &'static str, text: &str) -> Result<(), Status> {
     check_text(name, text, MAX_REASON).map_err(|bad| Status::invalid_argument(bad.to_string()))
 }
 
-fn not_found(id: &str) -> Status {
+pub(crate) fn not_found(id: &str) -> Status {
     let id: String = id.chars().take(64).collect();
     Status::not_found(format!(
         "there is no incident {id:?}; `sealwarden incident list` shows all"
@@ -252,7 +254,7 @@ fn room_for(state: &State, signal: &SignalReported) -> Result<(), Status> {
     )))
 }
 
-fn status(error: ExecuteError) -> Status {
+pub(crate) fn status(error: ExecuteError) -> Status {
     match error {
         ExecuteError::Rejected(Rejection { code, reason }) => match code {
             RejectionCode::NotFound => Status::not_found(reason),

@@ -6,6 +6,7 @@
 //! - `detectors`: `foreign-checkpoint` and `unexplained-key-use`.
 //! - `expiring`: what only the clock tells: seal certificates that end soon.
 //! - `state`: the fold; `pending`: what the state still lacks; `perform`: doing it; `follow`: the task around them.
+//! - `duties`, `learning`: duties to notify; postmortems and action items.
 //! - `report`, `grpc`, `view`, `timeline`, `words`: reports from outside, and incidents as people see them.
 //!
 //! **Invariant:** everything is derived from the log. A restart folds it again and finds nothing to do that was done.
@@ -20,6 +21,7 @@ mod expiring;
 mod follow;
 mod grpc;
 mod ids;
+mod learning;
 mod pending;
 mod perform;
 mod report;

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use sealwarden_engine::Node;
 use sealwarden_wire::incident::v1::incidents_server::IncidentsServer;
+use sealwarden_wire::incident::v1::learning_server::LearningServer;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 use crate::config::Config;
 use crate::follow::{Watch, follow};
 use crate::grpc::IncidentsService;
+use crate::learning::LearningService;
 
 /// What the service gives to its host.
 pub struct Mounts {
@@ -31,9 +33,11 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
         Arc::clone(&watch),
         config.certificate_warn_ms(),
     ));
-    let service = IncidentsService::new(config, node, watch);
+    let incidents = Arc::new(IncidentsService::new(config, node, watch));
+    let learning = LearningService(Arc::clone(&incidents));
     Ok(Mounts {
-        grpc: Routes::new(IncidentsServer::new(service)),
+        grpc: Routes::new(IncidentsServer::from_arc(incidents))
+            .add_service(LearningServer::new(learning)),
         http: axum::Router::new(),
         tasks,
     })

@@ -105,6 +105,13 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::DutyMet(_)
         | Kind::DutyWarned(_)
         | Kind::DutyMissed(_) => return crate::duties::sentence(kind),
+        Kind::PostmortemRecorded(_)
+        | Kind::PostmortemApproved(_)
+        | Kind::ActionItemAdded(_)
+        | Kind::ActionItemMoved(_)
+        | Kind::ActionItemDone(_)
+        | Kind::ActionItemChecked(_)
+        | Kind::ActionItemDropped(_) => return crate::learning::sentence(kind),
         Kind::ErasureOrdered(_)
         | Kind::ErasureFinished(_)
         | Kind::LegalHoldSet(_)

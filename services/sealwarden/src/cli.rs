@@ -101,6 +101,14 @@ pub(crate) enum Command {
     /// Incidents
     #[command(subcommand)]
     Incident(Incident),
+    /// What happened and why: drafted from the event log, completed by people, published under a signature
+    #[command(subcommand)]
+    Postmortem(crate::commands::postmortem::Postmortem),
+    /// Action items of incidents: who changes what by when, and who looked
+    #[command(subcommand)]
+    Items(crate::commands::items::Items),
+    /// How long incidents took, by class and month, and what became of action items
+    Report(crate::commands::report::Report),
     /// Runs of runbooks
     #[command(subcommand)]
     Run(crate::commands::run::Run),
@@ -172,6 +180,9 @@ impl Command {
             Self::Erase(_) => "erase",
             Self::Signal(_) => "signal",
             Self::Incident(_) => "incident",
+            Self::Postmortem(_) => "postmortem",
+            Self::Items(_) => "items",
+            Self::Report(_) => "report",
             Self::Run(_) => "run",
             Self::Approve(_) => "approve",
             Self::Plan(_) => "plan",

@@ -10,6 +10,7 @@ use sealwarden_wire::archive::v1::archives_client::ArchivesClient;
 use sealwarden_wire::control::v1::control_client::ControlClient;
 use sealwarden_wire::control::v1::seal_certificates_client::SealCertificatesClient;
 use sealwarden_wire::incident::v1::incidents_client::IncidentsClient;
+use sealwarden_wire::incident::v1::learning_client::LearningClient;
 use sealwarden_wire::run::v1::runs_client::RunsClient;
 use sealwarden_wire::seal::v1::erasure_client::ErasureClient;
 use sealwarden_wire::seal::v1::sealing_client::SealingClient;
@@ -158,6 +159,12 @@ impl Client {
     /// Incidents.
     pub(crate) async fn incidents(&self) -> Result<IncidentsClient<Traced>, Failure> {
         Ok(IncidentsClient::new(self.channel(Role::Detection).await?)
+            .max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Postmortems and action items.
+    pub(crate) async fn learning(&self) -> Result<LearningClient<Traced>, Failure> {
+        Ok(LearningClient::new(self.channel(Role::Detection).await?)
             .max_decoding_message_size(MAX_ANSWER))
     }
 

@@ -8,9 +8,12 @@ pub(crate) mod erase;
 pub(crate) mod evidence;
 pub(crate) mod export;
 pub(crate) mod incident;
+pub(crate) mod items;
 pub(crate) mod keys;
 pub(crate) mod log;
 mod plan;
+pub(crate) mod postmortem;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod runbook;
 pub(crate) mod seal;
@@ -49,6 +52,9 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Erase(args) => erase::run(&cli, args).await,
         Command::Signal(args) => signal::run(&cli, args).await,
         Command::Incident(what) => incident::run(&cli, what).await,
+        Command::Postmortem(what) => postmortem::run(&cli, what).await,
+        Command::Items(what) => items::run(&cli, what).await,
+        Command::Report(args) => report::run(&cli, args).await,
         Command::Run(what) => run::run(&cli, what).await,
         Command::Approve(args) => approve::run(&cli, args).await,
         Command::Plan(what) => plan::run(&cli, what),

@@ -10,6 +10,7 @@ use sealwarden_wire::event::v1::{
 };
 
 use crate::fold::{Fold, IllegalEvent, Rejection, RejectionCode, event};
+use crate::learning::Learning;
 use crate::obligation::Obligations;
 
 /// A signal as an incident knows it.
@@ -42,6 +43,8 @@ pub struct Incident {
     pub evidence: Vec<EvidenceSealed>,
     /// Duties to notify.
     pub obligations: Obligations,
+    /// Postmortems and action items.
+    pub learning: Learning,
 }
 
 /// A command to an incident.
@@ -358,6 +361,16 @@ impl Fold for Incident {
             Kind::DutyMet(e) => self.obligations.duty_met(e),
             Kind::DutyWarned(e) => self.obligations.duty_warned(e),
             Kind::DutyMissed(e) => self.obligations.duty_missed(e),
+            Kind::PostmortemRecorded(_)
+            | Kind::PostmortemApproved(_)
+            | Kind::ActionItemAdded(_)
+            | Kind::ActionItemMoved(_)
+            | Kind::ActionItemDone(_)
+            | Kind::ActionItemChecked(_)
+            | Kind::ActionItemDropped(_) => self
+                .learning
+                .apply(kind, at_ms)
+                .map_err(|reason| IllegalEvent::new(envelope, reason))?,
             _ => {
                 return Err(IllegalEvent::new(
                     envelope,

@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod fold;
 pub mod incident;
 pub mod installation;
+pub mod learning;
 pub mod log_control;
 pub mod obligation;
 pub mod retention;

@@ -271,7 +271,7 @@ fn approver<'a>(
     prepared: &'a wire::PrepareResponse,
     key: &SigningKey,
 ) -> Result<&'a wire::Approver, Failure> {
-    let fingerprint = key.public.fingerprint(HashAlg::Sha256).to_string();
+    let fingerprint = key.fingerprint();
     prepared
         .approvers
         .iter()
@@ -285,14 +285,14 @@ fn approver<'a>(
 }
 
 /// The approver's key: in a file we can read, or one that ssh-keygen uses for us.
-struct SigningKey {
+pub(crate) struct SigningKey {
     path: PathBuf,
     public: PublicKey,
     private: Option<PrivateKey>,
 }
 
 impl SigningKey {
-    fn find(cli: &Cli, args: &Signing) -> Result<Self, Failure> {
+    pub(crate) fn find(cli: &Cli, args: &Signing) -> Result<Self, Failure> {
         let path = match &args.key {
             Some(path) => path.clone(),
             None => default_key(cli),
@@ -322,7 +322,12 @@ impl SigningKey {
         })
     }
 
-    fn sign(&self, text: &str, namespace: Namespace) -> Result<String, Failure> {
+    /// As `ssh-keygen -l` prints it.
+    pub(crate) fn fingerprint(&self) -> String {
+        self.public.fingerprint(HashAlg::Sha256).to_string()
+    }
+
+    pub(crate) fn sign(&self, text: &str, namespace: Namespace) -> Result<String, Failure> {
         match &self.private {
             Some(key) => approval::sign(text, key, namespace)
                 .map_err(|e| Failure::from(anyhow::Error::from(e).context("signing"))),
