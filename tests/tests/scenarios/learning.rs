@@ -76,7 +76,7 @@ async fn an_incident_is_told_completed_signed_and_counted() {
     let refused = record(&here, &id, &path, "ines.duarte");
     refused.must_end_with(2);
     assert!(
-        refused.stderr.contains("questions are not answered"),
+        refused.stdout.contains("questions are not answered"),
         "{refused}"
     );
     complete(&path);
@@ -190,20 +190,20 @@ fn an_item_is_done_when_somebody_else_has_looked_and_gates_releases_when_it_is_l
     assert_eq!(item(&moved, "A1")["standing"], "open", "{moved}");
     here.call(&["items", "gate"]).must_end_with(0);
     change("move", &["--reason", "nothing"]).must_end_with(2);
-    change("check", &["--found", "it rings"]).must_end_with(2);
+    change("check", &["--found", "it rings"]).must_end_with(4);
     change("done", &["--reference", "change 12", "--as", "ines.duarte"]).must_end_with(0);
     let own = change("check", &["--found", "it rings", "--as", "ines.duarte"]);
     own.must_end_with(4);
     let checked = change("check", &["--found", "it rings", "--as", "mara.lindqvist"]).good();
     assert_eq!(item(&checked, "A1")["standing"], "checked", "{checked}");
-    change("drop", &["--reason", "too late"]).must_end_with(2);
+    change("drop", &["--reason", "too late"]).must_end_with(4);
 
     let path = here.file("early.md", b"---\nincident: x\n");
     record(&here, &id, &path, "ines.duarte").must_end_with(2);
     let early = draft(&here, &id, "draft.md", &[]);
     complete(&early);
     let refused = record(&here, &id, &early, "ines.duarte");
-    assert!(refused.stderr.contains("still open"), "{refused}");
+    assert!(refused.stdout.contains("still open"), "{refused}");
     let listed = here.call(&["items", "list", "--open"]).good();
     assert_eq!(listed["items"], serde_json::json!([]), "{listed}");
 }

@@ -36,7 +36,8 @@ fn section(out: &mut String, title: &str) {
 }
 
 fn ask(out: &mut String, question: &str) {
-    let _ = writeln!(out, "\n{QUESTION} {question}");
+    let gap = if out.ends_with("\n\n") { "" } else { "\n" };
+    let _ = writeln!(out, "{gap}{QUESTION} {question}");
 }
 
 fn front_matter(known: &Known, audience: Audience) -> String {
@@ -311,7 +312,7 @@ fn hindered(out: &mut String, known: &Known) {
             let _ = writeln!(out, "- Step {}: {}.", step.step, cell(&step.remark));
         }
     }
-    for run in known.runs.iter().filter(|run| !run.reason.is_empty()) {
+    for run in known.runs.iter().filter(|run| run.state != "completed") {
         let _ = writeln!(
             out,
             "- Run {} is {}: {}",
@@ -395,15 +396,12 @@ fn public(out: &mut String, known: &Known) {
     section(out, "What it meant");
     let affected = Affected::of(&known.runs);
     for (what, number) in [
-        ("seals were made under the affected key", affected.total),
-        ("were sealed again and keep their value", affected.resealed),
-        (
-            "could not be confirmed; their owners were told",
-            affected.reported,
-        ),
+        ("Seals made under the affected key", affected.total),
+        ("Sealed again, and as good as before", affected.resealed),
+        ("Not confirmed; their owners were told", affected.reported),
     ] {
         if let Some(number) = number {
-            let _ = writeln!(out, "- {number} {what}.");
+            let _ = writeln!(out, "- {what}: {number}");
         }
     }
     ask(
