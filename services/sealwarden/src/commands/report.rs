@@ -82,8 +82,11 @@ fn plots(folder: &Path, rows: &[Row]) -> anyhow::Result<Vec<String>> {
     Ok(written)
 }
 
-/// File's name, title, and which time it shows.
-const TIMES: &[(&str, &str, fn(&Row) -> Time)] = &[
+/// Which time of a row a plot shows.
+type Of = fn(&Row) -> Time;
+
+/// File's name, title, and what it shows.
+const TIMES: &[(&str, &str, Of)] = &[
     ("detect", "Mean time to detect", |row| row.detect),
     ("acknowledge", "Mean time to acknowledge", |row| {
         row.acknowledge
