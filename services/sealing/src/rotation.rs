@@ -374,7 +374,7 @@ pub(crate) async fn fail_back(
     ))
 }
 
-/// The newest key of the provider that may sign, in place of the one that does.
+/// The newest key of the provider that may sign and that verifiers know, in place of the one that does.
 fn back(
     origin: &Origin,
     provider: &str,
@@ -383,27 +383,31 @@ fn back(
     let of_provider = |it: &&Signer| {
         it.provider == provider && it.algorithm == Algorithm::Ed25519.as_str() && it.is_ready()
     };
-    let key = origin
-        .signers
-        .iter()
-        .rev()
-        .find(of_provider)
-        .ok_or_else(|| {
-            format!(
-                "the {provider} provider has no key that may sign for {}",
-                origin.origin
-            )
-        })?;
-    if !is_listed(&key.vkey) {
-        return Err(format!(
+    let keys: Vec<&Signer> = origin.signers.iter().filter(of_provider).collect();
+    let newest = keys.last().ok_or_else(|| {
+        format!(
+            "the {provider} provider has no key that may sign for {}",
+            origin.origin
+        )
+    })?;
+    let listed = keys.iter().rev().find(|it| is_listed(&it.vkey));
+    let key = listed.ok_or_else(|| {
+        format!(
             "no published trust bundle lists key {} yet, so its signatures could not be verified",
-            key.key_id
-        ));
-    }
+            newest.key_id
+        )
+    })?;
     let mut change = match active(origin) {
         Some(old) => instead(origin, key, old),
         None => instead(origin, key, key),
     };
+    // A planned rotation that the outage cut short goes on: whoever has a bundle from before it knows only the older key.
+    for older in keys.iter().filter(|it| it.activated_at_ms.is_some()) {
+        let signs = change.active.contains(&older.key_id);
+        if !signs && !change.overlapping.contains(&older.key_id) {
+            change.overlapping.push(older.key_id.clone());
+        }
+    }
     change.reason = ActivationReason::Failback.into();
     change.why = format!("the {provider} provider is preferred and answered a probe");
     Ok(change)

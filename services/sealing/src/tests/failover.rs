@@ -323,6 +323,44 @@ async fn a_planned_rotation_overlaps_and_then_retires_the_old_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_outage_in_the_middle_of_a_planned_rotation_does_not_end_the_overlap() {
+    let world = World::new();
+    let config = Config {
+        rotation_overlap_hours: 1,
+        ..Rig::config()
+    };
+    let rig = pair_with(&world, config).await;
+    rig.sealed(1).await;
+    let request = RotateKeyRequest {
+        log: "main".to_owned(),
+        why: "yearly".to_owned(),
+    };
+    let rotate = rig
+        .grpc
+        .rotate_key(called_by(CallerRole::Operator, request));
+    soon(rotate).await.unwrap();
+    rig.publish_trust(2).await;
+    rig.until(|log| (log.current()?.signing().count() == 2).then_some(()))
+        .await;
+    rig.fault.set(Fault::Fail("the HSM is gone".to_owned()));
+    let stood_in = rig.sealed(2).await;
+    assert_eq!(signed_by(&origin(&rig).await, &stood_in), [SECOND]);
+    rig.fault.set(Fault::None);
+    let changed = fail_back(&rig, "").await.unwrap();
+    assert_eq!(
+        (changed.active, changed.overlapping),
+        (vec!["main-1-a2".to_owned()], vec![FIRST.to_owned()])
+    );
+    let seal = rig.sealed(3).await;
+    assert_eq!(
+        signed_by(&origin(&rig).await, &seal),
+        [FIRST, "main-1-a2"],
+        "a bundle from before the rotation knows the first one only"
+    );
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_used_often_enough_is_rotated_by_itself() {
     let world = World::new();
     let config = Config {

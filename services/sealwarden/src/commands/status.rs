@@ -115,11 +115,13 @@ fn providers(sealing: &seal::StatusResponse) {
                 && key.provider == it.provider
                 && (key.duty == "active" || key.duty == "overlapping")
         };
-        let key = sealing.keys.iter().find(signs);
-        let duty = key.map_or_else(
-            || "stands by".to_owned(),
-            |key| format!("signs with {}", key.key_id),
-        );
+        let signing = sealing.keys.iter().filter(signs);
+        let names: Vec<_> = signing.map(|key| key.key_id.as_str()).collect();
+        let duty = if names.is_empty() {
+            "stands by".to_owned()
+        } else {
+            format!("signs with {}", names.join(", "))
+        };
         let latency = if it.latency_ms >= 0 {
             format!(", last call {} ms", it.latency_ms)
         } else {

@@ -57,7 +57,16 @@ impl Certified {
         match self.of(key) {
             None => "-".to_owned(),
             Some((_, false)) => "not bound".to_owned(),
-            Some((it, true)) => format!("until {}", time(it.not_after_ms)),
+            Some((it, true)) => {
+                let left =
+                    Chain::days_left(it.not_after_ms, jiff::Timestamp::now().as_millisecond());
+                let soon = if left < WARN_DAYS {
+                    format!(" ({left} days left)")
+                } else {
+                    String::new()
+                };
+                format!("until {}{soon}", time(it.not_after_ms))
+            }
         }
     }
 
