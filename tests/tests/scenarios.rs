@@ -46,6 +46,7 @@ mod scenarios {
     mod theft;
     mod token;
     mod transit;
+    mod undo;
     mod verdicts;
     mod webhooks;
 }

@@ -262,6 +262,10 @@ fn of_run(kind: &Kind) -> Option<String> {
         }
         Kind::RunPaused(e) => because(format!("{} paused the run", e.by), &e.reason),
         Kind::RunResumed(e) => because(format!("{} let the run go on", e.by), &e.reason),
+        Kind::RunAborted(e) if e.undo => because(
+            format!("{} aborted the run and has taken back what it did", e.by),
+            &e.reason,
+        ),
         Kind::RunAborted(e) => because(format!("{} aborted the run", e.by), &e.reason),
         Kind::StepRetried(e) => because(
             format!("{} has step {} tried again", e.by, e.step),

@@ -23,6 +23,7 @@ mod ready;
 mod report;
 mod state;
 mod submit;
+mod undo;
 mod verbs;
 mod view;
 

@@ -217,6 +217,32 @@ impl Action {
         Self::ALL.into_iter().find(|action| action.name() == name)
     }
 
+    /// The action that takes back what this one did, with inputs of the same names; `None` where a runbook must say how.
+    pub fn inverse(self) -> Option<Self> {
+        match self {
+            Self::ReadOnly | Self::Divert => Some(Self::Resume),
+            Self::IsolateKey => Some(Self::RestoreKey),
+            Self::SnapshotEvidence
+            | Self::RevokeKey
+            | Self::DestroyKey
+            | Self::RestoreKey
+            | Self::RotateOrigin
+            | Self::PublishTrust
+            | Self::FindAffected
+            | Self::Reseal
+            | Self::Reverify
+            | Self::Resume
+            | Self::DrainQueue
+            | Self::QuarantineArchive
+            | Self::RestoreArchive
+            | Self::RevalidateArchive
+            | Self::CallWebhook
+            | Self::CallWebhookDestructive
+            | Self::Confirm
+            | Self::CloseIncident => None,
+        }
+    }
+
     /// What the action declares about itself.
     pub fn spec(self) -> &'static ActionSpec {
         match self {

@@ -106,7 +106,7 @@ fn quorums(set: &PlanSet) -> Vec<Asked<'_>> {
             quorum,
         });
     let steps = set.runbooks.values().flat_map(|runbook| {
-        runbook.steps().iter().filter_map(|step| {
+        runbook.all_work().filter_map(|step| {
             let approval = step.approval.as_ref()?;
             Some(Asked {
                 file: runbook.file(),
@@ -202,7 +202,7 @@ fn check_directives(set: &PlanSet, findings: &mut Vec<Finding>) {
         }
     }
     for runbook in set.runbooks.values() {
-        for step in runbook.steps() {
+        for step in runbook.all_work() {
             let Some(kind) = step.directive() else {
                 continue;
             };

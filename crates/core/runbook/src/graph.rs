@@ -59,11 +59,24 @@ pub(crate) fn check(reader: &mut Reader, drafts: &[Draft]) -> Graph {
         ancestors,
     };
     for (index, draft) in drafts.iter().enumerate() {
+        let mut before = graph.ancestors.get(index).cloned().unwrap_or_default();
+        before.remove(&index); // there, if it stands in a cycle
+        let mut sure = draft.when.as_ref().map(|(when, _)| when.requires_done());
+        let sure = sure.get_or_insert_default();
         reader.enter_step(Some(&draft.id));
-        check_condition(reader, drafts, &graph, index, draft);
-        check_references(reader, drafts, &graph, index, draft);
-        check_certain(reader, drafts, draft);
-        check_snapshot(reader, drafts, &graph, index, draft);
+        check_condition(reader, drafts, &before, draft);
+        check_references(reader, drafts, &before, draft);
+        check_certain(reader, drafts, sure, draft);
+        check_snapshot(reader, drafts, &before, draft);
+        // A run can be aborted as soon as the step is done, and not before.
+        if let Some(undo) = &draft.undo {
+            before.insert(index);
+            sure.insert(&draft.id);
+            reader.enter_step(Some(&undo.id));
+            check_references(reader, drafts, &before, undo);
+            check_certain(reader, drafts, sure, undo);
+            check_snapshot(reader, drafts, &before, undo);
+        }
     }
     reader.enter_step(None);
     graph
@@ -229,13 +242,12 @@ fn cycle_through(edges: &DiGraph<String, ()>, start: NodeIndex) -> Vec<&str> {
 fn check_references(
     reader: &mut Reader,
     drafts: &[Draft],
-    graph: &Graph,
-    index: usize,
+    before: &BTreeSet<usize>,
     draft: &Draft,
 ) {
     for (name, template, place) in &draft.inputs {
         for reference in template.references() {
-            let Some(kind) = reference_kind(reader, drafts, graph, index, reference, *place) else {
+            let Some(kind) = reference_kind(reader, drafts, before, reference, *place) else {
                 continue;
             };
             let wanted = draft
@@ -248,22 +260,14 @@ fn check_references(
 }
 
 /// A condition's names and types.
-fn check_condition(
-    reader: &mut Reader,
-    drafts: &[Draft],
-    graph: &Graph,
-    index: usize,
-    draft: &Draft,
-) {
+fn check_condition(reader: &mut Reader, drafts: &[Draft], before: &BTreeSet<usize>, draft: &Draft) {
     let Some((condition, place)) = &draft.when else {
         return;
     };
     let kind = |fact: &Fact| match fact {
-        Fact::Value(reference) => {
-            resolve_reference(drafts, graph, index, reference, &fact.to_string())
-                .map_err(|(_, message, remedy)| (message, remedy))
-        }
-        Fact::State(step) => ancestor(drafts, graph, index, step, &fact.to_string())
+        Fact::Value(reference) => resolve_reference(drafts, before, reference, &fact.to_string())
+            .map_err(|(_, message, remedy)| (message, remedy)),
+        Fact::State(step) => ancestor(drafts, before, step, &fact.to_string())
             .map(|_| ValueType::Text)
             .map_err(|(_, message, remedy)| (message, remedy)),
     };
@@ -278,12 +282,10 @@ fn check_condition(
 
 /// What an action takes must be there when it is performed. The outputs of a step with a condition are there only if it was needed, so whoever takes them is needed only
 /// where that step is done. People can read that there are none.
-fn check_certain(reader: &mut Reader, drafts: &[Draft], draft: &Draft) {
+fn check_certain(reader: &mut Reader, drafts: &[Draft], sure: &BTreeSet<&str>, draft: &Draft) {
     if draft.action.is_none_or(|action| action.spec().manual) {
         return;
     }
-    let sure = draft.when.as_ref().map(|(when, _)| when.requires_done());
-    let sure = sure.unwrap_or_default();
     for (name, template, place) in &draft.inputs {
         for reference in template.references() {
             let Reference::Step { step, .. } = reference else {
@@ -306,13 +308,12 @@ fn check_certain(reader: &mut Reader, drafts: &[Draft], draft: &Draft) {
 fn reference_kind(
     reader: &mut Reader,
     drafts: &[Draft],
-    graph: &Graph,
-    index: usize,
+    before: &BTreeSet<usize>,
     reference: &Reference,
     place: Place,
 ) -> Option<ValueType> {
     let shown = format!("${{{reference}}}");
-    match resolve_reference(drafts, graph, index, reference, &shown) {
+    match resolve_reference(drafts, before, reference, &shown) {
         Ok(kind) => Some(kind),
         Err((code, message, remedy)) => {
             if !message.is_empty() {
@@ -329,8 +330,7 @@ type NoValue = (&'static str, String, String);
 /// The type of what a reference gives. `shown` is how it stands in the file.
 fn resolve_reference(
     drafts: &[Draft],
-    graph: &Graph,
-    index: usize,
+    before: &BTreeSet<usize>,
     reference: &Reference,
     shown: &str,
 ) -> Result<ValueType, NoValue> {
@@ -339,7 +339,7 @@ fn resolve_reference(
         Reference::Plan(field) => return Ok(field.kind()),
         Reference::Step { step, output } => (step, output),
     };
-    let source = ancestor(drafts, graph, index, step, shown)?;
+    let source = ancestor(drafts, before, step, shown)?;
     let Some(spec) = source.action.map(Action::spec) else {
         // Its action was reported already.
         return Err(("unknown-action", String::new(), String::new()));
@@ -356,8 +356,7 @@ fn resolve_reference(
 /// The step of this id, if it is over whenever step `index` starts.
 fn ancestor<'d>(
     drafts: &'d [Draft],
-    graph: &Graph,
-    index: usize,
+    before: &BTreeSet<usize>,
     step: &str,
     shown: &str,
 ) -> Result<&'d Draft, NoValue> {
@@ -370,8 +369,7 @@ fn ancestor<'d>(
         let message = format!("`{shown}` refers to no step of this runbook");
         return Err(("bad-reference", message, remedy));
     };
-    let before = graph.ancestors.get(index);
-    if at == index || !before.is_some_and(|before| before.contains(&at)) {
+    if !before.contains(&at) {
         let message = format!(
             "`{shown}` is not known when this step starts: `{step}` need not be done by then"
         );
@@ -414,13 +412,7 @@ fn is_certain_snapshot(draft: &Draft) -> bool {
 
 /// A step starts when all that it needs is done, so a snapshot among its ancestors is complete on every path that
 /// leads to it, and no other snapshot has to be.
-fn check_snapshot(
-    reader: &mut Reader,
-    drafts: &[Draft],
-    graph: &Graph,
-    index: usize,
-    draft: &Draft,
-) {
+fn check_snapshot(reader: &mut Reader, drafts: &[Draft], before: &BTreeSet<usize>, draft: &Draft) {
     let Some(spec) = draft
         .action
         .map(Action::spec)
@@ -428,11 +420,8 @@ fn check_snapshot(
     else {
         return;
     };
-    let before = graph.ancestors.get(index);
     let covered = before
-        .into_iter()
-        .flatten()
-        .filter(|at| **at != index)
+        .iter()
         .any(|at| drafts.get(*at).is_some_and(is_certain_snapshot));
     if !covered {
         let message = format!(

@@ -31,6 +31,7 @@ mod schema;
 mod shipped;
 mod suggest;
 mod template;
+mod undo;
 mod webhooks;
 mod yaml;
 
@@ -56,5 +57,6 @@ pub use suggest::closest as nearest_word;
 pub use template::{
     BadTemplate, IncidentField, MAX_TEMPLATE_BYTES, Part, PlanField, Reference, Template,
 };
+pub use undo::{undo_id, undone_step};
 pub use webhooks::check_webhooks;
 pub use yaml::MAX_FILE_BYTES;

@@ -12,6 +12,7 @@ use crate::names::is_name;
 use crate::runbook::{Approval, Retry, Runbook, Step, source_digest};
 use crate::suggest;
 use crate::template::{Part, Template};
+use crate::undo;
 use crate::yaml::{self, Node};
 
 /// The most steps of a runbook.
@@ -45,12 +46,9 @@ pub(crate) const STEP: Shape = Shape {
     what: "a step",
     known: &[
         "id", "title", "action", "needs", "when", "with", "approval", "retry", "timeout", "manual",
+        "undo",
     ],
-    unsupported: &[
-        ("for_each", "loops"),
-        ("undo", "undoing"),
-        ("runbook", "sub-runbooks"),
-    ],
+    unsupported: &[("for_each", "loops"), ("runbook", "sub-runbooks")],
 };
 
 pub(crate) const APPROVAL: Shape = Shape {
@@ -73,11 +71,21 @@ pub(crate) const MANUAL: Shape = Shape {
 pub(crate) struct Draft {
     pub(crate) id: String,
     pub(crate) place: Place,
-    title: String,
+    pub(crate) title: String,
     pub(crate) action: Option<Action>,
     pub(crate) needs: Vec<(String, Place)>,
     pub(crate) when: Option<(Condition, Place)>,
     pub(crate) inputs: Vec<(String, Template, Place)>,
+    approval: Option<Approval>,
+    retry: Option<Retry>,
+    timeout: Option<Duration>,
+    pub(crate) undo: Option<Box<Draft>>,
+}
+
+/// What is performed, and how.
+pub(crate) struct Work {
+    action: Option<Action>,
+    inputs: Vec<(String, Template, Place)>,
     approval: Option<Approval>,
     retry: Option<Retry>,
     timeout: Option<Duration>,
@@ -219,8 +227,6 @@ fn read_step_fields(reader: &mut Reader, node: &Node) -> Option<Draft> {
     let fields = reader.fields(node, &STEP)?;
     let id = reader.required_name(&fields, "id");
     let title = reader.required_text(&fields, "title").unwrap_or_default();
-    let action = read_action(reader, &fields);
-    let spec = action.map(Action::spec);
     let needs = fields
         .get("needs")
         .map(|node| read_needs(reader, node))
@@ -228,28 +234,36 @@ fn read_step_fields(reader: &mut Reader, node: &Node) -> Option<Draft> {
     let when = fields
         .get("when")
         .and_then(|node| read_condition(reader, node));
-    let mut inputs = read_inputs(reader, &fields, spec);
-    inputs.extend(read_manual(reader, &fields, spec));
-    let approval = read_approval(reader, &fields, spec);
+    let work = read_work(reader, &fields);
+    let draft = Draft {
+        needs,
+        when,
+        ..Draft::of_work(id?, fields.place_of("id"), title, work)
+    };
+    let undo = undo::read(reader, &fields, &draft).map(Box::new);
+    Some(Draft { undo, ..draft })
+}
+
+/// The fields that say what is performed and how: those of a step, and of an undo.
+pub(crate) fn read_work(reader: &mut Reader, fields: &Fields<'_>) -> Work {
+    let action = read_action(reader, fields);
+    let spec = action.map(Action::spec);
+    let mut inputs = read_inputs(reader, fields, spec);
+    inputs.extend(read_manual(reader, fields, spec));
+    let approval = read_approval(reader, fields, spec);
     let retry = fields
         .get("retry")
         .and_then(|node| read_retry(reader, node, spec));
     let timeout = fields
         .get("timeout")
         .and_then(|node| reader.duration(node, "timeout", Duration::from_millis(100)));
-    let place = fields.place_of("id");
-    Some(Draft {
-        id: id?,
-        place,
-        title,
+    Work {
         action,
-        needs,
-        when,
         inputs,
         approval,
         retry,
         timeout,
-    })
+    }
 }
 
 fn read_condition(reader: &mut Reader, node: &Node) -> Option<(Condition, Place)> {
@@ -471,6 +485,41 @@ fn read_retry(reader: &mut Reader, node: &Node, spec: Option<&ActionSpec>) -> Op
 }
 
 impl Draft {
+    /// A draft of this work, which needs nothing.
+    pub(crate) fn of_work(id: String, place: Place, title: String, work: Work) -> Self {
+        Self {
+            id,
+            place,
+            title,
+            action: work.action,
+            needs: Vec::new(),
+            when: None,
+            inputs: work.inputs,
+            approval: work.approval,
+            retry: work.retry,
+            timeout: work.timeout,
+            undo: None,
+        }
+    }
+
+    /// A draft of an action with the inputs of the step that it takes back.
+    pub(crate) fn inverse(
+        id: String,
+        place: Place,
+        title: String,
+        action: Action,
+        inputs: Vec<(String, Template, Place)>,
+    ) -> Self {
+        let work = Work {
+            action: Some(action),
+            inputs,
+            approval: None,
+            retry: None,
+            timeout: None,
+        };
+        Self::of_work(id, place, title, work)
+    }
+
     /// The step. Only drafts whose action is unknown, and which were reported for it, give none.
     fn finish(self) -> Option<Step> {
         let action = self.action?;
@@ -499,6 +548,7 @@ impl Draft {
                 jitter: Duration::ZERO,
             }),
             timeout: self.timeout.unwrap_or(timeout),
+            undo: self.undo.and_then(|undo| undo.finish()).map(Box::new),
             place: self.place,
         })
     }

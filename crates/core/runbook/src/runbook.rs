@@ -15,6 +15,7 @@ use crate::graph::Graph;
 use crate::quorum::Quorum;
 use crate::read_runbook;
 use crate::template::Template;
+use crate::undo::undone_step;
 
 /// The approvals that a step waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct Step {
     pub retry: Retry,
     /// How long one attempt may take.
     pub timeout: Duration,
+    /// How it is taken back when the run is aborted with `--undo`; its id is [`crate::undo_id`] of this step's.
+    pub undo: Option<Box<Self>>,
     /// Where it stands.
     pub place: Place,
 }
@@ -157,6 +160,33 @@ impl Runbook {
     /// The step of this id.
     pub fn step(&self, id: &str) -> Option<&Step> {
         self.steps.iter().find(|step| step.id == id)
+    }
+
+    /// The step of this id, or the undo.
+    pub fn work(&self, id: &str) -> Option<&Step> {
+        match undone_step(id) {
+            Some(step) => self.step(step)?.undo.as_deref(),
+            None => self.step(id),
+        }
+    }
+
+    /// Everything that can be performed: the steps in the file's order, each followed by its undo.
+    pub fn all_work(&self) -> impl Iterator<Item = &Step> {
+        let steps = self.steps.iter();
+        steps.flat_map(|step| std::iter::once(step).chain(step.undo.as_deref()))
+    }
+
+    /// The undos in the order in which they run: what relies on others is taken back before them.
+    pub fn undo_order(&self) -> Vec<&Step> {
+        let steps = self.order().into_iter().rev();
+        steps.filter_map(|step| step.undo.as_deref()).collect()
+    }
+
+    /// All steps that need this one, directly or not.
+    pub fn descendants(&self, id: &str) -> BTreeSet<&str> {
+        let behind = |step: &&Step| self.ancestors(&step.id).contains(id);
+        let steps = self.steps.iter().filter(behind);
+        steps.map(|step| step.id.as_str()).collect()
     }
 
     /// The graph: an edge runs from each needed step to the one that needs it; weights are step ids.

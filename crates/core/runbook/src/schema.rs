@@ -15,6 +15,7 @@ use crate::plan::IncidentSeverity;
 use crate::quorum::{MAX_PER_ROLE, MAX_ROLES};
 use crate::read_plan::{CLASS, PERSON, PLAN, ROSTER, TARGETS};
 use crate::read_runbook::{APPROVAL, MANUAL, MAX_STEPS, RETRY, RUNBOOK, STEP};
+use crate::undo::UNDO;
 
 /// Names: a small letter, then small letters, digits and `-`.
 const NAME: &str = "^[a-z][a-z0-9-]{0,63}$";
@@ -143,6 +144,37 @@ fn runbook() -> Value {
 }
 
 fn step() -> Value {
+    let mut step = object(&STEP, &["id", "title", "action"], |field| {
+        Some(match field {
+            "id" => name("Its id, unique in the runbook"),
+            "title" => text("What it is for, in a line"),
+            "needs" => {
+                json!({"type": "array", "items": name("A step"), "uniqueItems": true, "description": "The steps that must be done before"})
+            }
+            "when" => text(
+                "The condition on which it is performed (CEL), evaluated once when its needs are over; without one it always is. It may read incident.FIELD, plan.FIELD, steps.ID.state and steps.ID.outputs.NAME",
+            ),
+            "undo" => {
+                json!({"description": "How it is taken back by `run abort --undo`: the action's own inverse, or what is performed", "anyOf": [{"const": "inverse"}, undo()]})
+            }
+            _ => return work(field),
+        })
+    });
+    add_rules(&mut step);
+    step
+}
+
+fn undo() -> Value {
+    let mut undo = object(&UNDO, &["action"], |field| match field {
+        "title" => Some(text("What it is for, in a line")),
+        _ => work(field),
+    });
+    add_rules(&mut undo);
+    undo
+}
+
+/// The fields that say what is performed and how.
+fn work(field: &str) -> Option<Value> {
     let approval = object(&APPROVAL, &["quorum", "within"], |field| {
         Some(match field {
             "quorum" => {
@@ -170,36 +202,27 @@ fn step() -> Value {
     let actions = Action::ALL
         .into_iter()
         .map(|action| (action.name(), action.spec().summary.to_owned()));
-    let action = one_of("What it performs", actions);
-    let mut step = object(&STEP, &["id", "title", "action"], |field| {
-        Some(match field {
-            "id" => name("Its id, unique in the runbook"),
-            "title" => text("What it is for, in a line"),
-            "action" => action.clone(),
-            "needs" => {
-                json!({"type": "array", "items": name("A step"), "uniqueItems": true, "description": "The steps that must be done before"})
-            }
-            "when" => text(
-                "The condition on which it is performed (CEL), evaluated once when its needs are over; without one it always is. It may read incident.FIELD, plan.FIELD, steps.ID.state and steps.ID.outputs.NAME",
-            ),
-            "with" => {
-                json!({"type": "object", "description": "The action's inputs; they may refer to ${incident.…}, ${plan.…} and ${steps.…}"})
-            }
-            "approval" => approval.clone(),
-            "retry" => retry.clone(),
-            "timeout" => duration("How long one attempt may take"),
-            "manual" => manual.clone(),
-            _ => return None,
-        })
-    });
+    Some(match field {
+        "action" => one_of("What it performs", actions),
+        "with" => {
+            json!({"type": "object", "description": "The action's inputs; they may refer to ${incident.…}, ${plan.…} and ${steps.…}"})
+        }
+        "approval" => approval,
+        "retry" => retry,
+        "timeout" => duration("How long one attempt may take"),
+        "manual" => manual,
+        _ => return None,
+    })
+}
+
+fn add_rules(work: &mut Value) {
     let rules: Vec<Value> = Action::ALL
         .into_iter()
         .map(|action| rule(action.spec()))
         .collect();
-    if let Some(step) = step.as_object_mut() {
-        step.insert("allOf".to_owned(), rules.into());
+    if let Some(work) = work.as_object_mut() {
+        work.insert("allOf".to_owned(), rules.into());
     }
-    step
 }
 
 /// What a step with this action has besides.

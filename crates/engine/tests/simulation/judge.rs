@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwarden_domain::approval::{Decision, Statement};
-use sealwarden_runbook::Action;
+use sealwarden_runbook::{Action, undo_id, undone_step};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
     ApprovalRecorded, ConditionEvaluated, ConditionOutcome, RunOutcome, StepOutcome, StepStarted,
@@ -115,6 +115,11 @@ impl Judge {
                 known.over |= done;
                 if done {
                     known.word = "done";
+                    if undone_step(&event.step).is_some() {
+                        self.saw("undone");
+                    }
+                } else {
+                    self.nothing_to_undo(&event.step);
                 }
                 self.saw(if event.observed { "observed" } else { "ended" });
             }
@@ -136,6 +141,7 @@ impl Judge {
                 }
                 if signed {
                     outside.word(&event.step);
+                    self.nothing_to_undo(&event.step);
                 }
                 self.saw(if signed { "retried-signed" } else { "retried" });
             }
@@ -147,6 +153,7 @@ impl Judge {
                 }
                 (known.over, known.running) = (true, None);
                 known.word = "skipped";
+                self.nothing_to_undo(&event.step);
                 self.saw("skipped");
             }
             Kind::StepOverridden(event) => {
@@ -157,16 +164,23 @@ impl Judge {
             Kind::OverrideReviewed(event) => self.reviewed(&event.step, &event.by)?,
             Kind::RunPaused(_) => self.halted = true,
             Kind::RunResumed(_) => self.halted = false,
-            Kind::RunAborted(_) => {
+            Kind::RunAborted(event) => {
                 (self.halted, self.aborted) = (true, true);
                 self.saw("aborted");
+                for id in self.shape.order.iter().filter(|_| event.undo) {
+                    let known = &self.steps[id];
+                    let may_be_done = known.word == "done" || known.running.is_some();
+                    if may_be_done && self.shape.steps.contains_key(&undo_id(id)) {
+                        self.steps.insert(undo_id(id), Known::default());
+                    }
+                }
             }
             Kind::RunEnded(event) => {
                 let all = self.steps.values().all(|known| known.over);
                 let runs = self.steps.values().any(|known| known.running.is_some());
                 let right = match event.outcome() {
                     RunOutcome::Completed => all,
-                    RunOutcome::Aborted => self.aborted && !runs,
+                    RunOutcome::Aborted => self.aborted && !runs && self.undos_are_over(),
                     RunOutcome::Failed | RunOutcome::Unspecified => false,
                 };
                 if !right || self.ended {
@@ -178,6 +192,46 @@ impl Judge {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A step of an aborted run turned out not to be done.
+    fn nothing_to_undo(&mut self, step: &str) {
+        if let Some(undo) = self.steps.get_mut(&undo_id(step)).filter(|_| self.aborted) {
+            undo.over = true;
+            self.saw("nothing-to-undo");
+        }
+    }
+
+    fn undos_are_over(&self) -> bool {
+        let mut undos = self
+            .steps
+            .iter()
+            .filter(|(id, _)| undone_step(id).is_some());
+        undos.all(|(_, known)| known.over)
+    }
+
+    /// What relies on a step, directly or not.
+    fn behind(&self, step: &str) -> BTreeSet<String> {
+        let mut behind = BTreeSet::new();
+        for id in &self.shape.order {
+            let needs = &self.shape.steps[id].needs;
+            if needs
+                .iter()
+                .any(|need| need == step || behind.contains(need))
+            {
+                behind.insert(id.clone());
+            }
+        }
+        behind
+    }
+
+    /// Whether a step is done, and everything that relies on it settled and taken back.
+    fn may_be_undone(&self, step: &str) -> bool {
+        let settled = |id: &String| {
+            let undone = self.steps.get(&undo_id(id)).is_none_or(|undo| undo.over);
+            self.steps[id].running.is_none() && undone
+        };
+        self.steps[step].word == "done" && self.behind(step).iter().all(settled)
     }
 
     fn recorded(&mut self, event: &ApprovalRecorded) -> Result<(), String> {
@@ -268,7 +322,11 @@ impl Judge {
     fn started(&mut self, event: &StepStarted) -> Result<(), String> {
         let wrong = |why: &str| Err(format!("step {} starts {why}: {event:?}", event.step));
         let unreviewed = self.steps.values().any(|known| known.overriders.is_some());
-        let halted = self.halted;
+        let undone = undone_step(&event.step);
+        if undone.is_some_and(|step| !self.may_be_undone(step)) {
+            return wrong("before what relies on its step is taken back");
+        }
+        let halted = self.halted && undone.is_none();
         let over: BTreeSet<String> = self
             .steps
             .iter()

@@ -33,7 +33,7 @@ const SIDE_BY_SIDE: usize = 64;
 type Seen = BTreeMap<&'static str, u64>;
 
 /// What chance must have met somewhere among thousands of seeds; else the simulation proves less than it says.
-const MUST_SEE: [&str; 21] = [
+const MUST_SEE: [&str; 23] = [
     "recorded",
     "refused",
     "started",
@@ -52,6 +52,8 @@ const MUST_SEE: [&str; 21] = [
     "undecided",
     "released",
     "aborted",
+    "undone",
+    "nothing-to-undo",
     "run-ended",
     "waited",
     "two-executors",

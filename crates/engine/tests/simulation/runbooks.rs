@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use sealwarden_domain::approval::Environment;
-use sealwarden_runbook::{Action, Effect};
+use sealwarden_runbook::{Action, Effect, undo_id};
 use sealwarden_wire::event::v1::RunStarted;
 
 use super::people::{REQUESTER, ROSTER, Roles};
@@ -232,6 +232,11 @@ impl Shape {
             timeout_ms: timeout_s * 1000,
             when,
         };
+        if spec.effect == Effect::Reversible && chance.percent(35) {
+            let evidence = demand.needs.iter().any(|need| need == "s0");
+            let undo = undo(text, chance, evidence);
+            self.steps.insert(undo_id(&id), undo);
+        }
         self.steps.insert(id.clone(), demand);
         self.order.push(id);
     }
@@ -277,6 +282,54 @@ impl Shape {
         if !lines.is_empty() {
             writeln!(text, "    with:\n{}", lines.join("\n")).unwrap();
         }
+    }
+}
+
+/// How a step is taken back; what lifts containment only where evidence stands before the step.
+fn undo(text: &mut String, chance: &mut Chance, evidence: bool) -> Demand {
+    let lift = Roles::from([
+        ("on-call-sre".to_owned(), 1),
+        ("security-lead".to_owned(), 1),
+    ]);
+    let (line, action, quorum, glass, attempts) = match chance.below(4) {
+        0 if evidence => (
+            "{action: resume, with: {log: main}, approval: {quorum: {on-call-sre: 1, security-lead: 1}, within: 15m}, retry: {attempts: 2, backoff: 1s}, timeout: 30s}",
+            Action::Resume,
+            lift,
+            2,
+            2,
+        ),
+        1 => (
+            "{action: confirm, manual: {instructions: Tell them.}, approval: {quorum: {legal-counsel: 1}, within: 15m}, timeout: 30s}",
+            Action::Confirm,
+            Roles::from([("legal-counsel".to_owned(), 1)]),
+            0,
+            1,
+        ),
+        2 => (
+            "{action: call-webhook, with: {target: back, body: undo}, retry: {attempts: 2, backoff: 1s}, timeout: 30s}",
+            Action::CallWebhook,
+            Roles::new(),
+            0,
+            2,
+        ),
+        _ => (
+            "{action: reverify, with: {origin: '${incident.origin}'}, retry: {attempts: 1}, timeout: 30s}",
+            Action::Reverify,
+            Roles::new(),
+            0,
+            1,
+        ),
+    };
+    writeln!(text, "    undo: {line}").unwrap();
+    Demand {
+        action,
+        needs: Vec::new(),
+        quorum,
+        glass,
+        attempts,
+        timeout_ms: 30_000,
+        when: None,
     }
 }
 

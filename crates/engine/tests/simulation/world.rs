@@ -321,7 +321,10 @@ impl World {
         let command = match self.chance.below(20) {
             0..5 => Command::Pause(said),
             5..12 => Command::Resume(said),
-            12 => Command::Abort(said),
+            12 => {
+                let undo = self.chance.percent(60);
+                Command::Abort { said, undo }
+            }
             _ => Command::Retry {
                 step: self.chance.pick(&steps).clone(),
                 said,

@@ -205,7 +205,10 @@ fn command_of(request: OperateRequest, by: &str) -> Result<Command, Status> {
     match request.verb() {
         Verb::Pause => Ok(Command::Pause(said)),
         Verb::Resume => Ok(Command::Resume(said)),
-        Verb::Abort => Ok(Command::Abort(said)),
+        Verb::Abort => Ok(Command::Abort {
+            said,
+            undo: request.undo,
+        }),
         Verb::Retry => Ok(Command::Retry {
             step: request.step,
             said,

@@ -45,7 +45,11 @@ pub(crate) enum Run {
     /// Steps that have not started never will. What is under way goes on to its end, then the run ends as `aborted`. Containment stays: keys stay isolated and modes stay as
     /// they are. A step of which nobody knows whether it happened keeps the run open until a person signs what they found (`run retry`: it did not; `run skip`: go on).
     /// An abort is not taken back.
-    Abort(Steered),
+    ///
+    /// With --undo the steps that are done are taken back where the runbook says how (`runbook show` lists it): as steps named STEP.undo, each after everything that relied
+    /// on it. Those that lift containment or cannot be repeated ask for their approvals (`approve RUN STEP.undo`) and for the run's evidence, as anywhere else; until then
+    /// the run stays open and containment holds. One that fails is stuck: `run retry` or `run skip`.
+    Abort(Aborted),
     /// Try a failed step once more, under the same idempotency key
     ///
     /// For a step that definitely failed. One of which nobody knows whether it happened asks for your signature that it did not: find out first. One whose condition could
@@ -76,6 +80,16 @@ pub(crate) struct Steered {
     /// Why, for the record
     #[arg(long, default_value = "")]
     why: String,
+}
+
+/// The end of a run.
+#[derive(Debug, Args)]
+pub(crate) struct Aborted {
+    #[command(flatten)]
+    steered: Steered,
+    /// Take back what is done, where the runbook says how
+    #[arg(long)]
+    undo: bool,
 }
 
 /// A verb about a step that may need a signature.
@@ -152,7 +166,13 @@ pub(crate) async fn run(cli: &Cli, what: &Run) -> Answer {
         }
         Run::Pause(args) => return steer(cli, &mut runs, wire::Verb::Pause, args).await,
         Run::Resume(args) => return steer(cli, &mut runs, wire::Verb::Resume, args).await,
-        Run::Abort(args) => return steer(cli, &mut runs, wire::Verb::Abort, args).await,
+        Run::Abort(args) => {
+            let request = wire::OperateRequest {
+                undo: args.undo,
+                ..operation(wire::Verb::Abort, &args.steered.run, "", &args.steered.why)
+            };
+            return operate(cli, &mut runs, request).await;
+        }
         Run::Retry(args) => return retry(cli, &mut runs, args).await,
         Run::Skip(args) => {
             let request = prepare(&args.run, &args.step, "skip");
@@ -189,7 +209,7 @@ async fn steer(
     verb: wire::Verb,
     args: &Steered,
 ) -> Answer {
-    operate(cli, runs, verb, &args.run, "", &args.why).await
+    operate(cli, runs, operation(verb, &args.run, "", &args.why)).await
 }
 
 /// A step that failed is retried on the operator's word; one of which nobody knows, on a signed one.
@@ -206,31 +226,25 @@ async fn retry(cli: &Cli, runs: &mut RunsClient<Traced>, args: &Decided) -> Answ
         let request = prepare(&args.run, &args.step, "retry");
         return approve::signed(cli, runs, request, false, &args.signing, &args.why).await;
     }
-    operate(
-        cli,
-        runs,
-        wire::Verb::Retry,
-        &args.run,
-        &args.step,
-        &args.why,
-    )
-    .await
+    let request = operation(wire::Verb::Retry, &args.run, &args.step, &args.why);
+    operate(cli, runs, request).await
+}
+
+fn operation(verb: wire::Verb, run: &str, step: &str, why: &str) -> wire::OperateRequest {
+    wire::OperateRequest {
+        run: run.to_owned(),
+        verb: verb.into(),
+        step: step.to_owned(),
+        reason: why.to_owned(),
+        undo: false,
+    }
 }
 
 async fn operate(
     cli: &Cli,
     runs: &mut RunsClient<Traced>,
-    verb: wire::Verb,
-    run: &str,
-    step: &str,
-    why: &str,
+    request: wire::OperateRequest,
 ) -> Answer {
-    let request = wire::OperateRequest {
-        run: run.to_owned(),
-        verb: verb.into(),
-        step: step.to_owned(),
-        reason: why.to_owned(),
-    };
     let after = runs.operate(request).await?.into_inner();
     if cli.json {
         output::json(&document(&after));

@@ -5,7 +5,7 @@ mod verbs;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sealwarden_runbook::Role;
+use sealwarden_runbook::{Role, undone_step};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
     ApprovalRecorded, ApprovalRefused, ConditionEvaluated, ConditionOutcome, Envelope, Event,
@@ -18,6 +18,7 @@ use super::state::{
     Attempt, Course, Decided, Judged, MAX_REFUSALS, Phase, Refused, RunEnd, RunState, StepState,
     idempotency_key,
 };
+use super::undo;
 use crate::approval::{Decision, Inputs, RefusalCode, Statement};
 use crate::fold::{Fold, IllegalEvent};
 
@@ -301,7 +302,9 @@ impl RunState {
         let manual = pinned
             .action(&event.step)
             .is_some_and(|action| action.spec().manual);
-        if step.phase != Phase::Ready || (!going && !manual) {
+        // What was aborted is taken back.
+        let undoes = undone_step(&event.step).is_some();
+        if step.phase != Phase::Ready || !(going || manual || undoes) {
             return Err(format!("step {} starts and is not ready", event.step));
         }
         if Some(event.attempt) != step.attempts.checked_add(1) {
@@ -350,6 +353,7 @@ impl RunState {
         self.open()?;
         let allowed = self.max_attempts(&event.step);
         let aborting = matches!(self.course, Course::Aborting(_));
+        let undoes = undone_step(&event.step).is_some();
         let step = self.step_mut(&event.step, event.iteration)?;
         if step.phase.attempt().map(|attempt| attempt.number) != Some(event.attempt) {
             return Err(format!(
@@ -362,7 +366,7 @@ impl RunState {
                 step.outputs.clone_from(&event.outputs);
                 Phase::Done
             }
-            StepOutcome::NotDone if aborting => Phase::Cancelled,
+            StepOutcome::NotDone if aborting && !undoes => Phase::Cancelled,
             StepOutcome::NotDone if event.attempt < allowed => Phase::Ready,
             StepOutcome::NotDone => Phase::Failed,
             StepOutcome::Unspecified => {
@@ -372,6 +376,7 @@ impl RunState {
         step.error.clone_from(&event.error);
         step.ended_at_ms = at_ms;
         step.missing.clear();
+        self.settle_undo(&event.step);
         Ok(())
     }
 
@@ -402,7 +407,10 @@ impl RunState {
         let all_done = self.steps.values().all(|step| step.phase.is_over());
         let aborting = matches!(self.course, Course::Aborting(_));
         match event.outcome() {
-            RunOutcome::Aborted if aborting => {}
+            RunOutcome::Aborted if aborting && undo::is_complete(self) => {}
+            RunOutcome::Aborted if aborting => {
+                return Err("the run ends before everything is taken back".to_owned());
+            }
             RunOutcome::Aborted => return Err("the run ends as aborted and was not".to_owned()),
             RunOutcome::Completed if all_done => {}
             RunOutcome::Completed => {

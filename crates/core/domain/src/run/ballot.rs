@@ -7,6 +7,7 @@ use sealwarden_runbook::{Action, Condition, Effect, Part, Quorum, Reference, Tem
 use super::gate::closed;
 use super::pinned::Pinned;
 use super::state::{Phase, RunState, StepState};
+use super::undo::barred;
 use crate::approval::{Decision, Standing, break_glass};
 use crate::fold::At;
 
@@ -37,7 +38,7 @@ pub(crate) fn ballot<'a>(
     decision: Decision,
     at: At,
 ) -> Ballot<'a> {
-    let requesters = || pinned.started().requesters.clone();
+    let requesters = || barred(state, pinned, id);
     let said = || {
         step.said(decision, at.wall_ms)
             .map(|decided| Standing {
@@ -112,7 +113,7 @@ pub(crate) fn ballot<'a>(
 
 /// The directive that a step sends to nodes.
 pub(crate) fn directive_of(pinned: &Pinned, id: &str) -> Option<sealwarden_runbook::DirectiveKind> {
-    pinned.runbook().step(id)?.directive()
+    pinned.runbook().work(id)?.directive()
 }
 
 fn is_manual(pinned: &Pinned, id: &str) -> bool {

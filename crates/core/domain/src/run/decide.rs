@@ -73,7 +73,12 @@ pub enum Command {
     /// Go on.
     Resume(Said),
     /// Start no new step any more, and end with what is under way.
-    Abort(Said),
+    Abort {
+        /// Who says so.
+        said: Said,
+        /// Take back what is done, where the runbook says how, before the run ends.
+        undo: bool,
+    },
     /// Try a step that failed once more.
     Retry {
         /// Which step.
@@ -122,7 +127,7 @@ pub fn decide(state: &RunState, command: Command, at: At) -> Result<Vec<Kind>, R
         } => lose(state, step, attempt, &reason, needs_person),
         Command::Pause(said) => operate::pause(state, said),
         Command::Resume(said) => operate::resume(state, said),
-        Command::Abort(said) => operate::abort(state, said, at),
+        Command::Abort { said, undo } => operate::abort(state, said, undo, at),
         Command::Retry { step, said } => operate::retry(state, &step, said),
     }
 }

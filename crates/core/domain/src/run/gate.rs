@@ -1,9 +1,10 @@
 //! What stands before a step's start. Read from the runbook it was proven once; here it is checked again at the moment itself.
 
-use sealwarden_runbook::{Action, Approver, Assessment, Quorum};
+use sealwarden_runbook::{Action, Approver, Assessment, Quorum, undone_step};
 
 use super::pinned::Pinned;
 use super::state::{Course, Phase, RunState, StepState};
+use super::undo;
 use super::verbs::{is_overridden, unreviewed};
 use crate::approval::{in_words, rfc3339_ms};
 use crate::fold::{At, Rejection, RejectionCode};
@@ -36,6 +37,7 @@ pub(crate) fn may_begin(
     }
     let spec = pinned.action(id).map(Action::spec);
     if spec.is_none_or(|spec| spec.manual) {
+        not_denied(id, step, at)?; // whoever stands against it is whom it waits for
         return refused(format!(
             "people perform step {id}; it ends by their confirmations"
         ));
@@ -86,6 +88,18 @@ pub fn quorum_stands(state: &RunState, id: &str, at: At) -> bool {
     known.is_none_or(|(pinned, step)| quorum_met(pinned, id, step, at).is_ok())
 }
 
+/// Whether nobody stands against the step.
+fn not_denied(id: &str, step: &StepState, at: At) -> Result<(), Rejection> {
+    let Some(denied) = step.denied_by(at.wall_ms) else {
+        return Ok(());
+    };
+    let person = &denied.person;
+    let reason = format!(
+        "{person} denied step {id}; it waits until {person} approves it with a new statement"
+    );
+    Err(Rejection::new(RejectionCode::Refused, reason))
+}
+
 /// Whether nobody denies and enough people stand for the step at this moment.
 pub(crate) fn quorum_met(
     pinned: &Pinned,
@@ -97,12 +111,7 @@ pub(crate) fn quorum_met(
     if is_overridden(pinned, id, step, at) {
         return Ok(());
     }
-    if let Some(denied) = step.denied_by(at.wall_ms) {
-        let person = &denied.person;
-        return refused(format!(
-            "{person} denied step {id}; it waits until {person} approves it with a new statement"
-        ));
-    }
+    not_denied(id, step, at)?;
     let Some(quorum) = pinned.quorum(id) else {
         return Ok(());
     };
@@ -177,6 +186,9 @@ pub(crate) fn undecided(step: &StepState) -> String {
 
 /// The steps that a step waits for.
 pub(crate) fn undone(state: &RunState, pinned: &Pinned, id: &str) -> Vec<String> {
+    if let Some(step) = undone_step(id) {
+        return undo::waits_for(state, pinned, step);
+    }
     let done = |need: &&String| state.step(need).is_some_and(|step| step.phase.is_over());
     pinned
         .needs(id)

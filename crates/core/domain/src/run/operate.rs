@@ -2,6 +2,7 @@
 //!
 //! Each is one commit in the run's own stream, so a step either starts before a pause or not at all: there is no moment between.
 
+use sealwarden_runbook::undone_step;
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
     RunAborted, RunEnded, RunOutcome, RunPaused, RunResumed, StepRetried,
@@ -10,6 +11,7 @@ use sealwarden_wire::event::v1::{
 use super::gate::undecided;
 use super::state::{Course, Phase, RunState, Word};
 use super::submit::MAX_NOTE_CHARS;
+use super::undo;
 use crate::approval::{is_line_breaking, rfc3339_ms};
 use crate::fold::{At, Rejection, RejectionCode};
 
@@ -40,7 +42,12 @@ pub(super) fn resume(state: &RunState, said: Said) -> Result<Vec<Kind>, Rejectio
     }
 }
 
-pub(super) fn abort(state: &RunState, said: Said, at: At) -> Result<Vec<Kind>, Rejection> {
+pub(super) fn abort(
+    state: &RunState,
+    said: Said,
+    undo: bool,
+    at: At,
+) -> Result<Vec<Kind>, Rejection> {
     let Said { by, reason } = checked(state, said)?;
     if reason.is_empty() {
         return Err(Rejection::new(
@@ -48,9 +55,21 @@ pub(super) fn abort(state: &RunState, said: Said, at: At) -> Result<Vec<Kind>, R
             "an abort cannot be taken back: say why with --why TEXT",
         ));
     }
+    let pinned = state.started()?;
+    if undo && pinned.undo_order().is_empty() {
+        let reason = format!(
+            "no step of runbook {} says how to undo it; abort without --undo, and take back by hand what must be",
+            pinned.started().runbook
+        );
+        return Err(Rejection::new(RejectionCode::Invalid, reason));
+    }
     match state.course() {
         Course::Going | Course::Paused(_) => {
-            with_end(state, vec![Kind::RunAborted(RunAborted { by, reason })], at)
+            let aborted = RunAborted { by, reason, undo };
+            with_end(state, vec![Kind::RunAborted(aborted)], at)
+        }
+        Course::Aborting(word) if undo && !state.is_undoing() => {
+            Err(aborting("aborted with --undo", word))
         }
         Course::Aborting(_) => Ok(Vec::new()),
     }
@@ -62,7 +81,9 @@ pub(super) fn retry(state: &RunState, id: &str, said: Said) -> Result<Vec<Kind>,
     let pinned = state.started()?;
     let step = state.named(pinned, id)?;
     let not_now = |reason: String| Err(Rejection::new(RejectionCode::NotNow, reason));
-    if let Course::Aborting(word) = state.course() {
+    if let Course::Aborting(word) = state.course()
+        && undone_step(id).is_none()
+    {
         return Err(aborting(&format!("retried (step {id})"), word));
     }
     match &step.phase {
@@ -144,10 +165,37 @@ pub(crate) fn with_end(
             .take(kind, at.wall_ms)
             .map_err(|reason| Rejection::new(RejectionCode::Invalid, reason))?;
     }
+    if after.is_undoing()
+        && let Some(pinned) = after.pinned.clone()
+    {
+        for kind in undo::ready(&after, &pinned)? {
+            after
+                .take(&kind, at.wall_ms)
+                .map_err(|reason| Rejection::new(RejectionCode::Invalid, reason))?;
+            events.push(kind);
+        }
+    }
     if let Some(end) = natural_end(&after) {
         events.push(Kind::RunEnded(end));
     }
     Ok(events)
+}
+
+/// What became of what an aborted run did.
+fn taken_back(state: &RunState) -> String {
+    let undone: Vec<&str> = state
+        .steps()
+        .iter()
+        .filter(|(_, step)| step.phase == Phase::Done)
+        .filter_map(|(id, _)| undone_step(id))
+        .collect();
+    if undone.is_empty() {
+        return "what they did stays".to_owned();
+    }
+    format!(
+        "of what they did this was taken back: {}; the rest stays",
+        undone.join(", ")
+    )
 }
 
 /// The end of a run in which nothing is left to do.
@@ -155,11 +203,17 @@ pub(crate) fn natural_end(state: &RunState) -> Option<RunEnded> {
     if !state.is_open() {
         return None;
     }
-    let count = |wanted: fn(&Phase) -> bool| {
-        let steps = state.steps().values();
-        steps.filter(|step| wanted(&step.phase)).count()
+    let steps = || {
+        state
+            .steps()
+            .iter()
+            .filter(|(id, _)| undone_step(id).is_none())
     };
-    let all = state.steps().len();
+    let count = |wanted: fn(&Phase) -> bool| {
+        let phases = steps().map(|(_, step)| &step.phase);
+        phases.filter(|phase| wanted(phase)).count()
+    };
+    let all = steps().count();
     let done = count(|phase| *phase == Phase::Done);
     let skipped = count(|phase| *phase == Phase::Skipped);
     let not_needed = count(|phase| *phase == Phase::NotNeeded);
@@ -186,11 +240,14 @@ pub(crate) fn natural_end(state: &RunState) -> Option<RunEnded> {
         Course::Going | Course::Paused(_) => None,
         Course::Aborting(word) => {
             let settled = count(|phase| phase.attempt().is_none());
-            (settled == all).then(|| RunEnded {
+            let ends = settled == all && undo::is_complete(state);
+            ends.then(|| RunEnded {
                 outcome: RunOutcome::Aborted.into(),
                 reason: format!(
-                    "aborted by {}: {}; {done} of {all} steps are done, and what they did stays",
-                    word.by, word.reason
+                    "aborted by {}: {}; {done} of {all} steps are done, and {}",
+                    word.by,
+                    word.reason,
+                    taken_back(state)
                 ),
             })
         }

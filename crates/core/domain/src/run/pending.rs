@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sealwarden_runbook::Action;
+use sealwarden_runbook::{Action, undone_step};
 
 use super::gate::{may_begin, undecided};
 use super::pinned::Pinned;
@@ -77,9 +77,8 @@ pub fn pending(state: &RunState, own: &BTreeSet<AttemptId>, me: &str, at: At) ->
     let Some(pinned) = state.pinned().filter(|_| state.is_open()) else {
         return Vec::new();
     };
-    pinned
-        .order()
-        .iter()
+    let order = pinned.order().iter().chain(pinned.undo_order());
+    order
         .filter_map(|id| {
             state
                 .step(id)
@@ -128,7 +127,11 @@ fn of_step(
             attempt: attempt.number,
             reason: reason.clone(),
         }),
-        Phase::Failed if matches!(state.course(), Course::Aborting(_)) => None,
+        Phase::Failed
+            if matches!(state.course(), Course::Aborting(_)) && undone_step(id).is_none() =>
+        {
+            None
+        }
         Phase::Failed => Some(Effect::AskPerson {
             step: id.to_owned(),
             attempt: step.attempts,

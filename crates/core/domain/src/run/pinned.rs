@@ -22,6 +22,7 @@ pub struct Pinned {
     roster: Roster,
     plan: Plan,
     order: Vec<String>,
+    undo_order: Vec<String>,
     quorums: BTreeMap<String, Quorum>,
 }
 
@@ -100,8 +101,10 @@ impl Pinned {
         check_digest("runbook", &runbook.digest_hex(), &started.runbook_digest)?;
         check_digest("roster", &roster.digest_hex(), &started.roster_digest)?;
         let order = runbook.order().iter().map(|step| step.id.clone()).collect();
+        let undo_order = runbook.undo_order();
+        let undo_order = undo_order.iter().map(|undo| undo.id.clone()).collect();
         let mut quorums = BTreeMap::new();
-        for step in runbook.steps() {
+        for step in runbook.all_work() {
             if let Some(quorum) = effective_quorum(step, &plan)? {
                 quorums.insert(step.id.clone(), quorum);
             }
@@ -113,6 +116,7 @@ impl Pinned {
             roster,
             plan,
             order,
+            undo_order,
             quorums,
         })
     }
@@ -147,15 +151,20 @@ impl Pinned {
         &self.order
     }
 
+    /// The ids of the undos in the order in which they run.
+    pub fn undo_order(&self) -> &[String] {
+        &self.undo_order
+    }
+
     /// What a step performs.
     pub fn action(&self, step: &str) -> Option<Action> {
-        self.runbook.step(step).map(|step| step.action)
+        self.runbook.work(step).map(|step| step.action)
     }
 
     /// The steps that must be done before a step.
     pub fn needs(&self, step: &str) -> &[String] {
         self.runbook
-            .step(step)
+            .work(step)
             .map(|step| step.needs.as_slice())
             .unwrap_or_default()
     }
@@ -168,21 +177,21 @@ impl Pinned {
     /// How often a step is tried, at least once.
     pub fn max_attempts(&self, step: &str) -> u32 {
         self.runbook
-            .step(step)
+            .work(step)
             .map_or(1, |step| step.retry.attempts.max(1))
     }
 
     /// How long one attempt may take, in milliseconds.
     pub fn timeout_ms(&self, step: &str) -> i64 {
         self.runbook
-            .step(step)
+            .work(step)
             .map_or(0, |step| millis(step.timeout))
     }
 
     /// The pause after `attempts` attempts, in milliseconds: it doubles from one to the next, up to an hour, and is longer by a part of the step's jitter that follows
     /// from run, step and attempt.
     pub fn backoff_ms(&self, step: &str, attempts: u32) -> i64 {
-        let Some(step) = self.runbook.step(step) else {
+        let Some(step) = self.runbook.work(step) else {
             return 0;
         };
         let Some(doublings) = attempts.checked_sub(1) else {
@@ -247,7 +256,7 @@ impl Pinned {
             step: step.id.clone(),
             reason,
         };
-        for step in self.runbook.steps() {
+        for step in self.runbook.all_work() {
             let output = |from: &str, name: &str| self.sample(from, name);
             self.resolve(step, &output)
                 .map_err(|error| unusable(step, error.to_string()))?;

@@ -33,7 +33,7 @@ pub(crate) struct Ready {
 }
 
 /// The steps as they are once the commit is stored.
-struct After<'a> {
+pub(crate) struct After<'a> {
     state: &'a RunState,
     pinned: &'a Pinned,
     over: Option<Over<'a>>,
@@ -67,6 +67,17 @@ pub(crate) fn ready(
     Ok(ready)
 }
 
+impl<'a> After<'a> {
+    /// The steps as they are.
+    pub(crate) fn of(state: &'a RunState, pinned: &'a Pinned) -> Self {
+        Self {
+            state,
+            pinned,
+            over: None,
+        }
+    }
+}
+
 impl After<'_> {
     /// How a step that is over ended, as conditions see it.
     fn word(&self, id: &str, not_needed: &BTreeSet<String>) -> Option<&'static str> {
@@ -93,7 +104,7 @@ impl After<'_> {
     }
 
     /// A step of which all needs are over.
-    fn next(&self, step: &Step, ready: &mut Ready) -> Result<(), Rejection> {
+    pub(crate) fn next(&self, step: &Step, ready: &mut Ready) -> Result<(), Rejection> {
         let mut needed = true;
         if let Some(condition) = &step.when {
             let evaluated = condition.evaluate(&|fact| self.fact(fact, &ready.not_needed));

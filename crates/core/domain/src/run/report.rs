@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sealwarden_runbook::undone_step;
+
 use super::decide::End;
 use super::pending::AttemptId;
 use super::state::{Course, RunState};
@@ -108,7 +110,7 @@ fn deadline_of_last(state: &RunState, id: &AttemptId, at: At) -> Option<i64> {
     let attempt = state.step(&id.step)?.phase.attempt()?;
     let is_last = attempt.number >= state.max_attempts(&id.step);
     // An aborted run begins no effect that is known not to have begun.
-    let aborting = matches!(state.course(), Course::Aborting(_));
+    let aborting = matches!(state.course(), Course::Aborting(_)) && undone_step(&id.step).is_none();
     let due = is_last && !aborting && attempt.deadline_ms > at.wall_ms;
     due.then_some(attempt.deadline_ms)
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sealwarden_runbook::{Approver, Assessment, Quorum, Role};
+use sealwarden_runbook::{Approver, Assessment, Quorum, Role, undone_step};
 use sealwarden_wire::event::v1::RunOutcome;
 
 use super::pinned::Pinned;
+use super::undo;
 use crate::approval::{Decision, Inputs, Standing, sha256_hex};
 use crate::fold::{Rejection, RejectionCode};
 
@@ -326,6 +327,8 @@ pub struct RunState {
     pub(crate) started_at_ms: i64,
     pub(crate) ended: Option<RunEnd>,
     pub(crate) course: Course,
+    /// The run was aborted with `--undo`.
+    pub(crate) undoing: bool,
 }
 
 impl RunState {
@@ -365,6 +368,11 @@ impl RunState {
         allowed.max(self.step(id).map_or(0, |step| step.granted))
     }
 
+    /// Whether it was aborted with `--undo`: what is done is taken back where the runbook says how.
+    pub fn is_undoing(&self) -> bool {
+        self.undoing
+    }
+
     /// How it ended, if it did.
     pub fn ended(&self) -> Option<&RunEnd> {
         self.ended.as_ref()
@@ -377,6 +385,9 @@ impl RunState {
 
     /// Whether every step that `id` needs is over.
     pub(crate) fn needs_done(&self, pinned: &Pinned, id: &str) -> bool {
+        if let Some(step) = undone_step(id) {
+            return undo::waits_for(self, pinned, step).is_empty();
+        }
         let is_over = |need: &String| self.step(need).is_some_and(|step| step.phase.is_over());
         pinned.needs(id).iter().all(is_over)
     }

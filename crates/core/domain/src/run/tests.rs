@@ -6,6 +6,7 @@ mod illegal;
 mod random;
 mod steps;
 mod takeover;
+mod undo;
 mod verbs;
 mod views;
 mod world;

@@ -1,6 +1,6 @@
 //! How a run looks to people.
 
-use sealwarden_runbook::Action;
+use sealwarden_runbook::{Action, undone_step};
 use sealwarden_wire::event::v1::{Directive, RunOutcome, SignedStatement};
 use sealwarden_wire::run::v1::{Approval, Approver, PrepareResponse, Run, Step};
 
@@ -9,6 +9,7 @@ use super::gate::{may_begin, undecided, undone};
 use super::pinned::Pinned;
 use super::state::{Course, Decided, Judged, Phase, Refused, RunState, StepState, Word};
 use super::submit::{missing, missing_of};
+use super::undo::barred;
 use crate::approval::{Decision, in_words, rfc3339_ms, wire_kind};
 use crate::fold::{At, Rejection, RejectionCode};
 
@@ -30,6 +31,7 @@ pub fn view(state: &RunState, at: At) -> Run {
         steps: pinned
             .order()
             .iter()
+            .chain(pinned.undo_order())
             .filter_map(|id| step_view(state, pinned, id, at))
             .collect(),
         reason,
@@ -49,14 +51,12 @@ fn standing(state: &RunState, pinned: &Pinned, at: At) -> (&'static str, String)
     }
     let aborting = matches!(state.course(), Course::Aborting(_));
     let steps = || {
-        pinned
-            .order()
-            .iter()
-            .filter_map(|id| state.step(id).map(|step| (id, step)))
+        let order = pinned.order().iter().chain(pinned.undo_order());
+        order.filter_map(|id| state.step(id).map(|step| (id, step)))
     };
     for (id, step) in steps() {
         match &step.phase {
-            Phase::Failed if !aborting => {
+            Phase::Failed if !aborting || undone_step(id).is_some() => {
                 return (
                     "stuck",
                     format!(
@@ -98,8 +98,14 @@ fn standing(state: &RunState, pinned: &Pinned, at: At) -> (&'static str, String)
             | Phase::Done => {}
         }
     }
-    if let Some(held) = held_up(state, steps()) {
-        return held;
+    if let Some((word, mut reason)) = held_up(state, steps()) {
+        for (id, step) in steps().filter(|(id, _)| undone_step(id).is_some()) {
+            if step.phase == Phase::Ready {
+                let waits = waits_for(state, pinned, id, step, at);
+                reason = format!("{reason}; {waits}");
+            }
+        }
+        return (word, reason);
     }
     let moving = |(id, step): (&String, &StepState)| {
         step.phase.attempt().is_some() || may_begin(state, pinned, id, step, at).is_ok()
@@ -200,7 +206,7 @@ fn step_word(
 }
 
 fn step_view(state: &RunState, pinned: &Pinned, id: &str, at: At) -> Option<Step> {
-    let (step, planned) = state.step(id).zip(pinned.runbook().step(id))?;
+    let (step, planned) = state.step(id).zip(pinned.runbook().work(id))?;
     let mut approvals: Vec<Approval> = step
         .decided
         .iter()
@@ -405,7 +411,7 @@ pub fn prepare_for(
     };
     let planned = pinned
         .runbook()
-        .step(id)
+        .work(id)
         .ok_or_else(|| not_now(format!("there is no step {id}")))?;
     let (spec, started) = (planned.action.spec(), pinned.started());
     Ok(PrepareResponse {
@@ -491,6 +497,6 @@ pub fn directive_draft(state: &RunState, id: &str, at: At) -> Option<Directive> 
         inputs: inputs.to_string(),
         approvals,
         issued_at_ms: at.wall_ms,
-        requesters: started.requesters.clone(),
+        requesters: barred(state, pinned, id),
     })
 }

@@ -106,6 +106,9 @@ impl Node {
             );
             add(&text, "quorum", SMALL, 3);
         }
+        if let Some(undo) = &step.undo {
+            add(&format!("undo: {}", undo.action), "plain", SMALL, 2);
+        }
         let shown = live.and_then(|live| live.steps.get(&step.id));
         if let Some(shown) = shown {
             add(

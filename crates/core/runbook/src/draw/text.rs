@@ -27,15 +27,56 @@ pub fn draw_text(runbook: &Runbook) -> String {
     );
     wrap(&mut out, "", "  ", &about);
     for (index, wave) in runbook.waves().iter().enumerate() {
-        let label = format!("── {} ", wave_label(index));
-        let rest = WIDTH.saturating_sub(label.chars().count());
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "\n{label}{}", "─".repeat(rest));
+        rule(&mut out, &wave_label(index));
         for step in wave {
             draw_step(&mut out, step);
         }
     }
+    draw_undo(&mut out, runbook);
     out
+}
+
+/// What `run abort --undo` does, in its order.
+fn draw_undo(out: &mut String, runbook: &Runbook) {
+    let undos = runbook.undo_order();
+    if undos.is_empty() {
+        return;
+    }
+    rule(out, "undo, in this order, if it is aborted with --undo");
+    for undo in undos {
+        wrap(
+            out,
+            " ↶ ",
+            "     ",
+            &format!("{}  [{}]", undo.id, undo.action),
+        );
+        wrap(out, "     approve  ", "              ", &approvals(undo));
+        for (name, template) in &undo.inputs {
+            let text = format!("{name} = {template}");
+            wrap(out, "     with     ", "                ", &text);
+        }
+    }
+}
+
+/// A line with a label.
+fn rule(out: &mut String, label: &str) {
+    let label = format!("── {label} ");
+    let rest = WIDTH.saturating_sub(label.chars().count());
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "\n{label}{}", "─".repeat(rest));
+}
+
+/// Who approves a step.
+fn approvals(step: &Step) -> String {
+    match (&step.approval, step.directive()) {
+        (Some(approval), _) => format!(
+            "{} within {}",
+            approval.quorum,
+            show_duration(approval.within)
+        ),
+        (None, Some(kind)) => format!("whom the plan names for `{kind}`"),
+        (None, None) => "nobody: it runs by itself".to_owned(),
+    }
 }
 
 fn short(runbook: &Runbook) -> String {
@@ -79,22 +120,7 @@ fn draw_step(out: &mut String, step: &Step) {
     if let Some(when) = &step.when {
         wrap(out, "     when     ", "              ", when.as_str());
     }
-    match &step.approval {
-        Some(approval) => {
-            let text = format!(
-                "{} within {}",
-                approval.quorum,
-                show_duration(approval.within)
-            );
-            wrap(out, "     approve  ", "              ", &text);
-        }
-        None => wrap(
-            out,
-            "     approve  ",
-            "              ",
-            "nobody: it runs by itself",
-        ),
-    }
+    wrap(out, "     approve  ", "              ", &approvals(step));
     if let Some(instructions) = step.instructions() {
         wrap(
             out,

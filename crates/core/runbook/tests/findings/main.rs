@@ -1,6 +1,7 @@
 //! A plan's mistakes are found, all of them at once, each with its line, its step and what to do.
 
 mod conditions;
+mod undo;
 
 use std::fmt::Write as _;
 
@@ -334,11 +335,7 @@ fn orders_about_keys_need_two_people_an_approval_and_evidence_before() {
 #[test]
 fn what_cannot_be_executed_is_refused_and_not_skipped() {
     let steps = [
-        step(
-            "a",
-            "close-incident",
-            &["for_each: [1]", "undo: b", "runbook: other"],
-        ),
+        step("a", "close-incident", &["for_each: [1]", "runbook: other"]),
         step("b", "close-incident", &["neds: [a]"]),
         step("c", "read-only", &["with: {log: main}"]),
         step("a", "close-incident", &[]),
@@ -348,10 +345,9 @@ fn what_cannot_be_executed_is_refused_and_not_skipped() {
         [
             named("unsupported", 9, "a"),
             named("unsupported", 10, "a"),
-            named("unsupported", 11, "a"),
-            named("unknown-field", 15, "b"),
-            named("missing-approval", 16, "c"),
-            named("duplicate-step", 20, "a"),
+            named("unknown-field", 14, "b"),
+            named("missing-approval", 15, "c"),
+            named("duplicate-step", 19, "a"),
         ]
     );
     assert!(text_of(&steps).contains("`for_each` (loops) is not supported yet"));

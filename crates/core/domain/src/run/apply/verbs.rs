@@ -1,5 +1,6 @@
 //! Folding what operators said to a run.
 
+use sealwarden_runbook::undone_step;
 use sealwarden_wire::event::v1::{
     OverrideReviewed, RunAborted, RunPaused, StepOverridden, StepRetried, StepSkipped,
 };
@@ -62,7 +63,7 @@ impl RunState {
     }
 
     pub(super) fn run_aborted(&mut self, event: &RunAborted, at_ms: i64) -> Result<(), String> {
-        self.open()?;
+        let pinned = self.open()?;
         if matches!(self.course, Course::Aborting(_)) {
             return Err("the run is aborted a second time".to_owned());
         }
@@ -72,12 +73,17 @@ impl RunState {
                 step.phase = Phase::Cancelled;
             }
         }
+        if event.undo {
+            self.begin_undoing(&pinned);
+        }
         Ok(())
     }
 
     pub(super) fn step_retried(&mut self, event: &StepRetried) -> Result<(), String> {
         self.open()?;
-        let aborting = matches!(self.course, Course::Aborting(_));
+        // What was aborted is not tried again; taking it back is.
+        let aborting =
+            matches!(self.course, Course::Aborting(_)) && undone_step(&event.step).is_none();
         let step = self.step_mut(&event.step, event.iteration)?;
         let signed = takes(step, Decision::Retry)
             && signed(step, Decision::Retry, std::slice::from_ref(&event.by));
@@ -96,6 +102,7 @@ impl RunState {
         step.granted = step.granted.max(event.attempt.saturating_add(1));
         step.ended_at_ms = 0; // no pause before the next attempt: a person asked for it now
         step.missing.clear();
+        self.settle_undo(&event.step);
         Ok(())
     }
 
@@ -109,6 +116,7 @@ impl RunState {
         step.ended_at_ms = at_ms;
         step.skipped = Some(word(&event.by.join(", "), &event.reason, at_ms));
         step.missing.clear();
+        self.settle_undo(&event.step);
         Ok(())
     }
 

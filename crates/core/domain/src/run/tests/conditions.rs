@@ -143,7 +143,12 @@ fn where_nobody_can_tell_a_person_decides_with_a_signature() {
     assert_eq!(phase(&world, "tell"), Phase::Ready);
 
     let mut world = undecided();
-    world.run(Command::Abort(said("enough"))).unwrap();
+    world
+        .run(Command::Abort {
+            said: said("enough"),
+            undo: false,
+        })
+        .unwrap();
     assert_eq!(phase(&world, "find"), Phase::Cancelled);
     assert!(world.state.ended().is_some());
 }

@@ -127,7 +127,12 @@ fn play(world: &mut World, next: &Move) -> Vec<Kind> {
         }
         Move::Pause => world.run(Command::Pause(said(""))).unwrap_or_default(),
         Move::Resume => world.run(Command::Resume(said(""))).unwrap_or_default(),
-        Move::Abort => world.run(Command::Abort(said("no"))).unwrap_or_default(),
+        Move::Abort => world
+            .run(Command::Abort {
+                said: said("no"),
+                undo: false,
+            })
+            .unwrap_or_default(),
         Move::Retry(step) => {
             let (step, said) = (ORDER[*step].to_owned(), said(""));
             let command = Command::Retry { step, said };

@@ -22,7 +22,12 @@ fn resume(world: &mut World) -> Vec<Kind> {
 }
 
 fn abort(world: &mut World) -> Vec<Kind> {
-    world.run(Command::Abort(said("a false alarm"))).unwrap()
+    world
+        .run(Command::Abort {
+            said: said("a false alarm"),
+            undo: false,
+        })
+        .unwrap()
 }
 
 fn retry(world: &mut World, step: &str) -> Result<Vec<Kind>, crate::fold::Rejection> {
@@ -142,7 +147,12 @@ fn an_aborted_run_ends_with_what_is_under_way_and_takes_nothing_back() {
 #[test]
 fn an_abort_with_nothing_under_way_ends_the_run_and_wants_a_reason() {
     let mut world = World::after(&["snapshot"]);
-    let why = world.run(Command::Abort(said(""))).unwrap_err();
+    let why = world
+        .run(Command::Abort {
+            said: said(""),
+            undo: false,
+        })
+        .unwrap_err();
     assert_eq!(why.code, RejectionCode::Invalid);
     let events = abort(&mut world);
     assert!(
