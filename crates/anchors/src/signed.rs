@@ -76,6 +76,9 @@ pub(crate) struct Checked {
     pub(crate) leaf: Certificate,
     pub(crate) leaf_der: Vec<u8>,
     pub(crate) others: Vec<Vec<u8>>,
+    /// Whether the message's list of digests names the one that was signed with. No signature covers that list and nothing rests on it: what is missing there was
+    /// changed, or left out by its maker.
+    pub(crate) lists_its_digest: bool,
 }
 
 /// Checks a `ContentInfo` with a `SignedData` of `content_type`. `detached` is the content that is not inside.
@@ -94,11 +97,14 @@ pub(crate) fn check(
     let leaf_der = leaf.to_der().map_err(malformed)?;
     check_attributes(info, content_type, &content, &leaf, &leaf_der)?;
     check_signature(info, &leaf, &leaf_der)?;
+    let digest = info.digest_alg.oid;
+    let mut listed = data.digest_algorithms.iter();
     Ok(Checked {
         content,
         leaf,
         leaf_der,
         others,
+        lists_its_digest: listed.any(|it| it.oid == digest && profile::digest_of(it).is_some()),
     })
 }
 

@@ -204,9 +204,14 @@ pub fn verify(response: &[u8], covered: &[u8], roots: &Roots) -> Result<Timestam
 }
 
 /// As [`verify`], without a path to an authority that anybody trusts: the token is whole, over `covered`, and signed under the certificate that it names by
-/// its hash. It proves no time.
+/// its hash; and its list of digests, which no signature covers, names the one that was signed with, as RFC 5652 (5.1) wants it. It proves no time.
 pub fn verify_unrooted(response: &[u8], covered: &[u8]) -> Result<Timestamp, TimestampError> {
-    read_imprint(response, &imprint(covered), None).map(|(timestamp, _)| timestamp)
+    let (timestamp, checked) = read_imprint(response, &imprint(covered), None)?;
+    if checked.lists_its_digest {
+        return Ok(timestamp);
+    }
+    let text = "its list of digest algorithms lacks the one that was signed with";
+    Err(TimestampError::Malformed(text.to_owned()))
 }
 
 fn verify_imprint(

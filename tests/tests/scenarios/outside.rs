@@ -425,7 +425,7 @@ fn a_stolen_log_ends_where_a_witness_of_another_operator_saw_it_last() {
             policy.display()
         ),
     );
-    let _here = here.up();
+    let up = here.up();
     let outside = other_up(&there);
     // No time-stamping authority is configured: the cosignature's time is all that there is.
     let cosigned = |name: &str| {
@@ -493,6 +493,36 @@ fn a_stolen_log_ends_where_a_witness_of_another_operator_saw_it_last() {
     }
     let local = ["sealing-1", "verification-1"];
     assert!(!local.iter().any(|name| reason.contains(name)), "{reason}");
+    assert!(up.terminate().success());
+    knows_after_a_start_what_was_sealed_again(&here, &dated);
+}
+
+/// Where a record was sealed again is kept in an index, so that a start need not read all records; one that is damaged is made anew.
+fn knows_after_a_start_what_was_sealed_again(here: &Installation, old: &Path) {
+    let index = here.data().join("nodes/sealing-1/resealed/main/2");
+    let good = std::fs::read_to_string(&index).expect("the index");
+    assert!(
+        good.starts_with("sealwarden.resealed@v1\ncovers "),
+        "{good}"
+    );
+    assert!(good.contains(ORIGIN), "{good}");
+    let seal = std::fs::read(format!("{}.seal", text(old))).expect("the old seal");
+    for damaged in [false, true] {
+        if damaged {
+            std::fs::write(&index, good.replace("covers ", "covers 1")).expect("a damaged index");
+        }
+        std::fs::write(format!("{}.seal", text(old)), &seal).expect("the old seal");
+        let up = here.up();
+        eventually("the old seal is renewed as its successor", || {
+            here.call(&["seal", "--renew", &text(old)]);
+            let verdict = here.verify(old).json();
+            let moved = verdict["origin"] == "seal.example.com/main/2";
+            (moved && verdict["verdict"] == "valid").then_some(())
+        });
+        assert!(up.terminate().success());
+    }
+    let again = std::fs::read_to_string(&index).expect("the index");
+    assert_eq!(again, good, "it is made anew");
 }
 
 #[tokio::test(flavor = "multi_thread")]

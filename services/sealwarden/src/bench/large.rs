@@ -16,6 +16,8 @@ use super::log::{Writer, bytes_in};
 const BATCH: u64 = 65_536;
 /// How many of the last leaves the sealing service reads at its start, for the request ids in them: its default window.
 const WINDOW: u64 = 262_144;
+/// Where the memory is told on the way.
+const MARKS: [u64; 3] = [1_000_000, 5_000_000, 10_000_000];
 /// Leaves read at once.
 const CHUNK: u64 = 1_024;
 /// What a leaf takes at least: nonce and record, its entry of 33 bytes with its length, its hash.
@@ -30,6 +32,8 @@ pub(super) fn grow(
 ) -> anyhow::Result<()> {
     let entries = setting.entries;
     let mut memory = Vec::new();
+    let mut marks = MARKS.iter().copied().peekable();
+    let mut marked = Vec::new();
     let (mut worked, mut leaves) = (Duration::ZERO, 0);
     memory.push(resident()?);
     while writer.size() < entries {
@@ -44,7 +48,11 @@ pub(super) fn grow(
         writer.publish(batch)?;
         worked += from.elapsed();
         leaves += count;
-        memory.push(resident()?);
+        let now = resident()?;
+        memory.push(now);
+        while marks.next_if(|mark| *mark <= writer.size()).is_some() {
+            marked.push(format!("{:.1} MiB at {}", mib(now), writer.size()));
+        }
     }
     let (begin, middle, end) = (
         memory.first().copied().unwrap_or_default(),
@@ -62,9 +70,10 @@ pub(super) fn grow(
     measured.setting(
         "memory",
         format!(
-            "resident, by leaves: {:.1} MiB at the start, {:.1} MiB at the half, {:.1} MiB at {} leaves, {:.1} MiB at most",
+            "resident, by leaves: {:.1} MiB at the start, {:.1} MiB at the half, {}{:.1} MiB at {} leaves, {:.1} MiB at most",
             mib(begin),
             mib(middle),
+            marked.iter().map(|it| format!("{it}, ")).collect::<String>(),
             mib(end),
             writer.size(),
             mib(most)
