@@ -51,7 +51,7 @@ pub(super) fn grow(
         let now = resident()?;
         memory.push(now);
         while marks.next_if(|mark| *mark <= writer.size()).is_some() {
-            marked.push(format!("{:.1} MiB at {}", mib(now), writer.size()));
+            marked.push(format!("{:.1} MiB at {}, ", mib(now), writer.size()));
         }
     }
     let (begin, middle, end) = (
@@ -73,7 +73,7 @@ pub(super) fn grow(
             "resident, by leaves: {:.1} MiB at the start, {:.1} MiB at the half, {}{:.1} MiB at {} leaves, {:.1} MiB at most",
             mib(begin),
             mib(middle),
-            marked.iter().map(|it| format!("{it}, ")).collect::<String>(),
+            marked.concat(),
             mib(end),
             writer.size(),
             mib(most)
