@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "sealwarden/control/v1/control.proto",
     "sealwarden/event/v1/archive.proto",
     "sealwarden/event/v1/certificate.proto",
+    "sealwarden/event/v1/communication.proto",
     "sealwarden/event/v1/event.proto",
     "sealwarden/event/v1/incident.proto",
     "sealwarden/event/v1/learning.proto",

@@ -20,6 +20,7 @@ pub mod people;
 pub mod plans;
 pub mod process;
 pub mod s3;
+pub mod sink;
 pub mod target;
 pub mod thief;
 pub mod wait;

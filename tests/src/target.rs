@@ -38,12 +38,13 @@ pub struct Target {
     book: Arc<Mutex<Book>>,
 }
 
-struct Request {
-    method: String,
-    path: String,
-    key: String,
-    token: String,
-    body: String,
+/// A request that came through whole.
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) key: String,
+    pub(crate) token: String,
+    pub(crate) body: String,
 }
 
 impl Target {
@@ -85,7 +86,7 @@ impl Target {
     }
 }
 
-fn read(stream: &TcpStream) -> Option<Request> {
+pub(crate) fn read(stream: &TcpStream) -> Option<Request> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
@@ -191,7 +192,7 @@ fn say_so(stream: &mut TcpStream, how: &str) {
     }
 }
 
-fn answer(stream: &mut TcpStream, status: &str, body: &str) {
+pub(crate) fn answer(stream: &mut TcpStream, status: &str, body: &str) {
     let text = format!(
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()

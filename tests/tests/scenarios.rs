@@ -17,6 +17,7 @@ mod scenarios {
     mod bulk;
     mod certificates;
     mod client;
+    mod communication;
     mod conditions;
     mod crash;
     mod damage;

@@ -6,6 +6,7 @@
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +89,61 @@ fn system_roots() -> Result<RootCertStore, OutsideError> {
         return Err(OutsideError::TlsRoots(reason));
     }
     Ok(store)
+}
+
+/// Whether a text is an address that secrets may be sent to: `https`, or `http` on this machine; no user, password or fragment in it.
+pub fn is_callable(text: &str) -> bool {
+    reqwest::Url::parse(text).is_ok_and(|url| {
+        let plain =
+            url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+        let safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
+        plain && safe && url.host_str().is_some()
+    })
+}
+
+/// Whether an address is on this machine.
+pub fn is_local(text: &str) -> bool {
+    reqwest::Url::parse(text).is_ok_and(|url| is_loopback(&url))
+}
+
+fn is_loopback(url: &reqwest::Url) -> bool {
+    url.host_str().is_some_and(is_loopback_host)
+}
+
+/// Whether a host's name or address is this machine.
+pub fn is_loopback_host(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The first `kept` bytes of an answer of `max_bytes` at most; the error says why it is not whole.
+pub async fn read_answer(
+    mut answer: reqwest::Response,
+    max_bytes: u64,
+    kept: usize,
+) -> Result<Vec<u8>, String> {
+    let max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+    let mut beginning = Vec::new();
+    let mut length: usize = 0;
+    loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => {
+                length = length.saturating_add(chunk.len());
+                if length > max {
+                    return Err(format!(
+                        "its answer is longer than {max_bytes} bytes; answer less, or raise max_answer_bytes"
+                    ));
+                }
+                let room = kept.saturating_sub(beginning.len());
+                beginning.extend(chunk.into_iter().take(room));
+            }
+            Ok(None) => return Ok(beginning),
+            Err(error) => {
+                let reason = reasons(&error.without_url());
+                return Err(format!("its answer broke off: {reason}"));
+            }
+        }
+    }
 }
 
 /// An error with all its causes.

@@ -30,6 +30,8 @@ const DUTY_MOST: Duration = Duration::from_mins(1);
 pub(crate) struct Watch {
     state: RwLock<State>,
     position: watch::Sender<u64>,
+    /// Whether everything that was stored is folded.
+    live: watch::Sender<bool>,
 }
 
 impl Watch {
@@ -37,6 +39,7 @@ impl Watch {
         Self {
             state: RwLock::new(State::default()),
             position: watch::Sender::new(0),
+            live: watch::Sender::new(false),
         }
     }
 
@@ -56,6 +59,28 @@ impl Watch {
             // The sender lives in `self`, so waiting cannot fail.
             let _ = changes.changed().await;
         }
+    }
+
+    /// Waits until everything that was stored is folded.
+    pub(crate) async fn live(&self) {
+        let mut live = self.live.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        drop(live.wait_for(|live| *live).await);
+    }
+
+    /// Tells of each commit that was folded, by its position.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.position.subscribe()
+    }
+
+    /// Incidents that may have something to tell, and those of which something was recorded as told, since the last time this was asked.
+    pub(crate) fn tidings(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        if self.read(|state| state.tidings.is_empty() && state.recorded.is_empty()) {
+            return (BTreeSet::new(), BTreeSet::new()); // most commits are none of ours
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let tidings = std::mem::take(&mut state.tidings);
+        (tidings, std::mem::take(&mut state.recorded))
     }
 
     /// Incidents of which something was folded since the last time this was asked.
@@ -123,7 +148,8 @@ pub(crate) async fn follow(
     }
 }
 
-async fn sleep_until(at: Option<Instant>) {
+/// Sleeps until then; for ever if it is never.
+pub(crate) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
@@ -152,7 +178,10 @@ impl Follower {
     fn delivered(&mut self, delivery: Option<Result<Delivery, ReadError>>) -> anyhow::Result<()> {
         match delivery {
             Some(Ok(Delivery::Commit(recorded))) => self.watch.take_in(&recorded),
-            Some(Ok(Delivery::CaughtUp(_))) => self.live = true,
+            Some(Ok(Delivery::CaughtUp(_))) => {
+                self.live = true;
+                self.watch.live.send_replace(true);
+            }
             Some(Err(error @ ReadError::Unavailable { .. })) => {
                 tracing::warn!(%error, "following the event log is interrupted");
             }

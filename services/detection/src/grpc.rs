@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
+use sealwarden_domain::communication::Brief;
 use sealwarden_domain::obligation::Command;
 use sealwarden_domain::{Rejection, RejectionCode};
 use sealwarden_engine::{ExecuteError, Meta, Node};
 use sealwarden_pki::{Caller, CallerRole, caller_of, require};
+use sealwarden_runbook::Audience;
 use sealwarden_wire::event::v1::{
     DutyMet, IncidentClassified, RegimeClockStarted, RegimeDecided, SignalReported,
 };
 use sealwarden_wire::incident::v1::incidents_server::Incidents;
 use sealwarden_wire::incident::v1::{
-    ClassifyRequest, Incident, ListRequest, ListResponse, ObligationsRequest, ObligationsResponse,
+    AcknowledgeRequest, BriefRequest, BriefResponse, ClassifyRequest, Incident, ListRequest,
+    ListResponse, NoticesRequest, NoticesResponse, ObligationsRequest, ObligationsResponse,
     RecordToldRequest, ReportRequest, ReportResponse, RuleRegimeRequest, ShowRequest,
-    StartClockRequest,
+    StartClockRequest, TellRequest,
 };
 use tonic::{Request, Response, Status};
 
+use crate::communication::{self, Sinks, Told};
 use crate::config::Config;
 use crate::duties;
 use crate::follow::Watch;
@@ -35,14 +39,21 @@ pub(crate) struct IncidentsService {
     config: Config,
     pub(crate) node: Arc<Node>,
     pub(crate) watch: Arc<Watch>,
+    sinks: Arc<Sinks>,
 }
 
 impl IncidentsService {
-    pub(crate) fn new(config: Config, node: Arc<Node>, watch: Arc<Watch>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        node: Arc<Node>,
+        watch: Arc<Watch>,
+        sinks: Arc<Sinks>,
+    ) -> Self {
         Self {
             config,
             node,
             watch,
+            sinks,
         }
     }
 
@@ -207,11 +218,77 @@ impl IncidentsService {
             .ok_or_else(|| not_found(id))
     }
 
+    fn notices(&self, id: &str) -> Result<NoticesResponse, Status> {
+        self.watch
+            .read(|state| communication::notices(state, id))
+            .ok_or_else(|| not_found(id))
+    }
+
+    fn brief(&self, id: &str, audience: Audience) -> Result<Brief, Status> {
+        let now_ms = self.node.clock.now().wall_ms;
+        self.watch
+            .read(|state| communication::brief(state, &self.node, id, audience, now_ms))
+            .ok_or_else(|| not_found(id))
+    }
+
+    /// Shows what was told, as soon as this is part of it.
+    async fn notices_after(&self, id: &str, position: u64) -> Result<NoticesResponse, Status> {
+        let seen = self
+            .watch
+            .wait_until(|state| (state.position >= position).then_some(()));
+        self.within(seen).await?;
+        self.notices(id)
+    }
+
+    async fn tell(&self, caller: &Caller, asked: &TellRequest) -> Result<NoticesResponse, Status> {
+        checked("text", &asked.text)?;
+        if asked.request_id.is_empty() {
+            return Err(Status::invalid_argument(
+                "request_id is empty; name the call, so that a repetition tells nobody twice",
+            ));
+        }
+        let audiences = match asked.audiences.as_slice() {
+            [] => vec![Audience::Engineers, Audience::Executives],
+            named => named
+                .iter()
+                .map(|word| internal(word))
+                .collect::<Result<_, _>>()?,
+        };
+        self.catch_up().await?;
+        let mut position = 0;
+        for audience in audiences {
+            let told = Told {
+                by: caller.name.as_str(),
+                audience,
+                title: self.brief(&asked.incident, audience)?.title,
+                text: &asked.text,
+                request: &asked.request_id,
+            };
+            let meta = Meta::person(caller.name.as_str()).correlated(asked.incident.clone());
+            let reachable = &self.sinks.reachable;
+            let executed = communication::tell(&self.node, meta, &asked.incident, reachable, &told)
+                .await
+                .map_err(status)?;
+            position = position.max(executed.position);
+        }
+        self.notices_after(&asked.incident, position).await
+    }
+
     fn show(&self, id: &str) -> Result<Incident, Status> {
         self.watch
             .read(|state| details(state, id))
             .ok_or_else(|| not_found(id))
     }
+}
+
+/// An audience inside the organisation.
+fn internal(word: &str) -> Result<Audience, Status> {
+    Audience::from_name(word).ok_or_else(|| {
+        let word: String = word.chars().take(64).collect();
+        Status::invalid_argument(format!(
+            "there is no audience {word:?} inside the organisation; use engineers or executives"
+        ))
+    })
 }
 
 pub(crate) fn operator<T>(request: &Request<T>) -> Result<Caller, Status> {
@@ -394,6 +471,67 @@ impl Incidents for IncidentsService {
             by: format!("person {}", caller.name),
         };
         self.say_of_duties(&caller, &asked.incident, Command::Meet(met))
+            .await
+            .map(Response::new)
+    }
+
+    async fn notices(
+        &self,
+        request: Request<NoticesRequest>,
+    ) -> Result<Response<NoticesResponse>, Status> {
+        require(
+            &caller_of(&request)?,
+            &[CallerRole::Operator, CallerRole::Node],
+        )?;
+        Self::notices(self, &request.get_ref().incident).map(Response::new)
+    }
+
+    async fn brief(
+        &self,
+        request: Request<BriefRequest>,
+    ) -> Result<Response<BriefResponse>, Status> {
+        require(
+            &caller_of(&request)?,
+            &[CallerRole::Operator, CallerRole::Node],
+        )?;
+        let asked = request.into_inner();
+        let audience = internal(&asked.audience)?;
+        let brief = Self::brief(self, &asked.incident, audience)?;
+        Ok(Response::new(BriefResponse {
+            incident: asked.incident,
+            audience: asked.audience,
+            title: brief.title,
+            text: brief.text,
+        }))
+    }
+
+    async fn acknowledge(
+        &self,
+        request: Request<AcknowledgeRequest>,
+    ) -> Result<Response<NoticesResponse>, Status> {
+        let caller = operator(&request)?;
+        let asked = request.into_inner();
+        if !asked.note.is_empty() {
+            checked("note", &asked.note)?;
+        }
+        self.catch_up().await?;
+        Self::notices(self, &asked.incident)?; // an incident that is there
+        let (name, id) = (caller.name.as_str(), asked.incident.as_str());
+        let meta = Meta::person(name).correlated(id.to_owned());
+        let executed = communication::acknowledge(&self.node, meta, id, name, &asked.note)
+            .await
+            .map_err(status)?;
+        self.notices_after(id, executed.position)
+            .await
+            .map(Response::new)
+    }
+
+    async fn tell(
+        &self,
+        request: Request<TellRequest>,
+    ) -> Result<Response<NoticesResponse>, Status> {
+        let caller = operator(&request)?;
+        Self::tell(self, &caller, request.get_ref())
             .await
             .map(Response::new)
     }

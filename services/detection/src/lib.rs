@@ -6,6 +6,7 @@
 //! - `detectors`: `foreign-checkpoint` and `unexplained-key-use`.
 //! - `expiring`: what only the clock tells: seal certificates that end soon.
 //! - `state`: the fold; `pending`: what the state still lacks; `perform`: doing it; `follow`: the task around them.
+//! - `communication`: telling people, each delivery recorded from its start to its end.
 //! - `duties`, `learning`: duties to notify; postmortems and action items.
 //! - `report`, `grpc`, `view`, `timeline`, `words`: reports from outside, and incidents as people see them.
 //!
@@ -14,6 +15,7 @@
 //! **Invariant:** however many findings a subject has, they make a bounded number of signals and one open incident.
 
 mod archive_words;
+mod communication;
 mod config;
 mod detectors;
 mod duties;
@@ -31,5 +33,5 @@ mod timeline;
 mod view;
 mod words;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Telling};
 pub use start::{Mounts, start};

@@ -8,6 +8,7 @@ use sealwarden_wire::incident::v1::learning_server::LearningServer;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
+use crate::communication::{Sinks, communicate};
 use crate::config::Config;
 use crate::follow::{Watch, follow};
 use crate::grpc::IncidentsService;
@@ -33,7 +34,14 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
         Arc::clone(&watch),
         config.certificate_warn_ms(),
     ));
-    let incidents = Arc::new(IncidentsService::new(config, node, watch));
+    let sinks = Arc::new(Sinks::new(&config, &node).await?);
+    tasks.spawn(communicate(
+        Arc::clone(&node),
+        Arc::clone(&watch),
+        config.telling.clone(),
+        Arc::clone(&sinks),
+    ));
+    let incidents = Arc::new(IncidentsService::new(config, node, watch, sinks));
     let learning = LearningService(Arc::clone(&incidents));
     Ok(Mounts {
         grpc: Routes::new(IncidentsServer::from_arc(incidents))

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sealwarden_domain::Fold as _;
 use sealwarden_domain::certificates::Certificates;
+use sealwarden_domain::communication::{Communication, RunFacts};
 use sealwarden_domain::incident::Incident;
 use sealwarden_domain::log_control::LogControl;
 use sealwarden_eventlog::Head;
@@ -76,6 +77,14 @@ pub(crate) struct State {
     pub(crate) certificates: Certificates,
     /// Incidents of which something was folded since [`Self::touched`] was taken.
     pub(crate) touched: BTreeSet<String>,
+    /// What was told, by incident.
+    pub(crate) communications: BTreeMap<String, Communication>,
+    /// What runs wait for.
+    pub(crate) runs: BTreeMap<String, RunFacts>,
+    /// Incidents that may have something to tell since [`Self::tidings`] was taken.
+    pub(crate) tidings: BTreeSet<String>,
+    /// Incidents of which something was recorded as told, likewise.
+    pub(crate) recorded: BTreeSet<String>,
     poisoned: BTreeMap<String, String>,
     /// Position of the last commit.
     pub(crate) position: u64,
@@ -124,7 +133,23 @@ impl State {
                     .apply(envelope, event)
                     .map_err(|illegal| illegal.reason)?;
                 self.touched.insert(id.to_owned());
+                self.tidings.insert(id.to_owned());
                 self.follow_incident(id, event);
+                Ok(())
+            }
+            "communication" => {
+                let told = self.communications.entry(id.to_owned()).or_default();
+                told.apply(envelope, event)
+                    .map_err(|illegal| illegal.reason)?;
+                self.recorded.insert(id.to_owned());
+                Ok(())
+            }
+            "run" => {
+                if let Some(kind) = &event.kind {
+                    let run = self.runs.entry(id.to_owned()).or_default();
+                    run.take_in(kind, envelope.recorded_at_ms);
+                    self.tidings.insert(run.incident.clone());
+                }
                 Ok(())
             }
             "signal" => self.take_in_signal(id, envelope, event),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use sealwarden_domain::incident::{stage_name, time_text};
 use sealwarden_domain::log_control::{LogControl, acknowledgement_results, kind_name};
 use sealwarden_wire::event::v1::{
-    ApprovalRecorded, ConditionEvaluated, ConditionOutcome, DirectiveAcknowledged, Fenced,
-    IncidentClassified, KeyLife, RunOutcome, SignatureWithheld, StepEnded, StepOutcome,
+    ApprovalRecorded, ConditionEvaluated, ConditionOutcome, DeliveryOutcome, DirectiveAcknowledged,
+    Fenced, IncidentClassified, KeyLife, RunOutcome, SignatureWithheld, StepEnded, StepOutcome,
     SuspensionAdded, event::Kind,
 };
 
@@ -105,6 +105,11 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::DutyMet(_)
         | Kind::DutyWarned(_)
         | Kind::DutyMissed(_) => return crate::duties::sentence(kind),
+        Kind::NoticePrepared(_)
+        | Kind::NoticeDecided(_)
+        | Kind::DeliveryStarted(_)
+        | Kind::DeliveryEnded(_)
+        | Kind::IncidentAcknowledged(_) => return of_communication(kind),
         Kind::PostmortemRecorded(_)
         | Kind::PostmortemApproved(_)
         | Kind::ActionItemAdded(_)
@@ -130,6 +135,47 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::CheckpointSighted(_)
         | Kind::NodeEnrolled(_)
         | Kind::ServiceAnnounced(_) => return None,
+    })
+}
+
+/// What was told to whom. That a delivery was begun is no story.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "`words` names every event and sends only those of what is told here"
+)]
+fn of_communication(kind: &Kind) -> Option<String> {
+    Some(match kind {
+        Kind::NoticePrepared(e) => {
+            let news = e.text.lines().next().unwrap_or_default();
+            let whom = if e.addressee.is_empty() {
+                &e.audience
+            } else {
+                &e.addressee
+            };
+            format!("notice {} for {whom}: {news}", e.number)
+        }
+        Kind::NoticeDecided(e) => format!(
+            "notice {}: {} decides \"{}\"",
+            e.number, e.person, e.decision
+        ),
+        Kind::DeliveryEnded(e) => match e.outcome() {
+            DeliveryOutcome::Delivered => {
+                format!("notice {} is delivered on {}", e.number, e.channel)
+            }
+            DeliveryOutcome::Refused => {
+                format!(
+                    "notice {} is refused by {}: {}",
+                    e.number, e.channel, e.reason
+                )
+            }
+            _ if e.again_at_ms == 0 => format!(
+                "notice {} could not be delivered on {}: {}",
+                e.number, e.channel, e.reason
+            ),
+            _ => return None,
+        },
+        Kind::IncidentAcknowledged(e) => format!("{} takes care of it. {}", e.by, e.note),
+        _ => return None,
     })
 }
 

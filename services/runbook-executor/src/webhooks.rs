@@ -3,13 +3,14 @@
 //! A call carries a token and a key of its own, and ends in one of three ways: a complete answer says that it was done, something says that it definitely was not, or
 //! nobody knows. What the target's answers mean is decided here and nowhere else.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use sealwarden_anchors::outside::{http_client, plain_client, reasons};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use sealwarden_anchors::outside::{
+    http_client, is_callable, is_local, plain_client, read_answer, reasons,
+};
 use sealwarden_domain::approval::is_line_breaking;
 use sealwarden_keys::private_files::{read_private, read_public};
 use serde::Deserialize;
@@ -111,24 +112,8 @@ impl Webhook {
     /// Whether every address of it is on this machine.
     pub(crate) fn is_local(&self) -> bool {
         let mut urls = std::iter::once(&self.url).chain(&self.observe_url);
-        urls.all(|url| Url::parse(url).is_ok_and(|url| is_loopback(&url)))
+        urls.all(|url| is_local(url))
     }
-}
-
-fn is_callable(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| {
-        let plain =
-            url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-        let safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
-        plain && safe && url.host_str().is_some()
-    })
-}
-
-fn is_loopback(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    })
 }
 
 /// One call, which may be made more than once under its key.
@@ -288,7 +273,9 @@ impl Call<'_> {
                 }
             })?;
         let status = answer.status();
-        let text = read(answer, self.webhook.max_answer_bytes).await;
+        let text = read_answer(answer, self.webhook.max_answer_bytes, KEPT_BYTES)
+            .await
+            .map(|kept| one_line(&kept));
         Ok(Received { status, text })
     }
 
@@ -330,32 +317,6 @@ impl Call<'_> {
         })
         .await
         .map_err(|error| error.to_string())?
-    }
-}
-
-/// The beginning of the answer; the error says why it is not whole.
-async fn read(mut answer: Response, max_bytes: u64) -> Result<String, String> {
-    let max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-    let mut kept = Vec::new();
-    let mut length: usize = 0;
-    loop {
-        match answer.chunk().await {
-            Ok(Some(chunk)) => {
-                length = length.saturating_add(chunk.len());
-                if length > max {
-                    return Err(format!(
-                        "its answer is longer than {max_bytes} bytes; answer less, or raise max_answer_bytes"
-                    ));
-                }
-                let room = KEPT_BYTES.saturating_sub(kept.len());
-                kept.extend(chunk.into_iter().take(room));
-            }
-            Ok(None) => return Ok(one_line(&kept)),
-            Err(error) => {
-                let reason = reasons(&error.without_url());
-                return Err(format!("its answer broke off: {reason}"));
-            }
-        }
     }
 }
 

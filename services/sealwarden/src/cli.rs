@@ -505,6 +505,8 @@ pub(crate) enum Incident {
     },
     #[command(flatten)]
     Duties(crate::commands::incident::obligations::Duties),
+    #[command(flatten)]
+    Told(crate::commands::incident::told::Told),
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("anchors", &["seal"]),
     ("client", &["wire", "seal", "pki"]),
     ("archive", &["seal"]),
+    ("channels", &["anchors", "keys"]),
     ("seal", &[]),
     ("runbook", &[]),
     ("cacao", &["runbook"]),
@@ -44,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// A service knows everything below it and no other service.
 const SERVICE: &[&str] = &[
     "anchors",
+    "channels",
     "archive",
     "wire",
     "seal",
@@ -59,6 +61,7 @@ const SERVICE: &[&str] = &[
 
 const BINARY: &[&str] = &[
     "anchors",
+    "channels",
     "client",
     "archive",
     "wire",

@@ -149,6 +149,16 @@ impl Fold for Installation {
                         | Kind::RestoreFailed(_)
                 )
             }),
+            "communication" => expect(envelope, event, |kind| {
+                matches!(
+                    kind,
+                    Kind::NoticePrepared(_)
+                        | Kind::NoticeDecided(_)
+                        | Kind::DeliveryStarted(_)
+                        | Kind::DeliveryEnded(_)
+                        | Kind::IncidentAcknowledged(_)
+                )
+            }),
             "retention" => self
                 .retention
                 .entry(id.to_owned())

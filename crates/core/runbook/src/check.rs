@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::communication;
 use crate::finding::{Finding, Place};
 use crate::names::Role;
 use crate::obligations::REGIMES_FILE;
@@ -55,6 +56,7 @@ pub(crate) fn errors(set: &PlanSet) -> Vec<Finding> {
         }
     }
     check_directives(set, &mut findings);
+    findings.extend(communication::errors(set));
     findings
 }
 
@@ -70,6 +72,7 @@ pub(crate) fn warnings(set: &PlanSet) -> Vec<Finding> {
     check_roles(set, &mut findings);
     check_keys(set, &mut findings);
     check_regimes(set, &mut findings);
+    findings.extend(communication::warnings(set));
     for asked in quorums(set) {
         let fragile: Vec<&str> = set
             .roster

@@ -11,6 +11,7 @@
 
 mod action;
 mod check;
+mod communication;
 mod condition;
 mod digest;
 mod directive;
@@ -36,6 +37,7 @@ mod webhooks;
 mod yaml;
 
 pub use action::{Action, ActionSpec, Effect, Field, ValueType};
+pub use communication::{Audience, Channel, ChannelKind, Communication};
 pub use condition::{BadCondition, Condition, Evaluated, Fact, MAX_CONDITION_BYTES, OVER_STATES};
 pub use directive::DirectiveKind;
 pub use draw::{Live, LiveStep, Tone, draw_dot, draw_mermaid, draw_run_svg, draw_svg, draw_text};

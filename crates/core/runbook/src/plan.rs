@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::check;
+use crate::communication::Communication;
 use crate::digest::{hex, sha256};
 use crate::directive::DirectiveKind;
 use crate::finding::{self, Finding, Place};
@@ -81,6 +82,7 @@ pub struct Plan {
     pub(crate) containment: BTreeMap<DirectiveKind, (Quorum, Place)>,
     pub(crate) hold: Duration,
     pub(crate) approval_validity: Duration,
+    pub(crate) communication: Option<Communication>,
     pub(crate) digest: [u8; 32],
 }
 
@@ -119,6 +121,11 @@ impl Plan {
     /// How long an approval is valid after it was signed.
     pub fn approval_validity(&self) -> Duration {
         self.approval_validity
+    }
+
+    /// Who is told what through which channel; `None` if the plan does not say.
+    pub fn communication(&self) -> Option<&Communication> {
+        self.communication.as_ref()
     }
 
     /// SHA-256 of the bytes of `plan.yaml`.

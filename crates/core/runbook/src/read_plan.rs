@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::communication;
 use crate::digest::sha256;
 use crate::directive::DirectiveKind;
 use crate::fields::{Fields, Reader, Shape};
@@ -31,6 +32,7 @@ pub(crate) const PLAN: Shape = Shape {
         "containment",
         "hold",
         "approval_validity",
+        "communication",
     ],
     unsupported: &[],
 };
@@ -138,6 +140,9 @@ fn read_plan(file: &str, text: &str) -> Result<Plan, Vec<Finding>> {
     let second = Duration::from_secs(1);
     let hold = reader.required_duration(&fields, "hold", second);
     let validity = reader.required_duration(&fields, "approval_validity", second);
+    let communication = fields
+        .get("communication")
+        .and_then(|node| communication::read(&mut reader, node));
     match (name, version, hold, validity) {
         (Some(name), Some(version), Some(hold), Some(approval_validity))
             if reader.findings.is_empty() =>
@@ -150,6 +155,7 @@ fn read_plan(file: &str, text: &str) -> Result<Plan, Vec<Finding>> {
                 containment,
                 hold,
                 approval_validity,
+                communication,
                 digest,
             })
         }

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::action::{Action, ActionSpec, ValueType};
+use crate::communication::{Audience, CHANNEL, COMMUNICATION, ChannelKind, ESCALATION};
 use crate::directive::DirectiveKind;
 use crate::fields::Shape;
 use crate::graph::needs_approval;
@@ -348,11 +349,59 @@ fn plan() -> Value {
                 }
                 "hold" => duration("How long a proven signal stops signing by itself"),
                 "approval_validity" => duration("How long an approval is good after it was signed"),
+                "communication" => communication(),
                 _ => return None,
             })
         },
     );
     document("A Sealwarden response plan", object)
+}
+
+/// A mapping from each severity to a duration.
+fn by_severity(description: &str) -> Value {
+    let times: Map<String, Value> = IncidentSeverity::ALL
+        .into_iter()
+        .map(|severity| (severity.as_str().to_owned(), duration("For this severity")))
+        .collect();
+    json!({"type": "object", "properties": times, "additionalProperties": false, "description": description})
+}
+
+fn communication() -> Value {
+    let kinds = ChannelKind::ALL.map(ChannelKind::as_str);
+    let audiences = Audience::ALL.map(Audience::as_str);
+    let channel = object(&CHANNEL, &["kind", "for"], |field| {
+        Some(match field {
+            "kind" => {
+                json!({"enum": kinds, "description": "What it is; its address stands in settings.yaml under the same name"})
+            }
+            "for" => {
+                json!({"type": "array", "minItems": 1, "items": {"enum": audiences}, "description": "Who reads it"})
+            }
+            _ => return None,
+        })
+    });
+    let escalation = object(&ESCALATION, &["acknowledge", "contacts"], |field| {
+        Some(match field {
+            "acknowledge" => by_severity(
+                "How long an incident may wait for `incident ack` until the next person is asked",
+            ),
+            "contacts" => {
+                json!({"type": "array", "items": name("A role"), "description": "Whose people are asked, one after another"})
+            }
+            _ => return None,
+        })
+    });
+    object(&COMMUNICATION, &["owner", "channels"], |field| {
+        Some(match field {
+            "owner" => name("The role whose people own an incident until somebody acknowledges it"),
+            "channels" => {
+                json!({"type": "object", "patternProperties": {NAME: channel.clone()}, "additionalProperties": false, "description": "Where people are told"})
+            }
+            "cadence" => by_severity("How often the owner is reminded to say where things stand"),
+            "escalation" => escalation.clone(),
+            _ => return None,
+        })
+    })
 }
 
 fn roster() -> Value {

@@ -1,6 +1,7 @@
-//! `incident list | show | classify`, and `obligations | told | regime | material`
+//! `incident list | show | classify`, `obligations | told | regime | material`, and `notices | brief | ack | tell`
 
 pub(crate) mod obligations;
+pub(crate) mod told;
 
 use sealwarden_wire::incident::v1 as wire;
 use serde_json::{Value, json};
@@ -56,6 +57,7 @@ pub(crate) async fn run(cli: &Cli, what: &Incident) -> Answer {
             show(cli, &incident);
         }
         Incident::Duties(what) => return obligations::run(cli, what).await,
+        Incident::Told(what) => return told::run(cli, what).await,
     }
     Ok(Ending::Good)
 }

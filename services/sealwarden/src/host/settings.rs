@@ -79,6 +79,7 @@ impl Settings {
                 resolve(folder, path);
             }
         }
+        self.detection.resolve_paths(folder);
         for archive in &mut self.verification.archives {
             archive.resolve_paths(folder);
         }

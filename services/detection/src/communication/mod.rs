@@ -1,0 +1,56 @@
+//! Telling people: what is due is recorded, sent, and its end recorded.
+//!
+//! - `sinks`: the plan's channels with their addresses.
+//! - `task`: looks at incidents of which something was folded, records texts that are due, and hands deliveries out.
+//! - `deliver`: one message on one channel, from the recorded start to the recorded end.
+//! - `calls`: what callers see and say.
+//!
+//! **Invariant:** a channel has one message under way. What comes due meanwhile is told together, so neither incidents nor people are flooded, and a channel that
+//! hangs holds up no other channel, no detector and no containment.
+
+mod calls;
+mod deliver;
+mod sinks;
+mod task;
+
+pub(crate) use calls::{Told, acknowledge, brief, notices, tell};
+pub(crate) use sinks::Sinks;
+pub(crate) use task::communicate;
+
+use std::collections::BTreeSet;
+
+use sealwarden_domain::communication::{Communication, RunFacts, Situation};
+use sealwarden_runbook::PlanSet;
+
+use crate::state::State;
+use crate::view::earliest;
+
+/// Looks at an incident as texts and deadlines need it; `None` if there is none.
+pub(crate) fn with_situation<T>(
+    state: &State,
+    id: &str,
+    plan: &PlanSet,
+    reachable: &BTreeSet<String>,
+    now_ms: i64,
+    look: impl FnOnce(&Situation<'_>) -> T,
+) -> Option<T> {
+    let incident = state.incidents.get(id).filter(|i| i.opened.is_some())?;
+    let nothing = Communication::default();
+    let runs: Vec<&RunFacts> = incident
+        .runs
+        .iter()
+        .filter_map(|link| state.runs.get(&link.run))
+        .collect();
+    let log = incident.opened.as_ref().map_or("", |o| o.log.as_str());
+    Some(look(&Situation {
+        id,
+        incident,
+        earliest_ms: earliest(state, incident),
+        log: state.logs.get(log),
+        runs: &runs,
+        communication: state.communications.get(id).unwrap_or(&nothing),
+        plan,
+        reachable,
+        now_ms,
+    }))
+}
