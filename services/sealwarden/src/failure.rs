@@ -143,7 +143,10 @@ impl From<anyhow::Error> for Failure {
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         use tonic::Code;
+        // A status that carries an error was made here and not by the service: the connection broke.
+        let broke = std::error::Error::source(&status).is_some();
         let kind = match status.code() {
+            Code::Unknown | Code::Internal if broke => Kind::Unavailable,
             Code::Unavailable
             | Code::DeadlineExceeded
             | Code::ResourceExhausted

@@ -83,7 +83,11 @@ fn watch(here: &Installation, run: &str) -> JoinHandle<Answer> {
     std::thread::spawn(move || {
         let data = data.to_str().expect("a path");
         let words = ["run", "show", &run, "--watch", "--json", "--data", data];
-        sealwarden(&home, &words)
+        // The service may be away before the view has begun: then there is nothing to look at yet.
+        eventually("somebody tells the view of the run", || {
+            let answer = sealwarden(&home, &words);
+            (answer.code != 3).then_some(answer)
+        })
     })
 }
 

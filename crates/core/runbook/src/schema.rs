@@ -126,7 +126,11 @@ fn one_of(description: &str, words: impl IntoIterator<Item = (&'static str, Stri
 
 fn runbook() -> Value {
     let steps = json!({"type": "array", "minItems": 1, "maxItems": MAX_STEPS, "items": step(), "description": "What is done; a step starts when all that it needs is done"});
-    let object = object(
+    let rules: Vec<Value> = Action::ALL
+        .into_iter()
+        .map(|action| rule(action.spec()))
+        .collect();
+    let mut object = object(
         &RUNBOOK,
         &["runbook", "version", "class", "title", "steps"],
         |field| {
@@ -141,6 +145,9 @@ fn runbook() -> Value {
             })
         },
     );
+    if let Some(object) = object.as_object_mut() {
+        object.insert("definitions".to_owned(), json!({"rules": {"allOf": rules}}));
+    }
     document("A Sealwarden runbook", object)
 }
 
@@ -216,13 +223,10 @@ fn work(field: &str) -> Option<Value> {
     })
 }
 
+/// Steps and undos keep to the same rules, which stand in the schema once.
 fn add_rules(work: &mut Value) {
-    let rules: Vec<Value> = Action::ALL
-        .into_iter()
-        .map(|action| rule(action.spec()))
-        .collect();
     if let Some(work) = work.as_object_mut() {
-        work.insert("allOf".to_owned(), rules.into());
+        work.insert("allOf".to_owned(), json!([{"$ref": "#/definitions/rules"}]));
     }
 }
 
