@@ -14,6 +14,7 @@ const FILES: &[&str] = &[
     "sealwarden/event/v1/certificate.proto",
     "sealwarden/event/v1/communication.proto",
     "sealwarden/event/v1/event.proto",
+    "sealwarden/event/v1/executor.proto",
     "sealwarden/event/v1/incident.proto",
     "sealwarden/event/v1/learning.proto",
     "sealwarden/event/v1/log.proto",

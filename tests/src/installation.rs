@@ -88,6 +88,15 @@ impl Installation {
         Process::start_with(self.home(), node, &arguments, &self.environment)
     }
 
+    /// Starts a further node of a role, and waits until it serves; `nats` is the server's address as this node sees it, where that is another.
+    pub fn serve_as(&self, role: &str, node: &str, nats: Option<&str>) -> Process {
+        let mut arguments = self.arguments(&["serve", role, "--node", node]);
+        if let (Some(nats), Some(at)) = (nats, arguments.iter().position(|it| it == "--nats")) {
+            arguments[at + 1] = nats.into();
+        }
+        Process::start_with(self.home(), node, &arguments, &self.environment)
+    }
+
     /// The arguments of a hosting command, with data folder and event log.
     pub fn arguments(&self, command: &[&str]) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = command.iter().map(OsString::from).collect();

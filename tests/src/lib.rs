@@ -11,6 +11,7 @@
 
 pub mod bao;
 pub mod binary;
+pub mod calls;
 pub mod faulty;
 pub mod history;
 pub mod installation;
@@ -19,6 +20,7 @@ pub mod openssl_tsa;
 pub mod people;
 pub mod plans;
 pub mod process;
+pub mod proxy;
 pub mod s3;
 pub mod sink;
 pub mod target;

@@ -25,6 +25,7 @@ mod scenarios {
     mod drill;
     mod duties;
     mod erasing;
+    mod executors;
     mod exports;
     mod failover_load;
     mod faulty_signer;

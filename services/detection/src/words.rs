@@ -82,6 +82,7 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::ApprovalRecorded(_)
         | Kind::ApprovalRefused(_)
         | Kind::StepStarted(_)
+        | Kind::StepTaken(_)
         | Kind::StepProgressed(_)
         | Kind::StepEnded(_)
         | Kind::StepUnknown(_)
@@ -134,7 +135,9 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::AuditGapObserved(_)
         | Kind::CheckpointSighted(_)
         | Kind::NodeEnrolled(_)
-        | Kind::ServiceAnnounced(_) => return None,
+        | Kind::ServiceAnnounced(_)
+        | Kind::ExecutorLeased(_)
+        | Kind::ExecutorReleased(_) => return None,
     })
 }
 
@@ -286,6 +289,10 @@ fn of_run(kind: &Kind) -> Option<String> {
             )
         }
         Kind::StepStarted(e) => format!("step {} began (attempt {})", e.step, e.attempt),
+        Kind::StepTaken(e) => format!(
+            "another executor, or a later life of the same one, takes step {} over (attempt {})",
+            e.step, e.attempt
+        ),
         Kind::StepProgressed(e) => {
             let told = e.missing.iter().all(|who| e.text.contains(who.as_str()));
             let missing = if told {

@@ -17,6 +17,9 @@ pub struct Config {
     pub key_deadline_ms: u64,
     /// How far a node's `CLOCK_BOOTTIME` may drift from ours over a permit's life, milliseconds.
     pub drift_ms: u64,
+    /// Where several executors share runs: how long one may act after it last said that it is there, milliseconds. One that says nothing is taken over from after this and
+    /// `drift_ms`.
+    pub lease_ms: u64,
     /// OpenSSH private key file (not encrypted) of the local trust root. Without it this role publishes no trust bundles.
     pub root_key: Option<PathBuf>,
     /// How long a trust bundle is valid, days.
@@ -61,6 +64,7 @@ impl Default for Config {
             permit_lifetime_ms: 5_000,
             key_deadline_ms: 2_000,
             drift_ms: 250,
+            lease_ms: 5_000,
             root_key: None,
             trust_valid_days: 30,
             clock_skew_s: 300,
@@ -110,6 +114,12 @@ impl Config {
             self.drift_ms,
             self.drift_ms <= 60_000,
             "use at most 60000",
+        )?;
+        check(
+            "lease_ms",
+            self.lease_ms,
+            (1_000..=60_000).contains(&self.lease_ms),
+            "use 1000 to 60000",
         )?;
         check(
             "trust_valid_days",

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::config::Config;
 use crate::evidence::EvidenceStore;
 use crate::grantor::Grants;
+use crate::lease::Lease;
 use crate::signer::Signer;
 use crate::trust::Authority;
 
@@ -23,6 +24,8 @@ pub(crate) struct Executor {
     pub(crate) config: Config,
     /// What this process granted.
     pub(crate) grants: Grants,
+    /// What this process may do beside other executors.
+    pub(crate) lease: Arc<Lease>,
     /// The signing key.
     pub(crate) signer: Arc<Signer>,
     /// Trust bundles and suspensions.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::executor::Executor;
+use crate::lease::has_peers;
 
 /// How long to wait before asking an event log again that did not answer.
 const RETRY: Duration = Duration::from_millis(500);
@@ -30,13 +31,19 @@ impl Grants {
     }
 
     /// The memory of one log, after its newest permits were taken in: one that is not remembered yet counts from now. Call it while the log's stream is locked and
-    /// refreshed, so that nobody can take a fresh grant for one of an earlier life.
-    fn observe(&self, name: &str, log: &LogControl, boot_ms: u64) -> GrantClock {
+    /// refreshed, so that nobody can take a fresh grant for one of an earlier life. Where other executors grant permits too (`shared`), what stands there at the first look
+    /// may be as fresh.
+    fn observe(&self, name: &str, log: &LogControl, boot_ms: u64, shared: bool) -> GrantClock {
         let mut by_log = self.by_log.lock().unwrap_or_else(PoisonError::into_inner);
         let clock = by_log.entry(name.to_owned()).or_insert_with(|| {
             // Permits that stand in the log when it is first looked at were granted before, by an earlier life or by nobody: this life has granted none.
-            let mut first = GrantClock::starting_at(self.started_boot_ms);
-            first.observe(log, self.started_boot_ms);
+            let since = if shared {
+                boot_ms
+            } else {
+                self.started_boot_ms
+            };
+            let mut first = GrantClock::starting_at(since);
+            first.observe(log, since);
             first
         });
         clock.observe(log, boot_ms);
@@ -62,9 +69,9 @@ impl Executor {
         let stream = self.log(log).await?;
         let mut stream = stream.lock().await;
         stream.refresh().await?;
-        Ok(self
-            .grants
-            .observe(log, stream.state(), self.node.clock.now().boot_ms))
+        let now = self.node.clock.now().boot_ms;
+        let shared = has_peers(&self.node);
+        Ok(self.grants.observe(log, stream.state(), now, shared))
     }
 }
 
@@ -152,26 +159,29 @@ async fn answer(executor: &Executor, log: &str) -> Result<Option<Duration>, Exec
     let mut stream = stream.lock().await;
     stream.refresh().await?;
     let nodes: Vec<String> = stream.state().requests.keys().cloned().collect();
+    let shared = has_peers(&executor.node);
     let mut again: Option<Duration> = None;
     for node in nodes {
-        let clock = executor
-            .grants
-            .observe(log, stream.state(), executor.node.clock.now().boot_ms);
-        let command = Command::GrantPermit {
-            node: node.clone(),
-            lifetime_ms: executor.config.permit_lifetime_ms,
-            key_deadline_ms: executor.config.key_deadline_ms,
-            drift_ms: executor.config.drift_ms,
-            clock: clock.clone(),
+        // On the very state that is decided on: another executor may have granted a permit since.
+        let remembered = |state: &LogControl| {
+            let now = executor.node.clock.now().boot_ms;
+            executor.grants.observe(log, state, now, shared)
         };
         let outcome = stream
             .execute(executor.node.meta(), |state| {
-                decide(state, command.clone(), executor.node.clock.now())
+                let command = Command::GrantPermit {
+                    node: node.clone(),
+                    lifetime_ms: executor.config.permit_lifetime_ms,
+                    key_deadline_ms: executor.config.key_deadline_ms,
+                    drift_ms: executor.config.drift_ms,
+                    clock: remembered(state),
+                };
+                decide(state, command, executor.node.clock.now())
             })
             .await;
         // After the append, and before anybody else can look: a grant whose append had no answer is taken in when it shows.
+        let clock = remembered(stream.state());
         let now = executor.node.clock.now().boot_ms;
-        executor.grants.observe(log, stream.state(), now);
         match outcome {
             Ok(_) => {}
             Err(ExecuteError::Rejected(rejection)) => {
@@ -221,15 +231,17 @@ mod tests {
         let grants = Grants::starting_at(1_000);
         let mut log = LogControl::default();
         log.grants.insert("a".to_owned(), grant("old"));
-        let clock = grants.observe("main", &log, 5_000);
+        let clock = grants.observe("main", &log, 5_000, false);
         assert_eq!(clock.end_of(&log.grants["a"]), 1_111);
 
         log.grants.insert("a".to_owned(), grant("new"));
         assert_eq!(
-            grants.observe("main", &log, 6_000).end_of(&log.grants["a"]),
+            grants
+                .observe("main", &log, 6_000, false)
+                .end_of(&log.grants["a"]),
             6_111
         );
-        let later = grants.observe("main", &log, 7_000);
+        let later = grants.observe("main", &log, 7_000, false);
         assert_eq!(
             later.end_of(&log.grants["a"]),
             6_111,
@@ -240,5 +252,14 @@ mod tests {
             1,
             "replaced permits are forgotten"
         );
+    }
+
+    #[test]
+    fn where_others_grant_too_a_permit_that_stands_at_the_first_look_counts_from_there() {
+        let grants = Grants::starting_at(1_000);
+        let mut log = LogControl::default();
+        log.grants.insert("a".to_owned(), grant("another's"));
+        let clock = grants.observe("main", &log, 5_000, true);
+        assert_eq!(clock.end_of(&log.grants["a"]), 5_111);
     }
 }

@@ -4,7 +4,7 @@
 //! - [`evidence::verify_bundle`]: checks an evidence bundle; needs no server.
 //!
 //! What runs where: `grantor` answers requests for permits; `trust` publishes bundles and suspensions; `runs` starts a run for each classified incident and drives
-//! it; `actions` performs and observes steps; `webhooks` calls what stands outside; `evidence` collects, seals and checks bundles; `seal_certificate` reads a seal certificate's key
+//! it; `lease` says whether this process may act where several share the runs; `actions` performs and observes steps; `webhooks` calls what stands outside; `evidence` collects, seals and checks bundles; `seal_certificate` reads a seal certificate's key
 //! and renews its bindings; `grpc` answers people and services.
 //!
 //! **Invariants:** an attempt's start is durable before its effect. Every effect is idempotent under the key run + step + iteration. An attempt of an earlier process
@@ -17,6 +17,7 @@ pub mod evidence;
 mod executor;
 mod grantor;
 mod grpc;
+mod lease;
 mod runs;
 pub mod seal_certificate;
 mod signer;

@@ -18,7 +18,7 @@ use crate::grantor::{self, Grants};
 use crate::seal_certificate::keep_bound;
 use crate::signer::Signer;
 use crate::trust::{Authority, RootKey};
-use crate::{grpc, runs, trust};
+use crate::{grpc, lease, runs, trust};
 
 /// How long a predecessor of the same name may take to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(20);
@@ -40,7 +40,11 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
     let grants = Grants::starting_at(node.clock.now().boot_ms);
     let executor = Arc::new(open(config, Arc::clone(&node), grants).await?);
     node.board.caught_up().await;
+    if lease::has_peers(&node) {
+        executor.lease.is_needed();
+    }
     let mut tasks = JoinSet::new();
+    tasks.spawn(lease::run(Arc::clone(&executor)));
     tasks.spawn(grantor::run(Arc::clone(&executor)));
     tasks.spawn(trust::run(Arc::clone(&executor)));
     tasks.spawn(runs::run(Arc::clone(&executor)));
@@ -76,6 +80,7 @@ async fn open(config: Config, node: Arc<Node>, grants: Grants) -> anyhow::Result
     let evidence = EvidenceStore::new(&node, &config, Arc::clone(&signer), Arc::clone(&life))?;
     Ok(Executor {
         grants,
+        lease: Arc::new(lease::Lease::new(Arc::clone(&node.clock))),
         signer,
         trust,
         evidence,

@@ -251,7 +251,8 @@ pub(crate) struct Serve {
     /// Which service
     #[arg(value_enum)]
     pub(crate) role: RoleName,
-    /// Name of this node, unique in the installation (default: the role with -1)
+    /// Name of this node, unique in the installation (default: the role with -1). Several runbook executors share all runs: what one held is taken over within seconds when it
+    /// dies or says nothing
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<String>,
     #[command(flatten)]

@@ -34,6 +34,9 @@ const LONG: Duration = Duration::from_hours(6);
 /// The longest that connecting may take.
 const CONNECT: Duration = Duration::from_secs(8);
 
+/// The longest that connecting may take where another node of the role can be asked next.
+const ONE_OF_SEVERAL: Duration = Duration::from_secs(3);
+
 /// Largest answer that is accepted, bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -91,41 +94,59 @@ impl Client {
         self.channel_within(Role::Sealing, CALL).await
     }
 
-    /// A connection whose calls may take so long until they are answered.
+    /// A connection whose calls may take so long until they are answered: to the node of the role that started last, or where that does not answer to another one.
     async fn channel_within(&self, role: Role, call: Duration) -> Result<Channel, Failure> {
-        let url = match &self.server {
-            Some(url) => url.clone(),
-            None => Endpoints::read(&self.data)?
-                .0
-                .get(role.as_str())
-                .map(|endpoint| endpoint.grpc.clone())
-                .ok_or_else(|| {
-                    Failure::unavailable(format!(
-                        "no {} service is known in {}; start it with `sealwarden up`, or name one with --server",
-                        role.as_str(),
-                        self.data.display()
-                    ))
-                })?,
+        let known = if let Some(url) = &self.server {
+            vec![url.clone()]
+        } else {
+            let known = Endpoints::read(&self.data)?;
+            let known = known.of(role.as_str()).into_iter();
+            known.map(|endpoint| endpoint.grpc.clone()).collect()
         };
+        let patience = if known.len() > 1 {
+            ONE_OF_SEVERAL
+        } else {
+            CONNECT
+        };
+        let mut failure = Failure::unavailable(format!(
+            "no {} service is known in {}; start it with `sealwarden up`, or name one with --server",
+            role.as_str(),
+            self.data.display()
+        ));
+        for url in known {
+            match self.connect(role, &url, call, patience).await {
+                Ok(channel) => return Ok(channel),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect(
+        &self,
+        role: Role,
+        url: &str,
+        call: Duration,
+        patience: Duration,
+    ) -> Result<Channel, Failure> {
         let gone = |e: &dyn std::fmt::Display| {
             Failure::unavailable(format!(
                 "the {} service does not answer: {e}; is it running? start it with `sealwarden up`",
                 role.as_str()
             ))
         };
-        let endpoint = sealwarden_pki::endpoint(&url, &self.identity).map_err(|e| gone(&e))?;
+        let endpoint = sealwarden_pki::endpoint(url, &self.identity).map_err(|e| gone(&e))?;
         // A suspended process still has its connections accepted by the kernel; only the TLS handshake shows that nobody is there.
         let endpoint = endpoint.timeout(call);
-        let channel = tokio::time::timeout(CONNECT, endpoint.connect())
+        tokio::time::timeout(patience, endpoint.connect())
             .await
             .map_err(|_| {
                 gone(&format!(
                     "{url} did not answer within {} s",
-                    CONNECT.as_secs()
+                    patience.as_secs()
                 ))
             })?
-            .map_err(|e| gone(&told(&e)))?;
-        Ok(channel)
+            .map_err(|e| gone(&told(&e)))
     }
 
     /// Sealing.

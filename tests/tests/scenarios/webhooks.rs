@@ -3,57 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use sealwarden_tests::calls::{begin, chain, effects, prepared, step};
 use sealwarden_tests::target::Target;
-use sealwarden_tests::{Installation, Process, people, plans, wait};
-use serde_json::Value;
+use sealwarden_tests::{Installation, Process, people, wait};
 
 /// How long the process is killed again and again.
 const KILLING: Duration = Duration::from_mins(1);
 /// Steps of the run that is killed.
 const STEPS: usize = 50;
-
-/// An installation whose plan has the class `roll-back` with these steps (lines of YAML), and whose settings name the target three times.
-fn prepared(target: &Target, steps: &str) -> Installation {
-    let here = Installation::new();
-    assert!(here.up().terminate().success()); // writes the trial plan
-    plans::with_runbook(&here, "roll-back", steps);
-    let token = Target::token(here.home());
-    let common = format!("token_file: {}, timeout_ms: 300", token.display());
-    let settings = format!(
-        "runbook-executor:\n  webhooks:\n    asked: {{url: '{}', observe_url: '{}', {common}}}\n    keyed: {{url: '{}', idempotent: true, {common}}}\n    blind: {{url: '{}', {common}}}\n    final: {{url: '{}', destructive: true, {common}}}\n    roll-back: {{url: '{}', destructive: true, {common}}}\n    gone: {{url: 'http://127.0.0.1:9/', {common}}}\n",
-        target.url("/once"),
-        target.url("/seen"),
-        target.url("/keyed"),
-        target.url("/once"),
-        target.url("/once"),
-        target.url("/once"),
-    );
-    std::fs::write(here.data().join("settings.yaml"), settings).expect("the settings");
-    here.call(&["plan", "check"]).good();
-    here
-}
-
-/// A step that calls a target.
-fn step(id: &str, needs: &str, target: &str, how: &str) -> String {
-    format!(
-        "  - id: {id}\n    title: Call {target}\n    action: call-webhook\n{needs}    with:\n      target: {target}\n      body: '{{\"do\": \"{how}\", \"step\": \"{id}\", \"incident\": \"${{incident.id}}\"}}'\n"
-    )
-}
-
-/// Starts the run of `roll-back`; its id.
-fn begin(here: &Installation) -> String {
-    plans::begin(here, "roll-back")
-}
-
-/// The steps that were done, by how often, in the order of the target's book.
-fn effects(target: &Target) -> Vec<String> {
-    let name = |body: &str| {
-        let body: Value = serde_json::from_str(body).expect("a body");
-        body["step"].as_str().expect("a step").to_owned()
-    };
-    let book = target.book();
-    book.effects.iter().map(|(_, body)| name(body)).collect()
-}
 
 #[test]
 fn whatever_the_target_answers_its_effect_happens_once() {
@@ -91,7 +48,7 @@ fn whatever_the_target_answers_its_effect_happens_once() {
     )
     .replace("call-webhook\n", "call-webhook-destructive\n");
     steps += &step("nobody-there", "", "gone", "well");
-    let here = prepared(&target, &steps);
+    let here = prepared(Installation::new(), &target, &steps);
     let _up = here.up();
     let run = begin(&here);
 
@@ -141,7 +98,11 @@ fn whatever_the_target_answers_its_effect_happens_once() {
 #[test]
 fn a_plan_that_calls_what_the_settings_do_not_allow_is_refused() {
     let target = Target::start();
-    let here = prepared(&target, &step("flag", "", "asked", "well"));
+    let here = prepared(
+        Installation::new(),
+        &target,
+        &step("flag", "", "asked", "well"),
+    );
     let runbook = here.data().join("plan/roll-back.yaml");
     let good = std::fs::read_to_string(&runbook).expect("the runbook");
     for (from, to, words) in [
@@ -178,7 +139,7 @@ fn fifty_effects_happen_once_and_in_order_while_the_process_is_killed() {
 /// How often the process was killed, and how many calls were asked for or repeated.
 fn one_run_that_is_killed() -> (u32, usize) {
     let target = Target::start();
-    let here = prepared(&target, &chain());
+    let here = prepared(Installation::new(), &target, &chain(STEPS));
     let up = here.up();
     let run = begin(&here);
     up.kill();
@@ -216,18 +177,4 @@ fn one_run_that_is_killed() -> (u32, usize) {
             _ => false,
         });
     (kills, looked.count())
-}
-
-/// Steps that wait for one another and call a target that is asked, and one that is called again, by turns.
-fn chain() -> String {
-    let mut steps = String::new();
-    for n in 1..=STEPS {
-        let needs = match n {
-            1 => String::new(),
-            _ => format!("    needs: [s{:02}]\n", n - 1),
-        };
-        let name = if n % 2 == 0 { "asked" } else { "keyed" };
-        steps += &step(&format!("s{n:02}"), &needs, name, "slow");
-    }
-    steps
 }

@@ -12,6 +12,7 @@ use sealwarden_wire::event::v1::{
 use crate::certificates::Certificates;
 use crate::fold::{Fold, IllegalEvent};
 use crate::incident::Incident;
+use crate::lease::Lease;
 use crate::log_control::LogControl;
 use crate::retention::Retention;
 
@@ -55,6 +56,8 @@ pub struct Installation {
     pub signals: BTreeMap<String, SignalReported>,
     /// Nodes by name.
     pub nodes: BTreeMap<String, Node>,
+    /// Leases of executors by name.
+    pub executors: BTreeMap<String, Lease>,
     /// Runs by id.
     pub runs: BTreeMap<String, RunSummary>,
     /// What is erased of logs' private records, and what is held, by log.
@@ -129,6 +132,11 @@ impl Fold for Installation {
             "signal" => self.signal(envelope, id, event),
             "node" => self.node(envelope, id, event),
             "run" => self.run(envelope, id, event),
+            "executor" => self
+                .executors
+                .entry(id.to_owned())
+                .or_default()
+                .apply(envelope, event),
             "trust" => self.trust(envelope, event),
             "keyuse" => expect(envelope, event, |kind| {
                 matches!(kind, Kind::KeyUseObserved(_) | Kind::AuditGapObserved(_))
@@ -239,6 +247,7 @@ impl Installation {
                 | Kind::ApprovalRefused(_)
                 | Kind::StepStarted(_)
                 | Kind::StepProgressed(_)
+                | Kind::StepTaken(_)
                 | Kind::StepEnded(_)
                 | Kind::StepUnknown(_)
                 | Kind::RunPaused(_)

@@ -11,6 +11,7 @@ pub mod fold;
 pub mod incident;
 pub mod installation;
 pub mod learning;
+pub mod lease;
 pub mod log_control;
 pub mod obligation;
 pub mod retention;

@@ -31,7 +31,7 @@ pub use ballot::REVIEWERS;
 pub use decide::{Command, End, decide};
 pub use gate::quorum_stands;
 pub use operate::Said;
-pub use pending::{AttemptId, Effect, TAKEOVER_MS, next_wake_ms, pending};
+pub use pending::{AttemptId, Effect, Known, TAKEOVER_MS, Viewer, next_wake_ms, pending};
 pub use pinned::{Pinned, Unusable};
 pub use report::{Next, Observation, Report, after};
 pub use state::{

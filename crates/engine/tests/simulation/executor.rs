@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sealwarden_domain::At;
 use sealwarden_domain::fold::event;
 use sealwarden_domain::run::{
-    AttemptId, Command, Effect, Next, Report, RunState, after, decide, pending,
+    AttemptId, Command, Effect, Next, Report, RunState, Viewer, after, decide, pending,
 };
 use sealwarden_engine::{ExecuteError, Meta, Stream};
 use sealwarden_eventlog::{Head, StreamName};
-use sealwarden_wire::event::v1::event::Kind;
 
 use super::outside::{Outside, Work};
 use super::runbooks::RUN;
@@ -144,7 +143,12 @@ impl Executor {
     /// Whether nothing is left to do before time or people move on.
     pub(crate) fn is_idle(&self, now_ms: i64) -> bool {
         self.life.as_ref().is_some_and(|life| {
-            let due = pending(life.stream.state(), &life.own, self.name, self.at(now_ms));
+            let due = pending(
+                life.stream.state(),
+                &life.own,
+                Viewer::alone(self.name),
+                self.at(now_ms),
+            );
             let waits = |effect: &Effect| matches!(effect, Effect::AskPerson { .. });
             life.recording.is_none() && life.tasks.is_empty() && due.iter().all(waits)
         })
@@ -179,7 +183,8 @@ impl Executor {
         if around.calm || around.chance.percent(60) {
             quietly(life.stream.refresh().await)?;
         }
-        for effect in pending(life.stream.state(), &life.own, name, at) {
+        life.drop_what_others_took(around);
+        for effect in pending(life.stream.state(), &life.own, Viewer::alone(name), at) {
             if life.recording.is_some() {
                 break;
             }
@@ -300,6 +305,9 @@ impl Life {
                     }
                 }
             }
+            Effect::Take { id } => {
+                self.decide(name, Command::TakeStep(id), at).await?;
+            }
             Effect::Observe { id, .. } => {
                 let patient = around.now_ms < self.patience_ms;
                 if !self.is_working(&id) && !patient {
@@ -360,6 +368,20 @@ impl Life {
         });
     }
 
+    /// Stops its work on what somebody else answers for now; that may still have happened.
+    fn drop_what_others_took(&mut self, around: &mut Around<'_>) {
+        let state = self.stream.state();
+        let held = |task: &Task| {
+            let step = state.step(&task.id.step);
+            step.and_then(|step| step.attempt_id(&task.id.step)) == Some(task.id.clone())
+        };
+        for task in self.tasks.extract_if(.., |task| !held(task)) {
+            if !task.observes && !task.given_up {
+                around.outside.abandon(&task.work, around.chance);
+            }
+        }
+    }
+
     /// Gives up what has no time left.
     async fn overdue(&mut self, name: &str, at: At, around: &mut Around<'_>) -> Result<(), String> {
         while self.recording.is_none()
@@ -396,12 +418,12 @@ impl Life {
                 reason,
                 needs_person,
             } => {
-                self.own.remove(&id);
                 self.patience_ms = around.now_ms + RETRY_MS;
                 let (step, attempt) = (id.step.clone(), id.attempt);
                 let command = Command::LoseStep {
                     step,
                     attempt,
+                    claim: id.claim,
                     reason,
                     needs_person,
                 };
@@ -430,8 +452,12 @@ impl Life {
                     return Ok(false);
                 }
                 Answer::Stored { .. } => {
+                    let kept =
+                        matches!(&command, Command::LoseStep { needs_person, .. } if !needs_person);
+                    if !kept {
+                        self.own.remove(&id);
+                    }
                     self.last = Some(command);
-                    self.own.remove(&id);
                     self.recording = None;
                 }
                 Answer::Refused(refusal) => {
@@ -462,15 +488,8 @@ impl Life {
         match executed {
             Ok(executed) => {
                 let events = executed.events.len();
-                for event in executed.events {
-                    if let Some(Kind::StepStarted(started)) = event.kind {
-                        self.own.insert(AttemptId {
-                            step: started.step,
-                            iteration: started.iteration,
-                            attempt: started.attempt,
-                        });
-                    }
-                }
+                let kinds = executed.events.iter().filter_map(|it| it.kind.as_ref());
+                self.own.extend(kinds.filter_map(AttemptId::begun_by));
                 Ok(Answer::Stored { events })
             }
             Err(ExecuteError::Rejected(rejection)) => Ok(Answer::Refused(rejection.reason)),

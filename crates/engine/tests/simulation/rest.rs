@@ -1,7 +1,9 @@
 //! The end of every story: left alone a run ends or waits for somebody, and with everybody's help it ends.
 
 use sealwarden_domain::approval::Decision;
-use sealwarden_domain::run::{Command, Course, Phase, Said, next_wake_ms, prepare_for, view};
+use sealwarden_domain::run::{
+    Command, Course, Phase, Said, Viewer, next_wake_ms, prepare_for, view,
+};
 use sealwarden_runbook::Action;
 
 use super::executor::Executor;
@@ -34,7 +36,8 @@ impl World {
                 continue;
             }
             let now_ms = self.now_ms;
-            let next = |it: &Executor| next_wake_ms(&self.truth, it.name, it.at(now_ms));
+            let next =
+                |it: &Executor| next_wake_ms(&self.truth, Viewer::alone(it.name), it.at(now_ms));
             let wake_ms = self.executors.iter().filter_map(next).min();
             let idle = self.executors.iter().all(|it| it.is_idle(now_ms));
             match wake_ms {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealwarden_domain::approval::{Decision, Environment, Statement, sign};
 use sealwarden_domain::fold::event;
 use sealwarden_domain::run::{
-    AttemptId, Command, Effect, Next, Observation, Phase, Report, RunState, Said, after, decide,
-    next_wake_ms, pending, prepare,
+    AttemptId, Command, Effect, Next, Observation, Phase, Report, RunState, Said, Viewer, after,
+    decide, next_wake_ms, pending, prepare,
 };
 use sealwarden_domain::{At, Fold as _, Rejection};
 use sealwarden_runbook::{PlanSet, SHIPPED};
 use sealwarden_wire::event::v1::event::Kind;
-use sealwarden_wire::event::v1::{Actor, Envelope, RunOutcome, RunStarted, StepStarted};
+use sealwarden_wire::event::v1::{Actor, Envelope, RunOutcome, RunStarted};
 
 use super::outside::outputs;
 use super::people::key_of;
@@ -125,9 +125,7 @@ impl Walk {
     fn tell(&mut self, command: &Command) -> Result<(), Rejection> {
         let events = decide(&self.state, command.clone(), self.at())?;
         for kind in &events {
-            if let Kind::StepStarted(begun) = kind {
-                self.own.insert(id_of(begun));
-            }
+            self.own.extend(AttemptId::begun_by(kind));
             fold(&mut self.state, self.now_ms, kind);
         }
         if !events.is_empty() {
@@ -173,7 +171,7 @@ impl Walk {
 
     /// One round: what is pending, and if nothing is, what people are asked for.
     fn round(&mut self) {
-        let effects = pending(&self.state, &self.own, ME, self.at());
+        let effects = pending(&self.state, &self.own, Viewer::alone(ME), self.at());
         for effect in &effects {
             match effect {
                 Effect::Begin { step } => {
@@ -187,6 +185,7 @@ impl Walk {
                     let report = self.perform(id);
                     self.reported(id, report);
                 }
+                Effect::Take { id } => self.tell(&Command::TakeStep(id.clone())).unwrap(),
                 Effect::Observe { id, .. } => {
                     let report = self.observe(id);
                     self.reported(id, report);
@@ -198,7 +197,7 @@ impl Walk {
             }
         }
         if effects.is_empty() {
-            match next_wake_ms(&self.state, ME, self.at()) {
+            match next_wake_ms(&self.state, Viewer::alone(ME), self.at()) {
                 Some(wake_ms) => self.now_ms = wake_ms,
                 None => self.people(),
             }
@@ -281,14 +280,6 @@ impl Walk {
             assert_eq!(times, (!manual).then_some(1), "the effect of step {id}");
         }
         self
-    }
-}
-
-fn id_of(begun: &StepStarted) -> AttemptId {
-    AttemptId {
-        step: begun.step.clone(),
-        iteration: begun.iteration,
-        attempt: begun.attempt,
     }
 }
 

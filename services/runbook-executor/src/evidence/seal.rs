@@ -1,7 +1,9 @@
-//! The evidence log: a seal log of the installation's own, written by this process alone. It seals manifests of bundles and heads of the event log.
+//! The evidence log: a seal log of the installation's own. It seals manifests of bundles and heads of the event log. Several executors of an installation write it in turns:
+//! whoever seals something opens it for that, under a lock beside it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use sealwarden_keys::private_files::FileLock;
@@ -32,7 +34,10 @@ pub(super) struct Subject {
     pub(super) now_ms: i64,
 }
 
-/// The log, opened when first used.
+/// How long another executor may take to seal something.
+const TURN: Duration = Duration::from_secs(10);
+
+/// The log, opened for each use.
 pub(super) struct EvidenceLog {
     dir: PathBuf,
     vkey: Vkey,
@@ -43,6 +48,7 @@ pub(super) struct EvidenceLog {
 /// The open log, and the lock of this life: work on a thread of its own may outlast the task that asked for it, and until it has ended no other life may begin.
 struct Slot {
     log: Option<SealLog>,
+    turn: Option<FileLock>,
     _life: Arc<FileLock>,
 }
 
@@ -57,6 +63,7 @@ impl EvidenceLog {
             signer,
             log: Arc::new(Mutex::new(Slot {
                 log: None,
+                turn: None,
                 _life: life,
             })),
         }
@@ -73,7 +80,10 @@ impl EvidenceLog {
         let digest = subject.digest;
         let (guard, known) = blocking(move || find(guard, digest)).await??;
         match known {
-            Some(text) => Ok(text),
+            Some(text) => {
+                close(guard);
+                Ok(text)
+            }
             None => self.append(guard, subject).await,
         }
     }
@@ -97,7 +107,9 @@ impl EvidenceLog {
         let guard = self.publish_staged(guard).await?;
         blocking(move || {
             let log = guard.log.as_ref().ok_or_else(closed)?;
-            Ok(log.view()?.seal_of(index)?.to_text())
+            let text = log.view()?.seal_of(index)?.to_text();
+            close(guard);
+            Ok(text)
         })
         .await?
     }
@@ -121,11 +133,25 @@ impl EvidenceLog {
 }
 
 fn open(mut guard: Opened, dir: &Path, vkey: &Vkey) -> Result<Opened, EvidenceError> {
-    if guard.log.is_none() {
-        super::folder::private_dirs(dir)?;
-        guard.log = Some(SealLog::create(dir, vkey)?);
-    }
+    // What an operation that failed left open is read anew.
+    guard.log = None;
+    guard.turn = None;
+    super::folder::private_dirs(dir)?;
+    let turn = dir.with_extension("turn");
+    let turn = FileLock::take(&turn, TURN).map_err(|error| {
+        EvidenceError::Log(format!(
+            "another executor is sealing something in it: {error}"
+        ))
+    })?;
+    guard.turn = Some(turn);
+    guard.log = Some(SealLog::create(dir, vkey)?);
     Ok(guard)
+}
+
+/// Lets other executors have their turn. The log first: its own lock must be free when the turn is.
+fn close(mut guard: Opened) {
+    guard.log = None;
+    guard.turn = None;
 }
 
 /// The seal of a manifest that stands in the log.

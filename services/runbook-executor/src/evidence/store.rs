@@ -118,7 +118,7 @@ impl EvidenceStore {
             .evidence_log_dir
             .clone()
             .unwrap_or_else(|| node.data.join("evidence-log"));
-        let heads_dir = log_dir.join("heads");
+        let heads_dir = log_dir.join(heads_folder(&node.name));
         let log = EvidenceLog::new(log_dir, vkey, Arc::clone(&signer), Arc::clone(&life));
         let log = Arc::new(log);
         Ok(Self {
@@ -200,7 +200,8 @@ impl EvidenceStore {
         let name = place.name();
         Ok((
             incident.join(&name),
-            incident.join(format!(".{name}.partial")),
+            // Each executor its own: one that was suspended writes into no other's.
+            incident.join(format!(".{name}.{}.partial", self.node.name)),
         ))
     }
 
@@ -294,6 +295,15 @@ impl EvidenceStore {
     }
 }
 
+/// Each executor keeps and compares heads of its own. The first one's folder has no name in it: it was there before there were others.
+fn heads_folder(node: &str) -> String {
+    if node == "runbook-executor-1" {
+        "heads".to_owned()
+    } else {
+        format!("heads-{node}")
+    }
+}
+
 fn sealed(bundle: String, report: Report, seal: String) -> Sealed {
     Sealed {
         bundle,
@@ -308,7 +318,11 @@ fn publish(partial: &Path, finished: &Path) -> Result<(), EvidenceError> {
     sync_tree(partial)?;
     if let Some(parent) = finished.parent() {
         private_dirs(parent)?;
-        fs::rename(partial, finished)?;
+        match fs::rename(partial, finished) {
+            // Another executor was first; a bundle is never overwritten.
+            Err(_) if finished.join(MANIFEST).exists() => fs::remove_dir_all(partial)?,
+            renamed => renamed?,
+        }
         fs::File::open(parent)?.sync_all()?;
     }
     Ok(())

@@ -12,15 +12,13 @@ use std::time::Duration;
 
 use sealwarden_domain::fold::event;
 use sealwarden_domain::run::{
-    AttemptId, Command, Effect, End, Next, Report, RunState, after, decide, pending,
+    AttemptId, Command, Effect, End, Next, Report, RunState, Viewer, after, decide, pending,
 };
 use sealwarden_engine::{ExecuteError, Stream};
 use sealwarden_eventlog::Subscription;
 use sealwarden_telemetry::with_parent;
-use sealwarden_wire::event::v1::StepStarted;
-use sealwarden_wire::event::v1::event::Kind;
-use tokio::sync::mpsc;
-use tokio::task::{Id, JoinSet};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -38,10 +36,10 @@ struct Driver {
     run: String,
     stream: Stream<RunState>,
     subscription: Option<Subscription>,
-    /// Attempts whose start this life recorded and whose end it has not.
+    /// Attempts that this life began or took over, and whose end it has not recorded.
     own: BTreeSet<AttemptId>,
     tasks: JoinSet<Work>,
-    working: BTreeMap<Id, AttemptId>,
+    working: BTreeMap<Id, (AttemptId, AbortHandle)>,
     said: (mpsc::Sender<Said>, mpsc::Receiver<Said>),
     /// What people were asked, so that it is reported once.
     asked: BTreeSet<(String, u32)>,
@@ -49,6 +47,10 @@ struct Driver {
     refused: BTreeSet<(String, String)>,
     /// No observing before this.
     patience: Option<Instant>,
+    /// The lease under which `own` was begun or taken over.
+    generation: u64,
+    /// News of leases.
+    leases: watch::Receiver<u64>,
 }
 
 /// Drives a run until it ends or the process does. An error sets the run aside.
@@ -80,6 +82,8 @@ async fn driving(executor: Arc<Executor>, run: String) -> Result<(), ExecuteErro
 
 impl Driver {
     fn new(executor: Arc<Executor>, run: String, stream: Stream<RunState>) -> Self {
+        let leases = executor.lease.changes();
+        let generation = executor.lease.standing().unwrap_or_default();
         Self {
             executor,
             run,
@@ -92,6 +96,8 @@ impl Driver {
             asked: BTreeSet::new(),
             refused: BTreeSet::new(),
             patience: None,
+            generation,
+            leases,
         }
     }
 
@@ -100,19 +106,24 @@ impl Driver {
             let now = self.executor.node.clock.now();
             self.patience = self.patience.filter(|until| *until > Instant::now());
             let mut began = false;
-            for effect in pending(
-                self.stream.state(),
-                &self.own,
-                &self.executor.node.name,
-                now,
-            ) {
-                began |= self.act(effect).await?;
+            self.drop_what_others_took();
+            if self.may_act() {
+                let others = self.executor.lease.others();
+                let viewer = Viewer {
+                    me: &self.executor.node.name,
+                    is_shared: self.executor.lease.is_shared(),
+                    others: &others,
+                };
+                for effect in pending(self.stream.state(), &self.own, viewer, now) {
+                    began |= self.act(effect).await?;
+                }
             }
             if began {
                 continue; // there is something to execute now
             }
             match self.next(now).await {
                 Input::Changed => self.refresh().await?,
+                Input::Said(said) if !self.own.contains(&said.id) => {} // another answers for it
                 Input::Said(said) => {
                     let command = Command::Progress {
                         step: said.id.step,
@@ -133,6 +144,21 @@ impl Driver {
         Ok(())
     }
 
+    /// Whether this process holds its lease. What it did under one that ran out is its own no more.
+    fn may_act(&mut self) -> bool {
+        let Some(generation) = self.executor.lease.standing() else {
+            return false;
+        };
+        if generation != self.generation {
+            self.generation = generation;
+            self.own.clear();
+            for (_, task) in std::mem::take(&mut self.working).into_values() {
+                task.abort();
+            }
+        }
+        true
+    }
+
     /// Does what an effect asks for; says whether a step began.
     async fn act(&mut self, effect: Effect) -> Result<bool, ExecuteError> {
         match effect {
@@ -149,15 +175,15 @@ impl Driver {
                     }
                 }
             }
+            Effect::Take { id } => return self.take(id).await,
             Effect::Observe { id, .. } => {
                 if !self.is_working(&id)
                     && self.patience.is_none()
                     && let Some(attempt) = self.attempt(&id)
                 {
-                    let handle = self.tasks.spawn(
-                        work::observe(Arc::clone(&self.executor), attempt).in_current_span(),
-                    );
-                    self.working.insert(handle.id(), id);
+                    let task = work::observe(Arc::clone(&self.executor), attempt, self.generation);
+                    let handle = self.tasks.spawn(task.in_current_span());
+                    self.working.insert(handle.id(), (id, handle));
                 }
             }
             Effect::AskPerson {
@@ -197,8 +223,40 @@ impl Driver {
         }
     }
 
+    /// Takes an attempt over that nobody works on any more. It is observed when that is stored.
+    async fn take(&mut self, id: AttemptId) -> Result<bool, ExecuteError> {
+        let (step, attempt) = (id.step.clone(), id.attempt);
+        match self.decide(Command::TakeStep(id)).await {
+            Ok(()) => Ok(true),
+            Err(ExecuteError::Rejected(rejection)) => {
+                tracing::debug!(run = self.run, step, attempt, %rejection, "another was first to take a step over");
+                Ok(true) // the state is newer than it was
+            }
+            Err(error) => self.pause(error).await.map(|()| false),
+        }
+    }
+
+    /// Ends the work on attempts that somebody else answers for now.
+    fn drop_what_others_took(&mut self) {
+        let state = self.stream.state();
+        self.working.retain(|_, (id, task)| {
+            let step = state.step(&id.step);
+            let held = step.and_then(|step| step.attempt_id(&id.step)).as_ref() == Some(id);
+            if !held {
+                tracing::warn!(
+                    run = self.run,
+                    step = id.step,
+                    attempt = id.attempt,
+                    "the work on a step is given up: somebody else answers for it"
+                );
+                task.abort();
+            }
+            held
+        });
+    }
+
     fn is_working(&self, id: &AttemptId) -> bool {
-        self.working.values().any(|working| working == id)
+        self.working.values().any(|(working, _)| working == id)
     }
 
     fn left(&self, deadline_ms: i64) -> Duration {
@@ -215,9 +273,10 @@ impl Driver {
             attempt,
             left,
             self.said.0.clone(),
+            self.generation,
         );
         let handle = self.tasks.spawn(task.in_current_span());
-        self.working.insert(handle.id(), id);
+        self.working.insert(handle.id(), (id, handle));
     }
 
     /// The attempt as the state has it; `None` if it is over.
@@ -319,16 +378,19 @@ impl Driver {
             reason,
             "nobody knows how an attempt ended"
         );
-        self.own.remove(&id);
         // What failed at once would be taken up at once: not faster than this.
         self.patience = Some(Instant::now() + RETRY);
         let command = Command::LoseStep {
-            step: id.step,
+            step: id.step.clone(),
             attempt: id.attempt,
+            claim: id.claim,
             reason,
             needs_person,
         };
-        self.record(command).await.map(drop)
+        if self.record(command).await?.is_some() || needs_person {
+            self.own.remove(&id);
+        }
+        Ok(())
     }
 
     /// Decides and appends; what this starts belongs to this life.
@@ -352,27 +414,27 @@ impl Driver {
                     .collect())
             })
             .await?;
-        for event in executed.events {
-            if let Some(Kind::StepStarted(started)) = event.kind {
-                self.owns(started);
-            }
+        for id in executed
+            .events
+            .iter()
+            .filter_map(|event| event.kind.as_ref())
+        {
+            self.own.extend(AttemptId::begun_by(id).inspect(|id| {
+                tracing::info!(
+                    run = self.run,
+                    step = id.step,
+                    attempt = id.attempt,
+                    claim = id.claim,
+                    "{}",
+                    if id.claim == 0 {
+                        "a step starts"
+                    } else {
+                        "a step is taken over"
+                    }
+                );
+            }));
         }
         Ok(())
-    }
-
-    /// This life recorded the attempt's start, so it performs it.
-    fn owns(&mut self, started: StepStarted) {
-        tracing::info!(
-            run = self.run,
-            step = started.step,
-            attempt = started.attempt,
-            "a step starts"
-        );
-        self.own.insert(AttemptId {
-            step: started.step,
-            iteration: started.iteration,
-            attempt: started.attempt,
-        });
     }
 
     /// Records until it is stored or refused; gives the refusal. While the event log is away nothing else is done: what happened must be on record first.

@@ -5,7 +5,7 @@ mod pinned_plan;
 mod starter;
 mod work;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,21 +22,36 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
     let mut changes = executor.node.board.changes();
     let mut starter = starter::Starter::default();
+    let mut failed: Vec<String> = Vec::new();
     let mut drivers: JoinSet<(String, Result<(), ExecuteError>)> = JoinSet::new();
     let mut known = BTreeSet::new();
+    let mut tasks: BTreeMap<tokio::task::Id, String> = BTreeMap::new();
     loop {
         changes.mark_unchanged();
-        let retry = starter.start_due(&executor).await;
+        let retry = starter.start_due(&executor).await || !failed.is_empty();
         for run in open_runs(&executor.node) {
             if known.insert(run.clone()) {
-                drivers.spawn(driver::drive(Arc::clone(&executor), run));
+                let drive = driver::drive(Arc::clone(&executor), run.clone());
+                tasks.insert(drivers.spawn(drive).id(), run);
             }
         }
         tokio::select! {
             () = executor.node.shutdown.cancelled() => break,
             _ = changes.changed() => {}
-            Some(ended) = drivers.join_next() => report(ended),
-            () = tokio::time::sleep(RETRY), if retry => {}
+            Some(ended) = drivers.join_next_with_id() => {
+                let task = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+                let run = tasks.remove(&task);
+                // Others leave its runs alone while this process holds its lease, so it must not drop one.
+                if ended.is_err() {
+                    failed.extend(run);
+                }
+                report(ended.map(|(_, ended)| ended));
+            }
+            () = tokio::time::sleep(RETRY), if retry => {
+                for run in failed.drain(..) {
+                    known.remove(&run);
+                }
+            }
         }
     }
     // They end by themselves: what is under way is observed by the next life.
@@ -64,7 +79,7 @@ fn report(ended: Result<(String, Result<(), ExecuteError>), tokio::task::JoinErr
             tracing::error!(run, %error, "the run is set aside: its stream cannot be used");
         }
         Err(error) => {
-            tracing::error!(%error, "a run's driver failed; the run is set aside until the next start");
+            tracing::error!(%error, "a run's driver failed; it begins again");
         }
     }
 }

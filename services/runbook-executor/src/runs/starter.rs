@@ -84,8 +84,11 @@ async fn start(executor: &Executor, id: &str, incident: &Incident) -> Result<(),
     let mut stream = executor.node.stream::<RunState>("run", &run).await?;
     if stream.state().pinned().is_none() {
         let started = first_event(executor, &run, id, incident)?;
-        stream
+        let executed = stream
             .execute(meta, |state| {
+                if state.pinned().is_some() {
+                    return Ok(Vec::new()); // another executor was first
+                }
                 let command = Command::Start(Box::new(started.clone()));
                 Ok(decide(state, command, executor.node.clock.now())?
                     .into_iter()
@@ -93,7 +96,9 @@ async fn start(executor: &Executor, id: &str, incident: &Incident) -> Result<(),
                     .collect())
             })
             .await?;
-        tracing::info!(incident = id, run, runbook, "a run is started");
+        if !executed.events.is_empty() {
+            tracing::info!(incident = id, run, runbook, "a run is started");
+        }
     }
     executor
         .incident(id, IncidentCommand::LinkRun(RunLinked { run, runbook }))

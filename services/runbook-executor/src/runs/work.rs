@@ -21,12 +21,17 @@ pub(super) enum Work {
     Observed(Result<Observation, ExecuteError>),
 }
 
-/// Performs an attempt, within `left` if that is given.
+/// What is said of work whose executor lost its lease meanwhile.
+const LEASE_IS_OVER: &str =
+    "this executor's lease ran out while it was under way; others may have taken it over";
+
+/// Performs an attempt under the lease of this generation, within `left` if that is given.
 pub(super) async fn perform(
     executor: Arc<Executor>,
     attempt: Attempt,
     left: Option<Duration>,
     said: mpsc::Sender<Said>,
+    generation: u64,
 ) -> Work {
     let span = tracing::info_span!("step", step = attempt.id.step, action = %attempt.action, attempt = attempt.id.attempt);
     let progress = Progress::new(attempt.id.clone(), said);
@@ -37,6 +42,11 @@ pub(super) async fn perform(
         actions::execute(&executor, &attempt, &progress).await
     }
     .instrument(span);
+    let performing = executor.lease.fenced(generation, performing);
+    let performing = async {
+        let unknown = || Err(Trouble::Unknown(LEASE_IS_OVER.to_owned()));
+        performing.await.unwrap_or_else(unknown)
+    };
     match left {
         None => Work::Performed(performing.await),
         Some(left) => tokio::time::timeout(left, performing)
@@ -45,8 +55,11 @@ pub(super) async fn perform(
     }
 }
 
-/// Looks whether an attempt's effect happened.
-pub(super) async fn observe(executor: Arc<Executor>, attempt: Attempt) -> Work {
+/// Looks whether an attempt's effect happened, under the lease of this generation: looking may mean to repeat a call.
+pub(super) async fn observe(executor: Arc<Executor>, attempt: Attempt, generation: u64) -> Work {
     let span = tracing::info_span!("observe", step = attempt.id.step, action = %attempt.action, attempt = attempt.id.attempt);
-    Work::Observed(actions::observe(&executor, &attempt).instrument(span).await)
+    let observing = actions::observe(&executor, &attempt).instrument(span);
+    let observed = executor.lease.fenced(generation, observing).await;
+    let over = || Err(ExecuteError::Unavailable(LEASE_IS_OVER.to_owned()));
+    Work::Observed(observed.unwrap_or_else(over))
 }

@@ -141,6 +141,7 @@ fn end_of(stream: &Stream<RunState>, step: String) -> anyhow::Result<End> {
     Ok(End {
         step,
         attempt,
+        claim: 0,
         result: Ok(outputs
             .map(|field| {
                 (

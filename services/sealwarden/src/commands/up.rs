@@ -42,11 +42,6 @@ pub(crate) async fn serve(cli: &Cli, args: &Serve) -> Answer {
             "a single service talks to the others over NATS: name the server with --nats nats://HOST:PORT, or run all services with `sealwarden up`",
         ));
     }
-    if role == Role::RunbookExecutor && args.node.is_some() {
-        return Err(Failure::usage(
-            "an installation has one runbook executor, and it is named runbook-executor-1; leave --node out",
-        ));
-    }
     let name = args
         .node
         .clone()

@@ -21,7 +21,7 @@ pub(crate) struct Endpoint {
     pub(crate) pid: u32,
 }
 
-/// Addresses by role.
+/// Addresses by role: those of the node that started last, and under `<role>/<node>` those of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Endpoints(pub(crate) BTreeMap<String, Endpoint>);
@@ -42,15 +42,41 @@ impl Endpoints {
         }
     }
 
-    /// Adds or replaces entries; several processes may do so at once.
-    pub(crate) fn add(data: &Path, roles: &[&str], endpoint: &Endpoint) -> anyhow::Result<()> {
+    /// Where a role can be reached: the node that started last comes first.
+    pub(crate) fn of(&self, role: &str) -> Vec<&Endpoint> {
+        let nodes = self.0.iter().filter(|(name, _)| {
+            let node = name.strip_prefix(role);
+            node.is_some_and(|node| node.starts_with('/'))
+        });
+        let mut found: Vec<&Endpoint> = self.0.get(role).into_iter().collect();
+        for (_, endpoint) in nodes {
+            if !found.iter().any(|known| known.grpc == endpoint.grpc) {
+                found.push(endpoint);
+            }
+        }
+        found
+    }
+
+    /// Where a node listened last.
+    pub(crate) fn of_node(&self, role: &str, node: &str) -> Option<&Endpoint> {
+        let own = self.0.get(&format!("{role}/{node}"));
+        own.or_else(|| self.0.get(role))
+    }
+
+    /// Adds or replaces entries of roles with their nodes' names; several processes may do so at once.
+    pub(crate) fn add(
+        data: &Path,
+        roles: &[(&str, &str)],
+        endpoint: &Endpoint,
+    ) -> anyhow::Result<()> {
         let lock =
             fs::File::create(data.join("endpoints.lock")).context("locking endpoints.json")?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
             .context("locking endpoints.json")?;
         let mut all = Self::read(data).unwrap_or_default();
-        for role in roles {
+        for (role, node) in roles {
             all.0.insert((*role).to_owned(), endpoint.clone());
+            all.0.insert(format!("{role}/{node}"), endpoint.clone());
         }
         write_durably(
             &data.join("endpoints.json"),

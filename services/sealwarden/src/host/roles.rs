@@ -1,5 +1,6 @@
 //! The surroundings of one role: its folder, keys, identity and enrolment.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ use super::purposes::Purposes;
 /// How long certificates of services last; they are renewed at start when a third is left.
 const NODE_VALIDITY: Duration = Duration::from_hours(90 * 24);
 
-/// The node whose folder holds the installation's signing key.
-const EXECUTOR: &str = "runbook-executor-1";
+/// The executor that every installation has, and in whose folder the executors' keys lie.
+const FIRST_EXECUTOR: &str = "runbook-executor-1";
 
 /// What all roles of a process share.
 pub(crate) struct Shared {
@@ -56,8 +57,21 @@ impl Shared {
         let installation = &self.installation.settings.installation;
         let data = self.installation.data.join("nodes").join(name);
         private_dir(&data)?;
-        let keys = self.key_source.of_role(role, &data).await?;
-        let key = KeyId::new("node")?;
+        let (keys, key) = if role == Role::RunbookExecutor {
+            // They share the signing key, so they share the folder of keys.
+            let folder = self.executors_keys()?;
+            let keys = self.key_source.of_role(role, &folder).await?;
+            let first = name == FIRST_EXECUTOR;
+            let id = if first {
+                "node".to_owned()
+            } else {
+                format!("node.{name}")
+            };
+            (keys, KeyId::new(id)?)
+        } else {
+            let keys = self.key_source.of_role(role, &data).await?;
+            (keys, KeyId::new("node")?)
+        };
         let info = key_or_new(keys.as_ref(), &key, Purpose::Node).await?;
         let vkey =
             Vkey::ed25519(name, info.ed25519()?).context("making the node's verifier key")?;
@@ -85,6 +99,13 @@ impl Shared {
         Ok(node)
     }
 
+    /// Where the executors' keys lie: the installation's signing key, and a node key for each.
+    fn executors_keys(&self) -> anyhow::Result<PathBuf> {
+        let folder = self.installation.data.join("nodes").join(FIRST_EXECUTOR);
+        private_dir(&folder)?;
+        Ok(folder)
+    }
+
     async fn identity(&self, name: &str, hosts: &[String]) -> anyhow::Result<Identity> {
         let data = self.installation.data.clone();
         let installation = self.installation.settings.installation.clone();
@@ -107,8 +128,7 @@ impl Shared {
     /// The installation's signing key vouches for the node's key; both go into the event log once.
     async fn enrol(&self, node: &Node) -> anyhow::Result<()> {
         let installation = &self.installation.settings.installation;
-        let executor = self.installation.data.join("nodes").join(EXECUTOR);
-        private_dir(&executor)?;
+        let executor = self.executors_keys()?;
         let signing: Arc<dyn KeyProvider> = if node.role == Role::RunbookExecutor {
             Arc::clone(&node.keys)
         } else {
@@ -116,10 +136,10 @@ impl Shared {
         };
         let id = KeyId::new("signing")?;
         let info = key_or_new(signing.as_ref(), &id, Purpose::Signing).await?;
+        self.purposes.add(FIRST_EXECUTOR, signing.as_ref()).await?;
         if node.role != Role::RunbookExecutor {
-            self.purposes.add(EXECUTOR, signing.as_ref()).await?;
+            self.purposes.add(&node.name, node.keys.as_ref()).await?;
         }
-        self.purposes.add(&node.name, node.keys.as_ref()).await?;
         let signer = Vkey::ed25519(&format!("{installation}.signing"), info.ed25519()?)?;
         let mut stream = node.stream::<NodeFacts>("node", &node.name).await?;
         if stream.state().vkey == node.vkey.to_string() {

@@ -163,10 +163,10 @@ impl Started {
             announce(node, &self.endpoint.grpc, &self.endpoint.http).await?;
         }
         self.wait_ready(options).await?;
-        let names: Vec<&str> = options
+        let names: Vec<(&str, &str)> = options
             .roles
             .iter()
-            .map(|(role, _)| role.as_str())
+            .map(|(role, name)| (role.as_str(), name.as_str()))
             .collect();
         Endpoints::add(&self.installation.data, &names, &self.endpoint)
     }
@@ -177,7 +177,7 @@ impl Started {
         let last = options
             .roles
             .first()
-            .and_then(|(role, _)| known.0.get(role.as_str()));
+            .and_then(|(role, name)| known.of_node(role.as_str(), name));
         if options.listen.port() == 0
             && options.listen_http.port() == 0
             && let Some(last) = last

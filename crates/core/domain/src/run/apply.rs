@@ -10,7 +10,7 @@ use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
     ApprovalRecorded, ApprovalRefused, ConditionEvaluated, ConditionOutcome, Envelope, Event,
     InputsResolved, RunEnded, RunOutcome, RunStarted, StepEnded, StepOutcome, StepProgressed,
-    StepStarted, StepUnknown,
+    StepStarted, StepTaken, StepUnknown,
 };
 
 use super::pinned::Pinned;
@@ -42,8 +42,10 @@ impl Fold for RunState {
         }
         self.take(kind, at_ms)
             .map_err(|reason| IllegalEvent::new(envelope, reason))?;
-        if let Kind::StepStarted(started) = kind {
-            self.begun_by(&started.step, envelope);
+        if let Kind::StepStarted(StepStarted { step, .. })
+        | Kind::StepTaken(StepTaken { step, .. }) = kind
+        {
+            self.held_by(step, envelope);
         }
         Ok(())
     }
@@ -62,6 +64,7 @@ impl RunState {
             Kind::ApprovalRecorded(event) => self.approval_recorded(event, at_ms),
             Kind::ApprovalRefused(event) => self.approval_refused(event, at_ms),
             Kind::StepStarted(event) => self.step_started(event, at_ms),
+            Kind::StepTaken(event) => self.step_taken(event),
             Kind::StepProgressed(event) => self.step_progressed(event),
             Kind::StepEnded(event) => self.step_ended(event, at_ms),
             Kind::StepUnknown(event) => self.step_unknown(event),
@@ -77,11 +80,14 @@ impl RunState {
         }
     }
 
-    /// Keeps who recorded an attempt's start: only the envelope says.
-    fn begun_by(&mut self, step: &str, envelope: &Envelope) {
-        let phase = self.steps.get_mut(step).map(|step| &mut step.phase);
-        if let (Some(Phase::Running(attempt)), Some(actor)) = (phase, &envelope.actor) {
-            attempt.by.clone_from(&actor.name);
+    /// Keeps who answers for an attempt: only the envelope says.
+    fn held_by(&mut self, step: &str, envelope: &Envelope) {
+        let step = self.steps.get_mut(step);
+        if let Some(attempt) = step.and_then(|step| step.phase.attempt_mut()) {
+            let actor = envelope.actor.as_ref();
+            attempt.by = actor.map(|actor| actor.name.clone()).unwrap_or_default();
+            attempt.held_at = envelope.position;
+            attempt.held_since_ms = envelope.recorded_at_ms;
         }
     }
 
@@ -331,7 +337,31 @@ impl RunState {
             started_at_ms: at_ms,
             deadline_ms: event.deadline_ms,
             by: String::new(),
+            claim: 0,
+            held_at: 0,
+            held_since_ms: at_ms,
         });
+        Ok(())
+    }
+
+    fn step_taken(&mut self, event: &StepTaken) -> Result<(), String> {
+        self.open()?;
+        let step = self.step_mut(&event.step, event.iteration)?;
+        let attempt = step.phase.attempt_mut();
+        let attempt = attempt.filter(|attempt| attempt.number == event.attempt);
+        let attempt = attempt.ok_or_else(|| {
+            format!(
+                "attempt {} of step {} is taken over and does not run",
+                event.attempt, event.step
+            )
+        })?;
+        if Some(event.claim) != attempt.claim.checked_add(1) {
+            return Err(format!(
+                "claim {} to step {} follows {}",
+                event.claim, event.step, attempt.claim
+            ));
+        }
+        attempt.claim = event.claim;
         Ok(())
     }
 

@@ -144,6 +144,7 @@ pub(crate) fn after(
     let end = End {
         step: id.to_owned(),
         attempt: step.attempts.saturating_add(1),
+        claim: 0,
         result: Ok(outputs),
         observed: false,
         // Whoever takes in confirmations performs no steps.

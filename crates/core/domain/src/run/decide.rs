@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use sealwarden_runbook::Action;
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
-    RunStarted, StepEnded, StepOutcome, StepProgressed, StepStarted, StepUnknown,
+    RunStarted, StepEnded, StepOutcome, StepProgressed, StepStarted, StepTaken, StepUnknown,
 };
 
 use super::confirm;
 use super::gate::{may_begin, waits_for_nobody};
 use super::operate::{self, Said, with_end};
+use super::pending::AttemptId;
 use super::pinned::Pinned;
 use super::ready::{Over, ready};
 use super::state::{Attempt, Course, Phase, RunState, StepState, cut, idempotency_key};
@@ -46,6 +47,8 @@ pub enum Command {
         /// Which.
         step: String,
     },
+    /// Take an attempt over from whoever holds it. Its former holder's reports are refused from then on.
+    TakeStep(AttemptId),
     /// Record how far an attempt is.
     Progress {
         /// Which step.
@@ -63,6 +66,8 @@ pub enum Command {
         step: String,
         /// Which attempt.
         attempt: u32,
+        /// The claim under which it was held.
+        claim: u32,
         /// Why nobody knows.
         reason: String,
         /// Observing could not tell either.
@@ -95,6 +100,8 @@ pub struct End {
     pub step: String,
     /// Which attempt.
     pub attempt: u32,
+    /// The claim under which it was held.
+    pub claim: u32,
     /// The outputs of an effect that happened, or why it definitely did not.
     pub result: Result<BTreeMap<String, String>, String>,
     /// Whether this was observed after the fact instead of reported by the attempt.
@@ -113,6 +120,7 @@ pub fn decide(state: &RunState, command: Command, at: At) -> Result<Vec<Kind>, R
             note,
         } => submit::decide(state, &statement, &signature, &note, at),
         Command::BeginStep { step } => begin(state, &step, at),
+        Command::TakeStep(id) => take(state, &id),
         Command::Progress {
             step,
             text,
@@ -122,9 +130,10 @@ pub fn decide(state: &RunState, command: Command, at: At) -> Result<Vec<Kind>, R
         Command::LoseStep {
             step,
             attempt,
+            claim,
             reason,
             needs_person,
-        } => lose(state, step, attempt, &reason, needs_person),
+        } => lose(state, step, (attempt, claim), &reason, needs_person),
         Command::Pause(said) => operate::pause(state, said),
         Command::Resume(said) => operate::resume(state, said),
         Command::Abort { said, undo } => operate::abort(state, said, undo, at),
@@ -180,6 +189,18 @@ fn begin(state: &RunState, id: &str, at: At) -> Result<Vec<Kind>, Rejection> {
     Ok(vec![started_event(pinned, id, step, at)])
 }
 
+fn take(state: &RunState, id: &AttemptId) -> Result<Vec<Kind>, Rejection> {
+    let pinned = state.started()?;
+    let step = state.named(pinned, &id.step)?;
+    attempt_of(state, step, &id.step, (id.attempt, id.claim))?;
+    Ok(vec![Kind::StepTaken(StepTaken {
+        step: id.step.clone(),
+        iteration: step.iteration,
+        attempt: id.attempt,
+        claim: id.claim.saturating_add(1),
+    })])
+}
+
 /// `StepStarted` of a step's next attempt.
 pub(crate) fn started_event(pinned: &Pinned, id: &str, step: &StepState, at: At) -> Kind {
     Kind::StepStarted(StepStarted {
@@ -196,7 +217,7 @@ fn attempt_of<'a>(
     state: &RunState,
     step: &'a StepState,
     id: &str,
-    number: u32,
+    (number, claim): (u32, u32),
 ) -> Result<&'a Attempt, Rejection> {
     let not_now = |reason: String| Rejection::new(RejectionCode::NotNow, reason);
     if let Some(end) = state.ended() {
@@ -206,6 +227,12 @@ fn attempt_of<'a>(
         )));
     }
     match step.phase.attempt() {
+        Some(attempt) if attempt.number == number && attempt.claim != claim => {
+            Err(not_now(format!(
+                "attempt {number} of step {id} was taken over by {}; what is known of it under an earlier claim does not count",
+                attempt.by
+            )))
+        }
         Some(attempt) if attempt.number == number => Ok(attempt),
         Some(attempt) => Err(not_now(format!(
             "step {id} runs attempt {}, not {number}",
@@ -223,11 +250,10 @@ fn progress(
 ) -> Result<Vec<Kind>, Rejection> {
     let pinned = state.started()?;
     let step = state.named(pinned, &id)?;
-    let number = step
-        .phase
-        .attempt()
-        .map_or(step.attempts, |attempt| attempt.number);
-    attempt_of(state, step, &id, number)?;
+    let held = step.phase.attempt().map_or((step.attempts, 0), |attempt| {
+        (attempt.number, attempt.claim)
+    });
+    attempt_of(state, step, &id, held)?;
     let text = cut(text, MAX_TEXT_BYTES);
     let missing: Vec<String> = missing
         .iter()
@@ -254,7 +280,7 @@ fn finish(state: &RunState, mut end: End, at: At) -> Result<Vec<Kind>, Rejection
     if ended_so_before(step, &end) {
         return Ok(Vec::new());
     }
-    attempt_of(state, step, &end.step, end.attempt)?;
+    attempt_of(state, step, &end.step, (end.attempt, end.claim))?;
     if let Ok(outputs) = &end.result {
         check_outputs(pinned, &end.step, outputs)?;
     }
@@ -368,13 +394,13 @@ fn check_outputs(
 fn lose(
     state: &RunState,
     id: String,
-    attempt: u32,
+    (attempt, claim): (u32, u32),
     reason: &str,
     needs_person: bool,
 ) -> Result<Vec<Kind>, Rejection> {
     let pinned = state.started()?;
     let step = state.named(pinned, &id)?;
-    attempt_of(state, step, &id, attempt)?;
+    attempt_of(state, step, &id, (attempt, claim))?;
     let reason = cut(reason, MAX_TEXT_BYTES);
     if let Phase::Unknown {
         reason: known,

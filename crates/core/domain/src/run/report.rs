@@ -6,7 +6,7 @@ use sealwarden_runbook::undone_step;
 
 use super::decide::End;
 use super::pending::AttemptId;
-use super::state::{Course, RunState};
+use super::state::{Course, Phase, RunState};
 use crate::fold::At;
 
 /// What looking at an attempt's effect showed.
@@ -44,7 +44,7 @@ pub enum Report {
 pub enum Next {
     /// Records the end with [`super::Command::EndStep`]. The attempt is its own no more.
     End(End),
-    /// Records with [`super::Command::LoseStep`] that nobody knows. The attempt is its own no more.
+    /// Records with [`super::Command::LoseStep`] that nobody knows. The attempt stays its own, to be observed, unless a person is asked.
     Lose {
         /// Why nobody knows.
         reason: String,
@@ -71,6 +71,7 @@ pub fn after(
         Next::End(End {
             step: id.step.clone(),
             attempt: id.attempt,
+            claim: id.claim,
             result,
             observed,
             begin_next,
@@ -81,7 +82,12 @@ pub fn after(
         needs_person,
     };
     match report {
-        Report::Done(outputs) => end(Ok(outputs), !own.contains(id)),
+        Report::Done(outputs) => {
+            let lost = state
+                .step(&id.step)
+                .is_some_and(|step| matches!(step.phase, Phase::Unknown { .. }));
+            end(Ok(outputs), lost || id.claim > 0 || !own.contains(id))
+        }
         Report::NotDone(reason) => end(Err(reason), false),
         Report::Unknown(reason) => lose(reason, false),
         Report::Overdue => {

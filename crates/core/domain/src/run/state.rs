@@ -25,8 +25,14 @@ pub struct Attempt {
     pub started_at_ms: i64,
     /// When its effect must have ended, Unix milliseconds.
     pub deadline_ms: i64,
-    /// Who recorded its start.
+    /// Who answers for it: whoever recorded its start, or took it over last.
     pub by: String,
+    /// How often it was taken over.
+    pub claim: u32,
+    /// Position of the commit that made it that one's.
+    pub held_at: u64,
+    /// When that was recorded, Unix milliseconds.
+    pub held_since_ms: i64,
 }
 
 /// Where a step stands.
@@ -64,6 +70,20 @@ pub enum Phase {
 impl Phase {
     /// The attempt under way.
     pub fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::Running(attempt) | Self::Unknown { attempt, .. } => Some(attempt),
+            Self::Blocked
+            | Self::Ready
+            | Self::Done
+            | Self::Failed
+            | Self::Skipped
+            | Self::NotNeeded
+            | Self::Undecided
+            | Self::Cancelled => None,
+        }
+    }
+
+    pub(crate) fn attempt_mut(&mut self) -> Option<&mut Attempt> {
         match self {
             Self::Running(attempt) | Self::Unknown { attempt, .. } => Some(attempt),
             Self::Blocked

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sealwarden_domain::At;
-use sealwarden_domain::run::{AttemptId, next_wake_ms};
+use sealwarden_domain::run::{AttemptId, Viewer, next_wake_ms};
 use sealwarden_eventlog::{Delivery, Filter};
 use tokio::time::Instant;
 
@@ -40,6 +40,10 @@ impl Driver {
                     .await
                     .ok();
             }
+            if self.leases.has_changed().unwrap_or_default() {
+                self.leases.mark_unchanged();
+                return Input::Wake;
+            }
             let wake = self.wake(looked);
             let head = self.stream.head().position;
             let subscription = &mut self.subscription;
@@ -59,7 +63,7 @@ impl Driver {
                         Ok((task, work)) => (task, work),
                         Err(error) => (error.id(), Work::Performed(Err(Trouble::Unknown(format!("its task failed: {error}"))))),
                     };
-                    if let Some(id) = self.working.remove(&task) {
+                    if let Some((id, _)) = self.working.remove(&task) {
                         return Input::Ended(id, work);
                     }
                 }
@@ -68,6 +72,7 @@ impl Driver {
                     Some(Ok(Delivery::Commit(_) | Delivery::CaughtUp(_))) => {}
                     Some(Err(_)) | None => self.subscription = None,
                 },
+                _ = self.leases.changed() => return Input::Wake,
                 () = sleep_until(wake) => return Input::Wake,
             }
         }
@@ -75,7 +80,13 @@ impl Driver {
 
     /// When to look again without an event. What came due since `looked` counts: a look that missed it by a moment must not be the last.
     fn wake(&self, looked: At) -> Option<Instant> {
-        let retry = next_wake_ms(self.stream.state(), &self.executor.node.name, looked)
+        let others = self.executor.lease.others();
+        let viewer = Viewer {
+            me: &self.executor.node.name,
+            is_shared: self.executor.lease.is_shared(),
+            others: &others,
+        };
+        let retry = next_wake_ms(self.stream.state(), viewer, looked)
             .map(|ms| Instant::now() + self.left(ms) + Duration::from_millis(1));
         [retry, self.patience].into_iter().flatten().min()
     }

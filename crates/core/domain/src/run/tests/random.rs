@@ -86,6 +86,7 @@ fn work(world: &mut World) -> Vec<Kind> {
             Effect::Execute { id, .. } | Effect::Observe { id, .. } => {
                 events.extend(world.end(&id.step, Ok(())).unwrap());
             }
+            Effect::Take { id } => events.extend(world.run(Command::TakeStep(id)).unwrap()),
             Effect::AskPerson { .. } => {}
         }
     }

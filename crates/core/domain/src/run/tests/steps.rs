@@ -9,7 +9,9 @@ use super::world::{ORDER, World, apply, outputs};
 use crate::approval::Environment;
 use crate::approval::fixture::{key_of, run_started};
 use crate::fold::RejectionCode;
-use crate::run::{Command, Effect, Phase, RunState, idempotency_key, next_wake_ms, pending};
+use crate::run::{
+    Command, Effect, Phase, RunState, Viewer, idempotency_key, next_wake_ms, pending,
+};
 
 fn begins(effects: &[Effect]) -> Vec<&str> {
     let mut steps = Vec::new();
@@ -243,7 +245,7 @@ fn the_state_folded_from_any_prefix_of_events_is_legal() {
     let total: usize = world.log.iter().map(|(_, events)| events.len()).sum();
     for count in 0..=total {
         let state = folded(&world, count);
-        let effects = pending(&state, &BTreeSet::new(), "", world.at());
+        let effects = pending(&state, &BTreeSet::new(), Viewer::alone(""), world.at());
         assert!(
             effects
                 .iter()
@@ -373,7 +375,10 @@ fn what_was_not_done_is_tried_again_later_with_the_same_key_until_attempts_run_o
             let wake_ms = world.now_ms + 1000 * (1 << (attempt - 1));
             assert!(world.pending().is_empty(), "it waits");
             assert!(world.begin("snapshot").is_err());
-            assert_eq!(next_wake_ms(&world.state, "", world.at()), Some(wake_ms));
+            assert_eq!(
+                next_wake_ms(&world.state, Viewer::alone(""), world.at()),
+                Some(wake_ms)
+            );
             world.now_ms = wake_ms;
             assert_eq!(begins(&world.pending()), ["snapshot"]);
         }

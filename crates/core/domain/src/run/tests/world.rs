@@ -11,7 +11,7 @@ use crate::approval::fixture::{NOW_MS, VALIDITY_MS, run_started, signed};
 use crate::approval::{Decision, Environment, Statement};
 use crate::fold::{At, Fold as _, Rejection, event};
 use crate::run::{
-    AttemptId, Command, Effect, End, RunState, Said, decide, pending, prepare, prepare_for,
+    AttemptId, Command, Effect, End, RunState, Said, Viewer, decide, pending, prepare, prepare_for,
 };
 
 /// The run, its log, and a clock that tests move.
@@ -101,15 +101,7 @@ impl World {
     pub(super) fn run(&mut self, command: Command) -> Result<Vec<Kind>, Rejection> {
         let events = decide(&self.state, command, self.at())?;
         for kind in &events {
-            if let Kind::StepStarted(started) = kind {
-                let (step, iteration, attempt) =
-                    (started.step.clone(), started.iteration, started.attempt);
-                self.own.insert(AttemptId {
-                    step,
-                    iteration,
-                    attempt,
-                });
-            }
+            self.own.extend(AttemptId::begun_by(kind));
             apply(&mut self.state, kind, self.now_ms);
         }
         if !events.is_empty() {
@@ -119,7 +111,7 @@ impl World {
     }
 
     pub(super) fn pending(&self) -> Vec<Effect> {
-        pending(&self.state, &self.own, "", self.at())
+        pending(&self.state, &self.own, Viewer::alone(""), self.at())
     }
 
     /// What `person` would sign for a step that can be prepared.
@@ -218,6 +210,7 @@ impl World {
         End {
             step: step.to_owned(),
             attempt: self.state.step(step).unwrap().attempts,
+            claim: self.claim(step),
             result: result
                 .map(|()| outputs(self.action(step)))
                 .map_err(str::to_owned),
@@ -228,13 +221,20 @@ impl World {
 
     pub(super) fn lose(&mut self, step: &str, needs_person: bool) -> Result<Vec<Kind>, Rejection> {
         let attempt = self.state.step(step).unwrap().attempts;
-        let reason = "no answer".to_owned();
+        let (reason, claim) = ("no answer".to_owned(), self.claim(step));
         self.run(Command::LoseStep {
             step: step.to_owned(),
             attempt,
+            claim,
             reason,
             needs_person,
         })
+    }
+
+    /// The claim that the step's attempt is under.
+    fn claim(&self, step: &str) -> u32 {
+        let attempt = self.state.step(step).unwrap().phase.attempt();
+        attempt.map_or(0, |attempt| attempt.claim)
     }
 
     fn action(&self, step: &str) -> Action {
