@@ -113,6 +113,19 @@ impl History {
             .expect("the commit is stored");
     }
 
+    /// Appends bytes that are no commit's to a stream.
+    pub async fn spoils(&self, stream: &str, bytes: &'static [u8]) {
+        let stream = name(stream);
+        let head = self.0.head(&stream).await.expect("the stream's head");
+        let payload = Bytes::from_static(bytes);
+        let id = CommitId::new();
+        let stored = self
+            .0
+            .append(&stream, head, NewCommit { id, payload })
+            .await;
+        stored.expect("it is stored");
+    }
+
     /// As [`History::writes`], where it may be refused.
     pub async fn tries_to_write(
         &self,

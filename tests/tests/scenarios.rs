@@ -6,6 +6,7 @@
 
 mod scenarios {
     mod approvals;
+    mod approvals_at_once;
     mod archive;
     mod archive_away;
     mod archive_large;
@@ -40,6 +41,7 @@ mod scenarios {
     mod outside;
     mod partition;
     mod playbooks;
+    mod poisoned;
     mod queue;
     mod sealing;
     mod strangers;

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sealwarden_domain::installation::Installation;
-use sealwarden_eventlog::{Delivery, EventLog, Filter, Recorded};
+use sealwarden_eventlog::{Damage, Delivery, EventLog, Filter, Recorded};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -90,6 +90,23 @@ impl Board {
     }
 }
 
+impl Board {
+    fn set_aside(&self, damage: &Damage) {
+        let (stream, position) = (damage.stream.to_string(), damage.position);
+        tracing::error!(
+            stream,
+            position,
+            reason = damage.reason,
+            "a stream is set aside"
+        );
+        self.state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .set_aside(&stream, position, &damage.reason);
+        self.position.send_replace(position);
+    }
+}
+
 async fn run(log: Arc<dyn EventLog>, board: Arc<Board>) {
     loop {
         let after = *board.position.borrow();
@@ -97,6 +114,7 @@ async fn run(log: Arc<dyn EventLog>, board: Arc<Board>) {
             Ok(mut subscription) => loop {
                 match subscription.next().await {
                     Some(Ok(Delivery::Commit(recorded))) => board.take_in(&recorded),
+                    Some(Ok(Delivery::Damaged(damage))) => board.set_aside(&damage),
                     Some(Ok(Delivery::CaughtUp(_))) => {
                         board.caught_up.send_replace(true);
                     }

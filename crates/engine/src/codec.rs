@@ -80,23 +80,27 @@ pub struct DecodeError {
 
 /// A commit's bytes. Position and recorded time are the event log's to give, so they are not written.
 pub fn encode(id: CommitId, stream: &StreamName, meta: &Meta, events: &[Event]) -> Bytes {
+    let commit = commit(id, stream, meta.clone(), events.to_vec());
+    commit.encode_to_vec().into()
+}
+
+/// A commit that is not stored yet.
+pub(crate) fn commit(id: CommitId, stream: &StreamName, meta: Meta, events: Vec<Event>) -> Commit {
     let envelope = Envelope {
         id: id.to_string(),
         stream: stream.to_string(),
         position: 0,
         recorded_at_ms: 0,
-        actor: Some(meta.actor.clone()),
-        causation: meta.causation.clone(),
-        correlation: meta.correlation.clone(),
+        actor: Some(meta.actor),
+        causation: meta.causation,
+        correlation: meta.correlation,
         traceparent: sealwarden_telemetry::current_traceparent().unwrap_or_default(),
-        command_id: meta.command_id.clone(),
+        command_id: meta.command_id,
     };
     Commit {
         envelope: Some(envelope),
-        events: events.to_vec(),
+        events,
     }
-    .encode_to_vec()
-    .into()
 }
 
 /// A stored commit, with the id, the position and the time that the event log has of it: an envelope cannot claim another's.

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use prost::Message as _;
 use sealwarden_domain::{Fold, IllegalEvent, Rejection};
 use sealwarden_eventlog::{
     AppendError, CommitId, EventLog, Head, NewCommit, ReadError, Recorded, StreamName,
 };
-use sealwarden_wire::event::v1::Event;
+use sealwarden_wire::event::v1::{Commit, Envelope, Event};
 
-use crate::codec::{DecodeError, Meta, decode, encode};
+use crate::codec::{DecodeError, Meta, commit, decode};
 
 /// How many commits one read asks for.
 const PAGE: usize = 512;
@@ -121,22 +123,55 @@ impl<S: Fold> Stream<S> {
     }
 
     fn take_in(&mut self, recorded: &Recorded) -> Result<(), ExecuteError> {
+        self.follows(recorded)?;
+        let commit = decode(recorded)?;
+        let envelope = commit.envelope.unwrap_or_default();
+        self.fold(recorded, &envelope, &commit.events)
+    }
+
+    fn follows(&self, recorded: &Recorded) -> Result<(), ExecuteError> {
         if recorded.prev_hash != self.head.hash {
             return Err(ExecuteError::Broken(format!(
                 "the commit at position {} of {} does not follow position {}",
                 recorded.position, self.name, self.head.position
             )));
         }
-        let commit = decode(recorded)?;
-        let envelope = commit.envelope.unwrap_or_default();
-        for event in &commit.events {
-            if let Err(illegal) = self.state.apply(&envelope, event) {
+        Ok(())
+    }
+
+    fn fold(
+        &mut self,
+        recorded: &Recorded,
+        envelope: &Envelope,
+        events: &[Event],
+    ) -> Result<(), ExecuteError> {
+        for event in events {
+            if let Err(illegal) = self.state.apply(envelope, event) {
                 self.poisoned = Some(illegal.clone());
                 return Err(illegal.into());
             }
         }
         self.head = recorded.head();
         Ok(())
+    }
+
+    /// Folds what this process encoded and the log stored: the same bytes need not be decoded again. Gives the events.
+    fn take_in_own(
+        &mut self,
+        recorded: &Recorded,
+        own: Commit,
+        payload: &Bytes,
+    ) -> Result<Vec<Event>, ExecuteError> {
+        if recorded.payload != *payload {
+            self.take_in(recorded)?; // an earlier answer to the same commit: that one stands
+            return Ok(own.events);
+        }
+        self.follows(recorded)?;
+        let mut envelope = own.envelope.unwrap_or_default();
+        envelope.position = recorded.position;
+        envelope.recorded_at_ms = recorded.recorded_at_ms;
+        self.fold(recorded, &envelope, &own.events)?;
+        Ok(own.events)
     }
 
     /// Decides and appends. A lost race is decided anew on what the winner wrote; an append without answer is repeated under its own id until it has one. A refusal, or
@@ -167,10 +202,15 @@ impl<S: Fold> Stream<S> {
                 }
             };
             let id = CommitId::new();
-            let payload = encode(id, &self.name, &meta, &events);
-            match self.append(id, NewCommit { id, payload }).await? {
+            let own = commit(id, &self.name, meta.clone(), events);
+            let payload = Bytes::from(own.encode_to_vec());
+            let new = NewCommit {
+                id,
+                payload: payload.clone(),
+            };
+            match self.append(id, new).await? {
                 Some(recorded) => {
-                    self.take_in(&recorded)?;
+                    let events = self.take_in_own(&recorded, own, &payload)?;
                     return Ok(Executed {
                         events,
                         position: recorded.position,

@@ -36,4 +36,4 @@ pub use jetstream::JetStream;
 pub use memory::Memory;
 pub use name::{NameError, StreamName};
 pub use port::{AppendError, EventLog, ReadError};
-pub use subscription::{Delivery, Filter, Subscription};
+pub use subscription::{Damage, Delivery, Filter, Subscription};

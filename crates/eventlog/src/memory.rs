@@ -162,6 +162,7 @@ impl State {
             };
             return Page {
                 commits,
+                damaged: Vec::new(),
                 through,
                 at_edge: !full,
             };
@@ -182,6 +183,7 @@ impl State {
         }
         Page {
             commits,
+            damaged: Vec::new(),
             through,
             at_edge: through >= last,
         }

@@ -30,7 +30,7 @@
 //!
 //! Each commit that is read has been checked against its hash, and within a stream against the one
 //! before it. `Unavailable` means try again; `Corrupt` means that bytes were changed behind our
-//! back, and no commit after it can be trusted. [`EventLog::read`] of a stream sees every commit
+//! back, and no commit after it in its stream can be trusted. [`EventLog::read`] of a stream sees every commit
 //! whose append was answered `Ok` before the read began.
 //!
 //! # Subscribing

@@ -47,6 +47,20 @@ pub enum Delivery {
     /// All matching commits up to this position (of the whole log) have been delivered. Sent once
     /// each time the live edge is reached: at first, and again after further commits.
     CaughtUp(u64),
+    /// Something stands on a stream's place that is no commit. Only that stream is spoilt: what follows on others can be trusted. A subscription to that very stream ends
+    /// with `Err(Corrupt)` instead.
+    Damaged(Damage),
+}
+
+/// Something in the store that is no commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The stream on whose place it stands.
+    pub stream: StreamName,
+    /// Its position.
+    pub position: u64,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// Matching commits in order, without gap or repetition.
@@ -74,6 +88,10 @@ impl Subscription {
             match self.next().await? {
                 Ok(Delivery::Commit(commit)) => return Some(Ok(commit)),
                 Ok(Delivery::CaughtUp(_)) => {}
+                Ok(Delivery::Damaged(damage)) => {
+                    let reason = damage.reason;
+                    return Some(Err(ReadError::Corrupt { reason }));
+                }
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -98,6 +116,8 @@ impl fmt::Debug for Subscription {
 pub(crate) struct Page {
     /// The matching commits, in order.
     pub(crate) commits: Vec<Recorded>,
+    /// What matches and is no commit, in order.
+    pub(crate) damaged: Vec<Damage>,
     /// Every matching commit up to this position is in this page or before it.
     pub(crate) through: u64,
     /// Nothing lay beyond `through` when the store was looked at.
@@ -123,6 +143,7 @@ struct Pager<P> {
     chain: Option<ChainCheck>,
     after: u64,
     buffer: VecDeque<Recorded>,
+    damaged: VecDeque<Damage>,
     at_edge: bool,
     announced: bool,
     ended: bool,
@@ -137,6 +158,7 @@ pub(crate) fn paged(pages: impl Pages, filter: Filter, after: u64) -> Subscripti
         chain,
         after,
         buffer: VecDeque::new(),
+        damaged: VecDeque::new(),
         at_edge: false,
         announced: false,
         ended: false,
@@ -150,6 +172,10 @@ pub(crate) fn paged(pages: impl Pages, filter: Filter, after: u64) -> Subscripti
 impl<P: Pages> Pager<P> {
     async fn next(&mut self) -> Option<Result<Delivery, ReadError>> {
         loop {
+            let next = self.buffer.front().map_or(u64::MAX, |it| it.position);
+            if let Some(damage) = self.damaged.pop_front_if(|it| it.position < next) {
+                return Some(self.tell(damage));
+            }
             if let Some(commit) = self.buffer.pop_front() {
                 return Some(self.deliver(commit));
             }
@@ -168,6 +194,7 @@ impl<P: Pages> Pager<P> {
             match self.pages.page(&self.filter, self.after).await? {
                 Ok(page) => {
                     self.buffer = page.commits.into();
+                    self.damaged = page.damaged.into();
                     self.after = page.through.max(self.after);
                     self.at_edge = page.at_edge;
                 }
@@ -186,11 +213,21 @@ impl<P: Pages> Pager<P> {
         Ok(Delivery::Commit(commit))
     }
 
+    fn tell(&mut self, damage: Damage) -> Result<Delivery, ReadError> {
+        if self.chain.is_some() {
+            let reason = damage.reason;
+            return Err(self.failed(ReadError::Corrupt { reason }));
+        }
+        self.announced = false;
+        Ok(Delivery::Damaged(damage))
+    }
+
     /// Ends the subscription where nothing that follows can be trusted.
     fn failed(&mut self, error: ReadError) -> ReadError {
         if matches!(error, ReadError::Corrupt { .. }) {
             self.ended = true;
             self.buffer.clear();
+            self.damaged.clear();
         }
         error
     }

@@ -182,6 +182,11 @@ impl Follower {
                 self.live = true;
                 self.watch.live.send_replace(true);
             }
+            Some(Ok(Delivery::Damaged(damage))) => {
+                let (stream, position) = (&damage.stream, damage.position);
+                tracing::error!(%stream, position, reason = damage.reason, "a stream is damaged");
+                self.watch.position.send_replace(position);
+            }
             Some(Err(error @ ReadError::Unavailable { .. })) => {
                 tracing::warn!(%error, "following the event log is interrupted");
             }

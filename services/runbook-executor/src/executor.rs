@@ -1,7 +1,7 @@
 //! What all parts of the role share.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use sealwarden_domain::incident::{self, Incident};
 use sealwarden_domain::log_control::{self, LogControl};
@@ -36,6 +36,8 @@ pub(crate) struct Executor {
     pub(crate) places: Arc<Semaphore>,
     /// Streams of logs, each folded once.
     pub(crate) logs: Mutex<BTreeMap<String, Arc<Mutex<Stream<LogControl>>>>>,
+    /// Runs whose streams cannot be used, with the reason.
+    pub(crate) aside: std::sync::Mutex<BTreeMap<String, String>>,
     /// While it is held, every earlier life of this node is known to be dead: its attempts may be observed at once.
     pub(crate) _life: Arc<FileLock>,
 }
@@ -72,6 +74,12 @@ impl Executor {
                 log_control::decide(state, command.clone(), self.node.clock.now())
             })
             .await
+    }
+
+    /// Runs whose streams cannot be used, with the reason.
+    pub(crate) fn set_aside(&self) -> BTreeMap<String, String> {
+        let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.clone()
     }
 
     /// Decides a command to an incident.

@@ -86,6 +86,7 @@ async fn open(config: Config, node: Arc<Node>, grants: Grants) -> anyhow::Result
         evidence,
         places: Arc::new(Semaphore::new(config.max_running_steps)),
         logs: Mutex::new(BTreeMap::new()),
+        aside: std::sync::Mutex::default(),
         _life: life,
         node,
         config,

@@ -10,6 +10,7 @@ mod limits;
 mod load;
 mod log;
 mod refold;
+mod runbook;
 mod steps;
 mod sweep;
 mod transit;
@@ -43,6 +44,9 @@ pub(crate) struct Bench {
     /// `log`: how many leaves the log is grown to for its memory, disk and start-up; 10 million take 1.6 GB for a while
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) entries: u64,
+    /// `runbook`: how many runs are open at once
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub(crate) runs: u32,
     /// `transit`: the OpenBao server, https://host:port; a mount is made there and removed again
     #[arg(long, value_name = "URL")]
     pub(crate) bao: Option<String>,
@@ -70,6 +74,8 @@ pub(crate) enum What {
     Sweep,
     /// Steps of runbooks, durable in the embedded event log
     Steps,
+    /// Many open runs, a run of as many steps as a runbook may have, approvals without a pause
+    Runbook,
     /// Folding an installation from its events, from memory and from the embedded event log
     Refold,
     /// Batches into a seal log's files, without network and event log
@@ -88,6 +94,7 @@ impl What {
             Self::Verify => "verify",
             Self::Sweep => "sweep",
             Self::Steps => "steps",
+            Self::Runbook => "runbook",
             Self::Refold => "refold",
             Self::Log => "log",
             Self::Contain => "contain",
@@ -104,6 +111,8 @@ pub(crate) struct Setting {
     pub(crate) folder: PathBuf,
     /// To how many leaves a log is grown.
     pub(crate) entries: u64,
+    /// How many runs are open at once.
+    pub(crate) runs: usize,
     bar: ProgressBar,
 }
 
@@ -137,6 +146,7 @@ pub(crate) async fn run(cli: &Cli, args: &Bench) -> Answer {
         span: Duration::from_secs(args.seconds),
         folder: folder.path().to_owned(),
         entries: args.entries,
+        runs: usize::try_from(args.runs).map_err(anyhow::Error::from)?,
         bar: bar.clone(),
     };
     let server = transit::Server::of(args)?;
@@ -155,6 +165,7 @@ async fn measure(
         What::SealUnary => unary::measure(&setting).await?,
         What::SealBulk => bulk::measure(&setting).await?,
         What::Steps => steps::measure(&setting).await?,
+        What::Runbook => runbook::measure(&setting).await?,
         What::Refold => refold::measure(&setting).await?,
         What::Contain => contain::measure(&setting).await?,
         What::Transit => {

@@ -118,6 +118,7 @@ impl Obeying {
         match delivery {
             Some(Ok(Delivery::Commit(recorded))) => self.take_in(&recorded),
             Some(Ok(Delivery::CaughtUp(_))) => self.live = true,
+            Some(Ok(Delivery::Damaged(damage))) => anyhow::bail!("{}", damage.reason),
             Some(Err(error @ ReadError::Unavailable { .. })) => {
                 tracing::warn!(%error, "following directives is interrupted");
             }

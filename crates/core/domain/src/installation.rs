@@ -39,7 +39,7 @@ pub struct Trust {
 /// A run, as far as the installation needs to know it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunSummary {
-    /// How it began.
+    /// How it began, without the texts that it is pinned to.
     pub started: RunStarted,
     /// How it ended.
     pub ended: Option<RunEnded>,
@@ -86,8 +86,8 @@ impl Installation {
         }
         for event in &commit.events {
             if let Err(illegal) = self.apply(envelope, event) {
-                self.poisoned
-                    .insert(envelope.stream.clone(), illegal.reason.clone());
+                let told = at_position(illegal.position, &illegal.reason);
+                self.poisoned.insert(envelope.stream.clone(), told);
                 return Err(illegal);
             }
         }
@@ -99,7 +99,7 @@ impl Installation {
         self.position = position;
         self.poisoned
             .entry(stream.to_owned())
-            .or_insert_with(|| reason.to_owned());
+            .or_insert_with(|| at_position(position, reason));
     }
 
     /// The log that an origin belongs to.
@@ -228,8 +228,15 @@ impl Installation {
                 if self.runs.contains_key(id) {
                     return Err(IllegalEvent::new(envelope, "a run is started twice"));
                 }
+                // The texts lie in the run's own stream; here they would be kept for every run there ever was.
+                let started = RunStarted {
+                    runbook_text: String::new(),
+                    roster_text: String::new(),
+                    plan_text: String::new(),
+                    ..e.clone()
+                };
                 let summary = RunSummary {
-                    started: e.clone(),
+                    started,
                     ended: None,
                 };
                 self.runs.insert(id.to_owned(), summary);
@@ -279,6 +286,10 @@ impl Installation {
         }
         Ok(())
     }
+}
+
+fn at_position(position: u64, reason: &str) -> String {
+    format!("position {position}: {reason}")
 }
 
 fn same(envelope: &Envelope, id: &str, named: &str) -> Result<(), IllegalEvent> {

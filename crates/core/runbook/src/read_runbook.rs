@@ -16,7 +16,7 @@ use crate::undo;
 use crate::yaml::{self, Node};
 
 /// The most steps of a runbook.
-pub const MAX_STEPS: usize = 256;
+pub const MAX_STEPS: usize = 1_000;
 
 /// How long an attempt may take where the runbook does not say.
 const TIMEOUT: Duration = Duration::from_mins(1);

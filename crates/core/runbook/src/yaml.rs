@@ -109,7 +109,7 @@ pub(crate) fn read(file: &str, text: &str) -> Result<Node, Vec<Finding>> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_events: 20_000,
-            max_nodes: 10_000,
+            max_nodes: 40_000,
             max_depth: 24,
             max_aliases: 32,
             max_anchors: 32,

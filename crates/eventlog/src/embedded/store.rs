@@ -172,6 +172,7 @@ impl Store {
         }
         let mut page = Page {
             commits: Vec::new(),
+            damaged: Vec::new(),
             through: after,
             at_edge: after >= durable,
         };
@@ -220,6 +221,7 @@ impl Store {
             if commits.len() == PAGE_COMMITS || bytes > PAGE_BYTES {
                 return Ok(Page {
                     commits,
+                    damaged: Vec::new(),
                     through: position,
                     at_edge: position >= durable,
                 });
@@ -227,6 +229,7 @@ impl Store {
         }
         Ok(Page {
             commits,
+            damaged: Vec::new(),
             through: durable.max(after),
             at_edge: true,
         })

@@ -12,7 +12,7 @@ use super::{ANSWER_TIMEOUT, Shared};
 use crate::commit::{ChainCheck, Head, Recorded};
 use crate::name::StreamName;
 use crate::port::ReadError;
-use crate::subscription::{Filter, PAGE_BYTES, PAGE_COMMITS, Page};
+use crate::subscription::{Damage, Filter, PAGE_BYTES, PAGE_COMMITS, Page};
 
 /// A replica that lags is asked again after this pause.
 const LAG_PAUSE: Duration = Duration::from_millis(20);
@@ -22,6 +22,8 @@ const LAG_LIMIT: Duration = Duration::from_secs(5);
 /// Some commits in order.
 pub(super) struct Batch {
     pub(super) commits: Vec<Recorded>,
+    /// What stands on a stream's subject and is no commit.
+    pub(super) damaged: Vec<Damage>,
     /// The replica that answered held no further one.
     pub(super) complete: bool,
 }
@@ -59,6 +61,7 @@ impl Shared {
             .map_err(unavailable)?;
         let mut batch = Batch {
             commits: Vec::new(),
+            damaged: Vec::new(),
             complete: false,
         };
         let mut before = 0;
@@ -76,7 +79,19 @@ impl Shared {
                 return Err(unavailable("a message of a batch was lost on the way"));
             }
             before = stored.sequence;
-            batch.commits.push(message::decode(&self.subjects, stored)?);
+            let stream = self.subjects.stream(&stored.subject);
+            match (message::decode(&self.subjects, stored), stream) {
+                (Ok(commit), _) => batch.commits.push(commit),
+                (Err(ReadError::Corrupt { reason }), Some(stream)) => {
+                    let position = before;
+                    batch.damaged.push(Damage {
+                        stream,
+                        position,
+                        reason,
+                    });
+                }
+                (Err(error), _) => return Err(error),
+            }
         }
     }
 
@@ -145,9 +160,15 @@ impl Shared {
                 .batch(&subject, through + 1, limit - commits.len())
                 .await?;
             for commit in batch.commits {
+                if let Some(damage) = damage_before(&batch.damaged, commit.position) {
+                    return Err(damage);
+                }
                 chain.follow(&commit)?;
                 through = commit.position;
                 commits.push(commit);
+            }
+            if let Some(damage) = damage_before(&batch.damaged, u64::MAX) {
+                return Err(damage);
             }
             if batch.complete {
                 if self.covers(&subject, through).await? {
@@ -170,6 +191,7 @@ impl Shared {
         let Some(subject) = subject else {
             return Ok(Page {
                 commits: Vec::new(),
+                damaged: Vec::new(),
                 through: edge.max(after),
                 at_edge: true,
             });
@@ -178,11 +200,13 @@ impl Shared {
         loop {
             let batch = self.batch(&subject, after + 1, PAGE_COMMITS).await?;
             let last = batch.commits.last().map_or(after, |commit| commit.position);
+            let last = last.max(batch.damaged.last().map_or(after, |it| it.position));
             let at_edge = batch.complete && self.covers(&subject, last).await?;
-            if at_edge || !batch.commits.is_empty() {
+            if at_edge || last > after {
                 let through = if at_edge { edge.max(last) } else { last };
                 return Ok(Page {
                     commits: batch.commits,
+                    damaged: batch.damaged,
                     through,
                     at_edge,
                 });
@@ -202,6 +226,12 @@ impl Shared {
             .await?
             .is_none_or(|last| last.position <= through))
     }
+}
+
+fn damage_before(damaged: &[Damage], position: u64) -> Option<ReadError> {
+    let first = damaged.first().filter(|it| it.position < position)?;
+    let reason = first.reason.clone();
+    Some(ReadError::Corrupt { reason })
 }
 
 /// Patience with a replica that lags.

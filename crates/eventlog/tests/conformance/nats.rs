@@ -121,6 +121,7 @@ async fn a_server_killed_in_the_middle_costs_no_commit_and_repeats_none() {
             Delivery::CaughtUp(position) if position == seen[599].position => break,
             Delivery::CaughtUp(_) => {}
             Delivery::Commit(commit) => panic!("{commit:?} came twice"),
+            Delivery::Damaged(damage) => panic!("{damage:?}"),
         }
     }
 }
@@ -149,6 +150,19 @@ async fn a_forged_message_is_damage_and_not_a_commit() {
     };
     forge("bare", HeaderMap::new()).await;
     forge("hash", honest([7; 32])).await;
+    // On other streams it goes on, and whoever follows all of them hears where.
+    let other = stream("log/other");
+    let stored = log.append(&other, Head::EMPTY, commit(2, "x")).await;
+    let mut all = log.subscribe(Filter::All, 0).await.unwrap();
+    let mut damaged = Vec::new();
+    loop {
+        match next(&mut all).await {
+            Delivery::Damaged(damage) => damaged.push(damage.stream.to_string()),
+            Delivery::Commit(commit) => assert_eq!(commit, stored.clone().unwrap()),
+            Delivery::CaughtUp(_) => break,
+        }
+    }
+    assert_eq!(damaged, ["log/bare", "log/hash"]);
     // Well formed in itself, but it claims another place than the one the server gave it.
     let name = stream("log/place");
     let mut misplaced = honest(Recorded::chain_hash(

@@ -37,6 +37,7 @@ async fn until_caught_up(subscription: &mut Subscription) -> (Vec<Recorded>, u64
         match next(subscription).await {
             Delivery::Commit(commit) => commits.push(commit),
             Delivery::CaughtUp(position) => return (commits, position),
+            Delivery::Damaged(damage) => panic!("{damage:?}"),
         }
     }
 }

@@ -157,6 +157,10 @@ impl Collector<'_> {
         while let Some(delivery) = subscription.next().await {
             match delivery.map_err(unavailable)? {
                 Delivery::CaughtUp(_) => break,
+                // The signal about it is part of the bundle; the stream itself cannot be.
+                Delivery::Damaged(damage) => {
+                    tracing::error!(stream = %damage.stream, reason = damage.reason, "a damaged stream is not in the bundle");
+                }
                 Delivery::Commit(recorded) => {
                     write_commit(&mut file, &recorded)?;
                     sighted.extend(sightings(&recorded));

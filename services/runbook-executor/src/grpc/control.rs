@@ -6,7 +6,7 @@ use sealwarden_domain::installation::Installation;
 use sealwarden_domain::log_control::{LogControl, Origin as OriginState, StopReason};
 use sealwarden_pki::{CallerRole, caller_of, require};
 use sealwarden_wire::control::v1::control_server::Control;
-use sealwarden_wire::control::v1::{Log, Node, Origin, StatusRequest, StatusResponse};
+use sealwarden_wire::control::v1::{Log, Node, Origin, SetAside, StatusRequest, StatusResponse};
 use tonic::{Request, Response, Status};
 
 use crate::executor::Executor;
@@ -28,11 +28,25 @@ impl Control for ControlService {
         let mut status = node
             .board
             .read(|installation| of_installation(installation, wall_ms));
+        status.set_aside.extend(self.set_aside(&status));
         status.installation.clone_from(&node.installation);
         node.environment
             .as_str()
             .clone_into(&mut status.environment);
         Ok(Response::new(status))
+    }
+}
+
+impl ControlService {
+    /// Runs that only their own fold refuses.
+    fn set_aside(&self, status: &StatusResponse) -> Vec<SetAside> {
+        let runs = self.0.set_aside();
+        let runs = runs.into_iter().map(|(run, reason)| SetAside {
+            stream: format!("run/{run}"),
+            reason,
+        });
+        let known = |it: &SetAside| status.set_aside.iter().any(|also| also.stream == it.stream);
+        runs.filter(|it| !known(it)).collect()
     }
 }
 
@@ -72,6 +86,14 @@ fn of_installation(installation: &Installation, wall_ms: i64) -> StatusResponse 
             .map_or(0, |published| published.version),
         open_incidents: count(installation.open_incidents()),
         open_runs: count(installation.runs.values().filter(|run| run.ended.is_none())),
+        set_aside: installation
+            .poisoned
+            .iter()
+            .map(|(stream, reason)| SetAside {
+                stream: stream.clone(),
+                reason: reason.clone(),
+            })
+            .collect(),
         ..StatusResponse::default()
     }
 }

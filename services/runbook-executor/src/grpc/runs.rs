@@ -69,7 +69,11 @@ impl Runs for RunsService {
                 // One bad run never hides the others.
                 Err(status) => runs.push(Run {
                     run: id,
-                    state: "stuck".to_owned(),
+                    state: if status.code() == tonic::Code::DataLoss {
+                        "set-aside".to_owned()
+                    } else {
+                        "stuck".to_owned()
+                    },
                     reason: status.message().to_owned(),
                     ..Run::default()
                 }),

@@ -6,7 +6,7 @@ mod starter;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use sealwarden_engine::{ExecuteError, Node, decode};
@@ -45,7 +45,7 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
                 if ended.is_err() {
                     failed.extend(run);
                 }
-                report(ended.map(|(_, ended)| ended));
+                report(&executor, ended.map(|(_, ended)| ended));
             }
             () = tokio::time::sleep(RETRY), if retry => {
                 for run in failed.drain(..) {
@@ -56,7 +56,7 @@ pub(crate) async fn run(executor: Arc<Executor>) -> anyhow::Result<()> {
     }
     // They end by themselves: what is under way is observed by the next life.
     while let Some(ended) = drivers.join_next().await {
-        report(ended);
+        report(&executor, ended);
     }
     Ok(())
 }
@@ -72,11 +72,19 @@ fn open_runs(node: &Node) -> Vec<String> {
 }
 
 /// A run that cannot be driven is set aside; the others go on.
-fn report(ended: Result<(String, Result<(), ExecuteError>), tokio::task::JoinError>) {
+fn report(
+    executor: &Executor,
+    ended: Result<(String, Result<(), ExecuteError>), tokio::task::JoinError>,
+) {
     match ended {
         Ok((run, Ok(()))) => tracing::info!(run, "the run is not driven any more"),
         Ok((run, Err(error))) => {
             tracing::error!(run, %error, "the run is set aside: its stream cannot be used");
+            let mut aside = executor
+                .aside
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            aside.insert(run, error.to_string());
         }
         Err(error) => {
             tracing::error!(%error, "a run's driver failed; it begins again");

@@ -159,13 +159,14 @@ fn raw_window(dir: &Path, bytes: u64) -> anyhow::Result<Duration> {
 }
 
 /// The process's resident memory, bytes.
-fn resident() -> anyhow::Result<u64> {
+pub(super) fn resident() -> anyhow::Result<u64> {
     let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
     let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
     let kib = line.and_then(|it| it.split_whitespace().next()?.parse::<u64>().ok());
     Ok(kib.context("there is no VmRSS in /proc/self/status")? * 1024)
 }
 
-fn mib(bytes: u64) -> f64 {
+/// Bytes as MiB.
+pub(super) fn mib(bytes: u64) -> f64 {
     number(bytes) / 1_048_576.0
 }

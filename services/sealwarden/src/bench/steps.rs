@@ -33,9 +33,9 @@ pub(super) async fn measure(setting: &Setting) -> anyhow::Result<Measured> {
     let dir = setting.folder.join("events");
     let log = sealwarden_eventlog::open(Config::Embedded { dir }).await?;
     setting.stage("one run, step after step");
-    let one = steps(&log, 1, setting.span).await?;
+    let (one, one_us) = steps(&log, 1, setting.span).await?;
     setting.stage("32 runs at once");
-    let many = steps(&log, RUNS, setting.span).await?;
+    let (many, many_us) = steps(&log, RUNS, setting.span).await?;
     let folder = setting.folder.clone();
     setting.stage("limits: raw appends");
     let span = setting.span;
@@ -79,54 +79,66 @@ pub(super) async fn measure(setting: &Setting) -> anyhow::Result<Measured> {
         "each commit is fdatasynced before the next decision of its run; commits of several runs share a sync",
     );
     measured.setting(
+        "processor time",
+        format!("{one_us:.0} us a step one after another, {many_us:.0} us with {RUNS} runs at once, of all threads; the same beside other programs"),
+    );
+    measured.setting(
         "steps",
         format!("{STEPS} of a run in a chain, one commit each (its end and the next one's start), no effects; starts of runs are not counted"),
     );
     Ok(measured)
 }
 
-/// Steps a second with so many runs at once. New runs begin when the old ones have ended.
-async fn steps(log: &Arc<dyn EventLog>, runs: usize, span: Duration) -> anyhow::Result<f64> {
-    let (mut done, mut took) = (0, Duration::ZERO);
+/// Steps a second with so many runs at once, and microseconds of processor time a step. New runs begin when the old ones have ended.
+async fn steps(log: &Arc<dyn EventLog>, runs: usize, span: Duration) -> anyhow::Result<(f64, f64)> {
+    let (mut done, mut took, mut worked) = (0, Duration::ZERO, Duration::ZERO);
     while took < span {
         let mut streams = Vec::new();
         for _ in 0..runs {
-            streams.push(start_run(log).await?);
+            streams.push(start_run(log, &runbook(STEPS)).await?);
         }
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), limits::processor_time()?);
         let mut tasks = JoinSet::new();
         for stream in streams {
-            tasks.spawn(run_to_end(stream));
+            tasks.spawn(run_to_end(stream, STEPS));
         }
         while let Some(ended) = tasks.join_next().await {
-            done += ended.context("a run panicked")??;
+            ended.context("a run panicked")??;
+            done += u64::try_from(STEPS)?;
         }
         took += begun.elapsed();
+        worked += limits::processor_time()?.saturating_sub(before);
     }
-    Ok(rate(done, took))
+    Ok((rate(done, took), 1e6 / rate(done, worked)))
 }
 
-async fn start_run(log: &Arc<dyn EventLog>) -> anyhow::Result<Stream<RunState>> {
+/// Starts a run of this runbook.
+pub(super) async fn start_run(
+    log: &Arc<dyn EventLog>,
+    runbook: &str,
+) -> anyhow::Result<Stream<RunState>> {
     let id = uuid::Uuid::now_v7().to_string();
     let name = StreamName::new("run", &id)?;
     let mut stream = Stream::load(Arc::clone(log), name, RunState::default()).await?;
-    let started = Command::Start(Box::new(run_started(&id)?));
+    let started = Command::Start(Box::new(run_started(&id, runbook)?));
     execute(&mut stream, &started).await?;
     Ok(stream)
 }
 
-async fn run_to_end(mut stream: Stream<RunState>) -> anyhow::Result<u64> {
-    let mut done = 0;
-    for number in 0..STEPS {
+/// Does the steps of a chain.
+pub(super) async fn run_to_end(
+    mut stream: Stream<RunState>,
+    steps: usize,
+) -> anyhow::Result<Stream<RunState>> {
+    for number in 0..steps {
         let step = step_name(number);
         if number == 0 {
             execute(&mut stream, &Command::BeginStep { step: step.clone() }).await?;
         }
         let end = Command::EndStep(end_of(&stream, step)?);
         execute(&mut stream, &end).await?;
-        done += 1;
     }
-    Ok(done)
+    Ok(stream)
 }
 
 fn end_of(stream: &Stream<RunState>, step: String) -> anyhow::Result<End> {
@@ -155,7 +167,11 @@ fn end_of(stream: &Stream<RunState>, step: String) -> anyhow::Result<End> {
     })
 }
 
-async fn execute(stream: &mut Stream<RunState>, command: &Command) -> anyhow::Result<()> {
+/// Decides and stores.
+pub(super) async fn execute(
+    stream: &mut Stream<RunState>,
+    command: &Command,
+) -> anyhow::Result<()> {
     let decided = stream.execute(Meta::node("bench"), |state| {
         let at: At = SystemClock.now();
         decide(state, command.clone(), at)
@@ -164,15 +180,16 @@ async fn execute(stream: &mut Stream<RunState>, command: &Command) -> anyhow::Re
     decided.await.map(drop).map_err(Into::into)
 }
 
-fn step_name(number: usize) -> String {
+/// The steps' names.
+pub(super) fn step_name(number: usize) -> String {
     format!("step-{number}")
 }
 
 /// A runbook whose steps follow one another; each seals evidence, which needs no approval.
-fn runbook() -> String {
+pub(super) fn runbook(steps: usize) -> String {
     let mut text =
         "runbook: chain\nversion: 1\nclass: key-compromise\ntitle: A chain\nsteps:\n".to_owned();
-    for number in 0..STEPS {
+    for number in 0..steps {
         let needs = number.checked_sub(1).map_or_else(String::new, |before| {
             format!("    needs: [{}]\n", step_name(before))
         });
@@ -184,6 +201,26 @@ fn runbook() -> String {
         );
     }
     text
+}
+
+/// A runbook whose steps wait for one person each, and not for one another.
+pub(super) fn approved(steps: usize) -> String {
+    let mut text =
+        "runbook: chain\nversion: 1\nclass: key-compromise\ntitle: Approvals\nsteps:\n".to_owned();
+    for number in 0..steps {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "  - id: {}\n    title: Refuse new seals\n    action: read-only\n    with: {{log: main}}\n    approval: {{quorum: {{lead: 1}}, within: 1h}}\n    timeout: 1m\n",
+            step_name(number)
+        );
+    }
+    text
+}
+
+/// The key of the one person.
+pub(super) fn key() -> PrivateKey {
+    PrivateKey::from(Ed25519Keypair::from_seed(&[9; 32]))
 }
 
 const PLAN: &str = "\
@@ -205,8 +242,8 @@ hold: 15m
 approval_validity: 30m
 ";
 
-fn run_started(run: &str) -> anyhow::Result<RunStarted> {
-    let key = PrivateKey::from(Ed25519Keypair::from_seed(&[9; 32]));
+fn run_started(run: &str, runbook: &str) -> anyhow::Result<RunStarted> {
+    let key = key();
     let line = key.public_key().to_openssh()?;
     let roster = format!(
         "people:\n  - {{id: ada, name: Ada, roles: [lead], contact: none, keys: [\"{}\"]}}\n",
@@ -216,7 +253,7 @@ fn run_started(run: &str) -> anyhow::Result<RunStarted> {
         run: run.to_owned(),
         incident: "bench".to_owned(),
         runbook: "chain".to_owned(),
-        runbook_text: runbook(),
+        runbook_text: runbook.to_owned(),
         roster_text: roster,
         plan_text: PLAN.to_owned(),
         installation: "bench".to_owned(),

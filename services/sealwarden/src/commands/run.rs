@@ -13,10 +13,13 @@ use crate::client::Traced;
 use crate::failure::{Ending, Failure};
 use crate::output::{self, time};
 
+/// The state of a run whose stream holds something that does not fit.
+const SET_ASIDE: &str = "set-aside";
+
 /// The words behind `run`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Run {
-    /// Runs, open ones first
+    /// Runs, open ones first; exit code 1 if one is set aside, because its stream holds something that does not fit
     List {
         /// Only those that have not ended
         #[arg(long)]
@@ -153,6 +156,15 @@ pub(crate) async fn run(cli: &Cli, what: &Run) -> Answer {
                     ]
                 }));
                 output::table(&rows);
+            }
+            let aside: Vec<&wire::Run> = list.iter().filter(|r| r.state == SET_ASIDE).collect();
+            if !cli.json {
+                for run in &aside {
+                    output::line(&format!("{} is set aside: {}", run.run, run.reason));
+                }
+            }
+            if !aside.is_empty() {
+                return Ok(Ending::Negative);
             }
         }
         Run::Show { id, watch: true } => return show::watch(cli, &mut runs, id).await,

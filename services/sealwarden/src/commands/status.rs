@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealwarden_wire::control::v1::StatusRequest;
+use sealwarden_wire::control::v1::{StatusRequest, StatusResponse};
 use sealwarden_wire::seal::v1 as seal;
 use serde_json::json;
 
@@ -33,6 +33,7 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
         output::json(&json!({
             "seal_certificates": certified.as_json(),
             "installation": control.installation, "environment": control.environment,
+            "set_aside": control.set_aside.iter().map(|it| json!({ "stream": it.stream, "reason": it.reason })).collect::<Vec<_>>(),
             "trust_version": control.trust_version, "open_incidents": control.open_incidents, "open_runs": control.open_runs,
             "sealing": sealing.as_ref().map(|s| json!({
                 "node": s.node, "log": s.log, "origin": s.origin, "size": s.size, "mode": s.mode, "reason": s.reason, "permit": s.permit, "queued": s.queued, "tickets": s.tickets, "ticket_bytes": s.ticket_bytes,
@@ -53,7 +54,7 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
                 "node": n.node, "role": n.role, "grpc": n.grpc_url, "http": n.http_url, "vkey": n.vkey,
             })).collect::<Vec<_>>(),
         }));
-        return Ok(Ending::Good);
+        return Ok(ending(&control));
     }
     output::line(&format!(
         "installation {} ({}), trust bundle version {}",
@@ -100,7 +101,22 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
         ]
     }));
     output::table(&rows);
-    Ok(Ending::Good)
+    for it in &control.set_aside {
+        output::line(&format!(
+            "SET ASIDE {}: {}; nothing is decided on it any more, everything else goes on",
+            it.stream, it.reason
+        ));
+    }
+    Ok(ending(&control))
+}
+
+/// A stream that cannot be used is something to look at.
+fn ending(control: &StatusResponse) -> Ending {
+    if control.set_aside.is_empty() {
+        Ending::Good
+    } else {
+        Ending::Negative
+    }
 }
 
 /// The failover set: only where there is one, or something is wrong with the only provider.

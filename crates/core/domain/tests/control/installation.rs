@@ -174,7 +174,10 @@ fn a_poisoned_stream_is_told_once_and_stops_nobody_else() {
     world.position = 4;
     assert!(world.write("trust/t", [trust(1)]));
     assert!(world.installation.trust.published.is_none());
-    assert_eq!(world.installation.poisoned["trust/t"], "not a commit");
+    assert_eq!(
+        world.installation.poisoned["trust/t"],
+        "position 4: not a commit"
+    );
     assert!(
         world.installation.fold(&Commit::default()).is_err(),
         "a commit of no stream"

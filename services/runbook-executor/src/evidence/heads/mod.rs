@@ -134,6 +134,16 @@ impl Keeper {
                 Ok(false)
             }
             Ok(Delivery::CaughtUp(_)) => self.compare().await,
+            Ok(Delivery::Damaged(damage)) => {
+                let kept = self.newest().await;
+                report(
+                    &self.node,
+                    Finding::of_store(&damage.reason),
+                    kept.as_deref(),
+                )
+                .await?;
+                Ok(false)
+            }
             Err(ReadError::Corrupt { reason }) => {
                 let kept = self.newest().await;
                 report(&self.node, Finding::of_store(&reason), kept.as_deref()).await?;

@@ -70,7 +70,12 @@ impl Driver {
                 delivery = changed => match delivery {
                     Some(Ok(Delivery::Commit(recorded))) if recorded.position > head => return Input::Changed,
                     Some(Ok(Delivery::Commit(_) | Delivery::CaughtUp(_))) => {}
-                    Some(Err(_)) | None => self.subscription = None,
+                    // Reading the stream says what is wrong with it.
+                    Some(Ok(Delivery::Damaged(_)) | Err(_)) => {
+                        self.subscription = None;
+                        return Input::Changed;
+                    }
+                    None => self.subscription = None,
                 },
                 _ = self.leases.changed() => return Input::Wake,
                 () = sleep_until(wake) => return Input::Wake,
