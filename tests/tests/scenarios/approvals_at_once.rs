@@ -176,7 +176,7 @@ fn an_approval_that_ran_out_counts_no_more_and_a_new_one_does() {
     });
     at_once(&here, &run, "late", &[(MARA, false)], &mut counted);
     assert_eq!(state(&here, &run, "late")["state"], "awaiting-approval");
-    assert_eq!(effects(&target), [] as [String; 0]);
+    assert_eq!(effects(&target), Vec::<String>::new());
     // Both again, at once: whoever's earlier word still stands is refused, and it counts all the same.
     let who = [(INES, false), (MARA, false)];
     at_once(&here, &run, "late", &who, &mut counted);
