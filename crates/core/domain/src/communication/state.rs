@@ -42,7 +42,7 @@ pub struct Delivery {
 /// What a person said, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
-    /// "person <name>"
+    /// `person NAME`
     pub by: String,
     /// What they wrote; may be empty.
     pub note: String,

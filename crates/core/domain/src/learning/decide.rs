@@ -17,7 +17,7 @@ use crate::incident::{Incident, time_text};
 /// The longest title, reason or reference, in bytes.
 const MAX_WORDS: usize = 2048;
 
-/// A command about what was learned. `by` is "person <name>" throughout.
+/// A command about what was learned. `by` is `person NAME` throughout.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Records a postmortem. The same text as the newest one is recorded once.
