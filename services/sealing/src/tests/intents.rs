@@ -57,6 +57,9 @@ enum Answer {
     Unavailable,
 }
 
+/// How often a seal is asked for when all is well again.
+const TRIES: usize = 20;
+
 /// One document, and what goes wrong with it.
 #[derive(Clone, Debug)]
 struct Step {
@@ -313,19 +316,21 @@ async fn live(world: &World, fate: &Arc<Fate>, steps: &[Step]) -> (Vec<Seal>, Or
     // All is well again: whatever was staged becomes a checkpoint, and sealing goes on.
     fate.whims.lock().unwrap().clear();
     fate.answers.lock().unwrap().clear();
-    if rig.service.broken.borrow().is_some() {
-        rig.crash().await;
-        rig = start(world, fate).await;
-    }
-    let last = soon(async {
-        loop {
-            rig.ready().await;
-            if let Some(seal) = try_to_seal(&rig, 200).await {
-                return seal;
-            }
+    let mut last = None;
+    for _ in 0..TRIES {
+        soon(rig.ready_or_broken()).await;
+        // A use that began before may still end badly.
+        if rig.service.broken.borrow().is_some() {
+            rig.crash().await;
+            rig = start(world, fate).await;
+            continue;
         }
-    });
-    seals.push(last.await);
+        last = try_to_seal(&rig, 200).await;
+        if last.is_some() {
+            break;
+        }
+    }
+    seals.push(last.expect("sealing goes on"));
     let origin = rig.until(|log| log.origin(ORIGIN).cloned()).await;
     rig.stop().await;
     (seals, origin)
