@@ -368,7 +368,7 @@ impl Life {
         });
     }
 
-    /// Stops its work on what somebody else answers for now; that may still have happened.
+    /// Stops its work on what has passed to somebody else; that may still have happened.
     fn drop_what_others_took(&mut self, around: &mut Around<'_>) {
         let state = self.stream.state();
         let held = |task: &Task| {

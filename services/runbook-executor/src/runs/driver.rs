@@ -236,7 +236,7 @@ impl Driver {
         }
     }
 
-    /// Ends the work on attempts that somebody else answers for now.
+    /// Ends the work on attempts that have passed to somebody else.
     fn drop_what_others_took(&mut self) {
         let state = self.stream.state();
         self.working.retain(|_, (id, task)| {
