@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sealwarden_domain::approval::Environment;
 use sealwarden_domain::incident::{Incident, time_text};
 use sealwarden_domain::learning::{
-    APPROVER_ROLE, Audience, Command, Item, MAX_POSTMORTEM_BYTES, Postmortem, decide,
+    APPROVER_ROLE, Command, Item, MAX_POSTMORTEM_BYTES, Postmortem, decide,
 };
 use sealwarden_engine::{Meta, Node, Stream};
 use sealwarden_pki::CallerRole::{Node as Peer, Operator};
@@ -135,24 +135,6 @@ fn item(known: &Item, now_ms: i64) -> api::ActionItem {
     }
 }
 
-/// For whom a text is, as its front matter says.
-fn audience_of(text: &str) -> Result<Audience, Status> {
-    let front = text
-        .strip_prefix("---\n")
-        .and_then(|rest| rest.split_once("\n---\n"))
-        .map(|(front, _)| front);
-    let word = front
-        .into_iter()
-        .flat_map(str::lines)
-        .find_map(|line| line.strip_prefix("audience:"))
-        .map(str::trim);
-    word.and_then(Audience::parse).ok_or_else(|| {
-        Status::invalid_argument(
-            "the text does not begin with front matter that has a line `audience: internal` or `audience: public`; `postmortem draft` writes one",
-        )
-    })
-}
-
 fn by(caller: &Caller) -> String {
     format!("person {}", caller.name)
 }
@@ -254,7 +236,6 @@ impl Learning for LearningService {
             )));
         }
         let command = Command::Record {
-            audience: audience_of(&asked.text)?,
             text: asked.text,
             by: by(&caller),
         };

@@ -1,13 +1,14 @@
 //! `postmortem draft | record | publish | show`
 
-mod complete;
 mod draft;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use sealwarden_domain::approval::Environment;
-use sealwarden_domain::learning::{APPROVER_ROLE, Audience, publication_statement};
+use sealwarden_domain::learning::{
+    APPROVER_ROLE, Audience, check_complete, publication_statement, questions,
+};
 use sealwarden_wire::event::v1::PostmortemRecorded;
 use sealwarden_wire::incident::v1 as wire;
 use sealwarden_wire::run::v1 as runs;
@@ -116,7 +117,7 @@ pub(crate) async fn learned(cli: &Cli, id: &str) -> Result<wire::Learned, Failur
 async fn draft(cli: &Cli, id: &str, public: bool, out: Option<&Path>) -> Answer {
     let known = Known::of(cli, id).await?;
     let text = draft::text(&known, audience(public));
-    let left = complete::questions(&text).len();
+    let left = questions(&text).len();
     if let Some(path) = out {
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create_new(true);
@@ -152,7 +153,7 @@ fn write_all(mut file: std::fs::File, text: &str) -> std::io::Result<()> {
 async fn record(cli: &Cli, id: &str, file: &Path) -> Answer {
     let text = std::fs::read_to_string(file)
         .map_err(|e| Failure::usage(format!("cannot read {}: {e}", file.display())))?;
-    let audience = complete::check(&text, id)
+    let audience = check_complete(&text, id)
         .map_err(|problem| Failure::usage(format!("{}: {problem}", file.display())))?;
     let request = wire::RecordPostmortemRequest {
         incident: id.to_owned(),

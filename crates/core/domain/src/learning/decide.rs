@@ -7,6 +7,7 @@ use sealwarden_wire::event::v1::{
     PostmortemApproved, PostmortemRecorded, event::Kind,
 };
 
+use super::complete::check_complete;
 use super::publication::{APPROVER_ROLE, publication_statement};
 use super::state::{Audience, Item, Learning, Postmortem};
 use super::{MAX_ITEMS, MAX_POSTMORTEM_BYTES};
@@ -22,9 +23,7 @@ const MAX_WORDS: usize = 2048;
 pub enum Command {
     /// Records a postmortem. The same text as the newest one is recorded once.
     Record {
-        /// For whom.
-        audience: Audience,
-        /// Markdown with front matter.
+        /// Markdown with front matter, which says for whom it is.
         text: String,
         /// Who wrote it.
         by: String,
@@ -63,14 +62,14 @@ pub fn decide(
     };
     let learning = &incident.learning;
     match command {
-        Command::Record { audience, text, by } => {
+        Command::Record { text, by } => {
             if incident.is_open() {
                 return Err(refuse(
                     RejectionCode::NotNow,
                     "the incident is still open: a postmortem is recorded when it is closed, and can be drafted before",
                 ));
             }
-            record(learning, audience, text, by)
+            record(learning, &opened.incident, text, by)
         }
         Command::Approve {
             installation,
@@ -138,7 +137,7 @@ fn words(name: &str, text: &str) -> Result<(), Rejection> {
 
 fn record(
     learning: &Learning,
-    audience: Audience,
+    incident: &str,
     text: String,
     by: String,
 ) -> Result<Vec<Event>, Rejection> {
@@ -149,6 +148,8 @@ fn record(
         );
         return Err(refuse(RejectionCode::Invalid, reason));
     }
+    let audience = check_complete(&text, incident)
+        .map_err(|problem| refuse(RejectionCode::Invalid, problem))?;
     let newest = learning.postmortems.get(&audience).map(|it| &it.recorded);
     if newest.is_some_and(|newest| newest.text == text) {
         return Ok(Vec::new());

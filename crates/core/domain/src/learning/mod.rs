@@ -3,8 +3,9 @@
 //! All of it is written down in the incident's own stream, also after it was closed.
 //!
 //! **Invariants:** nobody checks an action item that they did themselves; a public postmortem goes out only with a signature over this very text, by somebody
-//! with the role for it who did not write it.
+//! with the role for it who did not write it; what people have not completed is not recorded.
 
+mod complete;
 mod decide;
 mod metrics;
 mod publication;
@@ -12,6 +13,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use complete::{QUESTION, check_complete, questions};
 pub use decide::{Command, decide};
 pub use metrics::{Case, ItemCount, Row, Share, Time, rows};
 pub use publication::{APPROVER_ROLE, publication_statement};

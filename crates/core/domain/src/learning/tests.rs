@@ -54,8 +54,16 @@ fn tell(incident: &mut Incident, command: Command) -> Result<usize, RejectionCod
 }
 
 fn record(audience: Audience, text: &str, by: &str) -> Command {
+    raw(
+        &format!(
+            "---\nincident: inc-1\naudience: {audience}\n---\n\n## Summary\n\n{text}\n\n## Timeline\n\n-\n\n## What changes\n\n-\n"
+        ),
+        by,
+    )
+}
+
+fn raw(text: &str, by: &str) -> Command {
     Command::Record {
-        audience,
         text: text.to_owned(),
         by: by.to_owned(),
     }
@@ -127,7 +135,11 @@ fn versions_count_for_each_audience_and_the_same_text_is_one() {
         (2, 1)
     );
     let long = "x".repeat(MAX_POSTMORTEM_BYTES + 1);
-    for bad in ["", " \n", &long] {
+    for bad in ["", " \n", &long, "no front matter"] {
+        let refused = tell(&mut incident, raw(bad, "person a"));
+        assert_eq!(refused, Err(RejectionCode::Invalid));
+    }
+    for bad in [&long, "TO COMPLETE: what happened?"] {
         let refused = tell(&mut incident, record(Audience::Public, bad, "person a"));
         assert_eq!(refused, Err(RejectionCode::Invalid));
     }

@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 
 use sealwarden_domain::incident::time_text;
-use sealwarden_domain::learning::Audience;
+use sealwarden_domain::learning::{Audience, QUESTION};
 use sealwarden_wire::incident::v1 as wire;
 use sealwarden_wire::run::v1::{Run, Step};
 
 use super::Known;
-use super::complete::QUESTION;
 use crate::commands::report::{Affected, case};
 use crate::output::span;
 

@@ -1,15 +1,15 @@
 //! Whether people completed a postmortem.
 
-use sealwarden_domain::learning::Audience;
+use super::state::Audience;
 
 /// What begins a line that people have to complete.
-pub(crate) const QUESTION: &str = "TO COMPLETE:";
+pub const QUESTION: &str = "TO COMPLETE:";
 
 /// What every postmortem says, in both audiences.
 const SECTIONS: [&str; 3] = ["## Summary", "## Timeline", "## What changes"];
 
 /// Lines that are still for people: number from 1, and what is asked.
-pub(crate) fn questions(text: &str) -> Vec<(usize, &str)> {
+pub fn questions(text: &str) -> Vec<(usize, &str)> {
     let asked = |line: &'_ str| line.find(QUESTION).map(|at| at + QUESTION.len());
     text.lines()
         .enumerate()
@@ -18,7 +18,7 @@ pub(crate) fn questions(text: &str) -> Vec<(usize, &str)> {
 }
 
 /// Checks a postmortem of this incident, and gives for whom it is. The error names lines.
-pub(crate) fn check(text: &str, incident: &str) -> Result<Audience, String> {
+pub fn check_complete(text: &str, incident: &str) -> Result<Audience, String> {
     let front = text
         .strip_prefix("---\n")
         .and_then(|rest| rest.split_once("\n---\n"))
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_complete_text_is_taken_and_others_say_where() {
-        assert_eq!(check(GOOD, "I-1"), Ok(Audience::Public));
+        assert_eq!(check_complete(GOOD, "I-1"), Ok(Audience::Public));
         for (from, to, says) in [
             ("incident: I-1", "incident: I-2", "says `incident: I-2`"),
             ("incident: I-1\n", "", "no line `incident:`"),
@@ -86,7 +86,7 @@ mod tests {
                 "line 14: who was told?",
             ),
         ] {
-            let refused = check(&GOOD.replace(from, to), "I-1").unwrap_err();
+            let refused = check_complete(&GOOD.replace(from, to), "I-1").unwrap_err();
             assert!(refused.contains(says), "{says:?} is not in {refused:?}");
         }
     }
