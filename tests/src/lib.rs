@@ -9,6 +9,7 @@
     reason = "a scenario that cannot go on fails, and says where"
 )]
 
+pub mod authenticator;
 pub mod bao;
 pub mod binary;
 pub mod calls;

@@ -30,6 +30,7 @@ mod scenarios {
     mod exports;
     mod failover_load;
     mod faulty_signer;
+    mod fido;
     mod handover;
     mod integrity;
     mod key_changes;

@@ -23,7 +23,7 @@ pub use evidence::{snapshot_subject, verify_snapshot};
 pub(crate) use inputs::sha256_hex;
 pub use inputs::{Inputs, InputsError, MAX_INPUTS_BYTES, is_line_breaking};
 pub use refusal::{Refusal, RefusalCode};
-pub use signature::{MAX_SIGNATURE_BYTES, Signature, SignatureError, sign};
+pub use signature::{Authenticator, MAX_SIGNATURE_BYTES, Signature, SignatureError, sign};
 pub(crate) use statement::rfc3339_ms;
 pub use statement::{
     Decision, Environment, MAX_STATEMENT_BYTES, Namespace, Statement, StatementError,

@@ -9,6 +9,7 @@ use crate::obligations::REGIMES_FILE;
 use crate::plan::{IncidentSeverity, PlanSet};
 use crate::quorum::{Approver, Assessment, Quorum, show_counts};
 use crate::read_plan::{PLAN_FILE, ROSTER_FILE};
+use crate::roster::{BREAK_GLASS, Person, Touch};
 use crate::runbook::Runbook;
 use crate::suggest;
 
@@ -367,6 +368,7 @@ fn check_keys(set: &PlanSet, findings: &mut Vec<Finding>) {
             .remedy("add the line of their `.pub` file to `keys`"),
         );
     }
+    check_break_glass(set, findings);
     for asked in quorums(set) {
         if let Assessment::Missing(missing) = asked.quorum.assess(&signing) {
             let message = format!(
@@ -381,6 +383,46 @@ fn check_keys(set: &PlanSet, findings: &mut Vec<Finding>) {
                     .remedy("add keys to the roster"),
             );
         }
+    }
+}
+
+/// Who could break the glass for what cannot be taken back: that takes two people with a touch.
+fn check_break_glass(set: &PlanSet, findings: &mut Vec<Finding>) {
+    let may = |person: &&Person| person.roles.iter().any(|role| role.as_str() == BREAK_GLASS);
+    let people = || set.roster.people().iter().filter(may);
+    let waived = |person: &&Person| person.keys.iter().any(|key| key.touch == Touch::Waived);
+    for person in people().filter(waived) {
+        let message = format!(
+            "whoever copies the key file of `{}` can break the glass: the roster waives the touch",
+            person.id
+        );
+        findings.push(
+            Finding::warning(
+                ROSTER_FILE,
+                person_place(set, &person.id),
+                "touch-waived",
+                message,
+            )
+            .remedy("good for trying; else name a FIDO key (`ssh-keygen -t ed25519-sk`)"),
+        );
+    }
+    let able = people().filter(|person| {
+        let mut keys = person.keys.iter();
+        keys.any(|key| key.touch != Touch::Unproven)
+    });
+    if able.count() < 2 {
+        let message = "fewer than two people could order with a touch what cannot be taken back, without its quorum".to_owned();
+        findings.push(
+            Finding::warning(
+                ROSTER_FILE,
+                Place::default(),
+                "break-glass-out-of-reach",
+                message,
+            )
+            .remedy(format!(
+                "give two people of the role `{BREAK_GLASS}` FIDO keys (`ssh-keygen -t ed25519-sk`)"
+            )),
+        );
     }
 }
 

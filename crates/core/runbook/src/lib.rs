@@ -51,7 +51,9 @@ pub use obligations::{
 pub use plan::{Class, IncidentSeverity, Plan, PlanSet, Targets};
 pub use quorum::{Approver, Assessment, BadQuorum, MAX_PER_ROLE, MAX_ROLES, Quorum, show_counts};
 pub use read_runbook::MAX_STEPS;
-pub use roster::{ApproverKey, BadRoster, Person, Roster};
+pub use roster::{
+    ApproverKey, BREAK_GLASS, BadRoster, Person, Roster, Touch, is_approver_algorithm,
+};
 pub use runbook::{Approval, Retry, Runbook, Step};
 pub use schema::{Schema, schemas};
 pub use shipped::SHIPPED;

@@ -12,10 +12,10 @@ use crate::names::{self, Role};
 use crate::obligations::{REGIMES_FILE, read_regimes};
 use crate::plan::{Class, IncidentSeverity, Plan, PlanSet, Targets};
 use crate::quorum::Quorum;
-use crate::roster::{ApproverKey, Person, Register, Roster};
+use crate::roster::{ApproverKey, BadRoster, Person, Register, Roster};
 use crate::runbook::Runbook;
 use crate::suggest;
-use crate::yaml::{self, Key, Node};
+use crate::yaml::{self, Key, Node, Value};
 
 pub(crate) const PLAN_FILE: &str = "plan.yaml";
 pub(crate) const ROSTER_FILE: &str = "roster.yaml";
@@ -55,6 +55,12 @@ pub(crate) const PERSON: Shape = Shape {
     what: "a person",
     known: &["id", "name", "roles", "keys", "contact"],
     unsupported: &[("delegates", "delegations")],
+};
+
+pub(crate) const KEY: Shape = Shape {
+    what: "a key",
+    known: &["key", "touch"],
+    unsupported: &[],
 };
 
 /// Reads all files; every error of every file comes back.
@@ -361,11 +367,20 @@ fn read_roles(reader: &mut Reader, node: &Node) -> BTreeSet<Role> {
 fn read_keys(reader: &mut Reader, node: &Node, owner: &str) -> Vec<ApproverKey> {
     let mut keys = Vec::new();
     for item in reader.list(node, "`keys`").unwrap_or_default() {
-        let Some(line) = reader.text(item, "keys") else {
+        let Some((line, touch)) = read_key(reader, item) else {
             continue;
         };
-        match ApproverKey::parse(owner, &line) {
+        let key = ApproverKey::parse(owner, &line);
+        let key = match touch {
+            Some(word) => key.and_then(|key| key.with_touch(owner, &word)),
+            None => key,
+        };
+        match key {
             Ok(key) => keys.push(key),
+            Err(bad @ BadRoster::Touch { .. }) => {
+                let remedy = "leave `touch` out, or name a key that does as it says";
+                reader.error(item.place, "bad-touch", bad.to_string(), remedy);
+            }
             Err(bad) => {
                 let remedy = "paste the line of the person's `.pub` file";
                 reader.error(item.place, "bad-key", bad.to_string(), remedy);
@@ -373,6 +388,20 @@ fn read_keys(reader: &mut Reader, node: &Node, owner: &str) -> Vec<ApproverKey> 
         }
     }
     keys
+}
+
+/// A key's line, or `{key: LINE, touch: WORD}`.
+fn read_key(reader: &mut Reader, item: &Node) -> Option<(String, Option<String>)> {
+    if !matches!(item.value, Value::Map(_)) {
+        return Some((reader.text(item, "keys")?, None));
+    }
+    let fields = reader.fields(item, &KEY)?;
+    let line = reader.required_text(&fields, "key");
+    let touch = match fields.get("touch") {
+        Some(node) => Some(reader.text(node, "touch")?),
+        None => None,
+    };
+    Some((line?, touch))
 }
 
 impl Roster {

@@ -3,10 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use ssh_key::public::{KeyData, SkEcdsaSha2NistP256, SkEd25519};
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
 
 use crate::digest::{hex, sha256};
 use crate::names::{Role, is_person_id};
+
+/// The role of the people who may order a step without its quorum.
+pub const BREAK_GLASS: &str = "break-glass";
+
+/// What a key's signatures say of a person's presence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// A FIDO key: every signature that counts proves that somebody touched it.
+    Proven,
+    /// Software signs with it: it counts wherever no touch is asked for.
+    Unproven,
+    /// Software signs with it, and the roster lets it count also where a touch is asked for (`touch: waived`).
+    Waived,
+}
 
 /// A key with which a person signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +32,8 @@ pub struct ApproverKey {
     pub fingerprint: String,
     /// Algorithm and base64, without the comment.
     pub line: String,
+    /// Whether its signatures prove a touch.
+    pub touch: Touch,
 }
 
 /// Somebody on the roster.
@@ -70,7 +87,7 @@ pub enum BadRoster {
     },
     /// A key of a kind that approvals are not verified with.
     #[error(
-        "a key of `{person}` is {algorithm}; use ssh-ed25519, ecdsa-sha2-nistp256 or sk-ssh-ed25519@openssh.com"
+        "a key of `{person}` is {algorithm}; use ssh-ed25519, ecdsa-sha2-nistp256, sk-ssh-ed25519@openssh.com or sk-ecdsa-sha2-nistp256@openssh.com"
     )]
     Algorithm {
         /// Whose.
@@ -78,9 +95,49 @@ pub enum BadRoster {
         /// Which algorithm.
         algorithm: String,
     },
+    /// A FIDO key that was not made for SSH.
+    #[error(
+        "a key of `{person}` is bound to the application {application:?}; keys that `ssh-keygen -t ed25519-sk` makes are bound to `ssh:` or `ssh:…`"
+    )]
+    Application {
+        /// Whose.
+        person: String,
+        /// For what it was made.
+        application: String,
+    },
+    /// The roster says something of a touch that the key cannot do, or needs not.
+    #[error("a key of `{person}` says `touch: {word}`, and {why}")]
+    Touch {
+        /// Whose.
+        person: String,
+        /// What the roster says.
+        word: String,
+        /// Why that cannot be.
+        why: &'static str,
+    },
     /// Nobody has this id.
     #[error("nobody on the roster has the id `{0}`")]
     Unknown(String),
+}
+
+/// Whether approvals are verified with keys of this kind: Ed25519, ECDSA P-256, and both as FIDO keys.
+pub fn is_approver_algorithm(algorithm: &Algorithm) -> bool {
+    matches!(
+        algorithm,
+        Algorithm::Ed25519
+            | Algorithm::SkEd25519
+            | Algorithm::SkEcdsaSha2NistP256
+            | Algorithm::Ecdsa {
+                curve: EcdsaCurve::NistP256
+            }
+    )
+}
+
+/// The application that a FIDO key was made for; `None` for a key of software.
+fn application(key: &KeyData) -> Option<&str> {
+    key.sk_ed25519()
+        .map(SkEd25519::application)
+        .or_else(|| key.sk_ecdsa_p256().map(SkEcdsaSha2NistP256::application))
 }
 
 impl ApproverKey {
@@ -93,28 +150,55 @@ impl ApproverKey {
         let mut public = PublicKey::from_openssh(line.trim()).map_err(bad)?;
         // The comment is free text of whoever made the key: it identifies nobody.
         public.set_comment("");
-        let usable = matches!(
-            public.algorithm(),
-            Algorithm::Ed25519
-                | Algorithm::SkEd25519
-                | Algorithm::Ecdsa {
-                    curve: EcdsaCurve::NistP256
-                }
-        );
-        if !usable {
+        if !is_approver_algorithm(&public.algorithm()) {
             let algorithm = public.algorithm().to_string();
             return Err(BadRoster::Algorithm {
                 person: person.to_owned(),
                 algorithm,
             });
         }
+        let touch = match application(public.key_data()) {
+            None => Touch::Unproven,
+            Some(application) if application.starts_with("ssh:") => Touch::Proven,
+            Some(application) => {
+                return Err(BadRoster::Application {
+                    person: person.to_owned(),
+                    application: application.to_owned(),
+                });
+            }
+        };
         let line = public.to_openssh().map_err(bad)?.trim_end().to_owned();
         let fingerprint = public.fingerprint(HashAlg::Sha256).to_string();
         Ok(Self {
             public,
             fingerprint,
             line,
+            touch,
         })
+    }
+
+    /// The same key with what the roster says of its touch: `required` (it is a FIDO key, and must stay one) or `waived` (software may sign where a
+    /// touch is asked for). `person` is named in errors.
+    pub fn with_touch(self, person: &str, word: &str) -> Result<Self, BadRoster> {
+        let bad = |why| BadRoster::Touch {
+            person: person.to_owned(),
+            word: word.to_owned(),
+            why,
+        };
+        match (word, self.touch) {
+            ("required", Touch::Proven) => Ok(self),
+            ("required", Touch::Unproven | Touch::Waived) => {
+                Err(bad("only FIDO keys (sk-…) prove a touch"))
+            }
+            ("waived", Touch::Unproven | Touch::Waived) => Ok(Self {
+                touch: Touch::Waived,
+                ..self
+            }),
+            ("waived", Touch::Proven) => Err(bad("a FIDO key counts only with a touch")),
+            (_, Touch::Proven | Touch::Unproven | Touch::Waived) => {
+                Err(bad("the words are `required` and `waived`"))
+            }
+        }
     }
 }
 
@@ -205,9 +289,10 @@ impl Roster {
     /// name <JSON string>
     /// role <role>                      each role, sorted
     /// key <algorithm> <base64>         each key without its comment, sorted by fingerprint
+    /// touch waived                     after a key of which the roster says so
     /// ```
     ///
-    /// The four last kinds repeat for each person, sorted by id. Contacts and the file's layout are left out.
+    /// The five last kinds repeat for each person, sorted by id. Contacts and the file's layout are left out.
     pub fn canonical_text(&self) -> String {
         let mut text = String::from("sealwarden-roster/v1\n");
         let sorted: BTreeMap<&str, &Person> = self
@@ -222,13 +307,16 @@ impl Roster {
             for role in &person.roles {
                 let _ = writeln!(text, "role {role}");
             }
-            let keys: BTreeMap<&str, &str> = person
+            let keys: BTreeMap<&str, &ApproverKey> = person
                 .keys
                 .iter()
-                .map(|key| (key.fingerprint.as_str(), key.line.as_str()))
+                .map(|key| (key.fingerprint.as_str(), key))
                 .collect();
-            for line in keys.values() {
-                let _ = writeln!(text, "key {line}");
+            for key in keys.values() {
+                let _ = writeln!(text, "key {}", key.line);
+                if key.touch == Touch::Waived {
+                    text.push_str("touch waived\n");
+                }
             }
         }
         text
@@ -257,9 +345,12 @@ impl Roster {
             .collect()
     }
 
-    /// The same people with these keys added: id -> OpenSSH public key lines. A key that the person has
-    /// already is not added twice.
-    pub fn with_keys(&self, added: &BTreeMap<String, Vec<String>>) -> Result<Self, BadRoster> {
+    /// The same people with trial keys added: id -> OpenSSH public key lines. A key that the person has already is not added twice. Trial keys lie in
+    /// files, and so that everything can be tried with them, those of people who may break the glass need no touch.
+    pub fn with_trial_keys(
+        &self,
+        added: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Self, BadRoster> {
         let mut people = self.people.clone();
         for (id, lines) in added {
             let person = people
@@ -267,7 +358,11 @@ impl Roster {
                 .find(|person| person.id == *id)
                 .ok_or_else(|| BadRoster::Unknown(id.clone()))?;
             for line in lines {
-                let key = ApproverKey::parse(id, line)?;
+                let mut key = ApproverKey::parse(id, line)?;
+                let breaks_glass = person.roles.iter().any(|role| role.as_str() == BREAK_GLASS);
+                if breaks_glass && key.touch == Touch::Unproven {
+                    key.touch = Touch::Waived;
+                }
                 if person
                     .keys
                     .iter()
@@ -300,7 +395,13 @@ impl Roster {
             } else {
                 yaml.push_str("    keys:\n");
                 for key in &person.keys {
-                    let _ = writeln!(yaml, "      - {}", quoted(&key.line));
+                    let line = quoted(&key.line);
+                    let _ = match key.touch {
+                        Touch::Waived => {
+                            writeln!(yaml, "      - {{key: {line}, touch: waived}}")
+                        }
+                        Touch::Proven | Touch::Unproven => writeln!(yaml, "      - {line}"),
+                    };
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::graph::needs_approval;
 use crate::names::Role;
 use crate::plan::IncidentSeverity;
 use crate::quorum::{MAX_PER_ROLE, MAX_ROLES};
-use crate::read_plan::{CLASS, PERSON, PLAN, ROSTER, TARGETS};
+use crate::read_plan::{CLASS, KEY, PERSON, PLAN, ROSTER, TARGETS};
 use crate::read_runbook::{APPROVAL, MANUAL, MAX_STEPS, RETRY, RUNBOOK, STEP};
 use crate::undo::UNDO;
 
@@ -410,7 +410,25 @@ fn communication() -> Value {
 
 fn roster() -> Value {
     let roles = json!({"type": "array", "description": "The roles that they have", "items": {"anyOf": [{"enum": Role::KNOWN}, name("A role of your own")]}});
-    let keys = json!({"type": "array", "description": "OpenSSH public keys, one line each; somebody without a key cannot approve", "items": text("The line of a .pub file")});
+    let line = || text("The line of a .pub file");
+    let touch = one_of(
+        "What is said of its touch",
+        [
+            ("required", "It is a FIDO key".to_owned()),
+            (
+                "waived",
+                "Software may sign with it where a touch is asked for".to_owned(),
+            ),
+        ],
+    );
+    let key = object(&KEY, &["key"], |field| {
+        Some(match field {
+            "key" => line(),
+            "touch" => touch.clone(),
+            _ => return None,
+        })
+    });
+    let keys = json!({"type": "array", "description": "OpenSSH public keys, one line each; somebody without a key cannot approve", "items": {"anyOf": [line(), key]}});
     let person = object(
         &PERSON,
         &["id", "name", "roles", "keys", "contact"],

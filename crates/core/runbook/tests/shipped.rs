@@ -186,7 +186,7 @@ fn trial_keys_make_a_roster_of_their_own() {
         |person: &str, line: &str| BTreeMap::from([(person.to_owned(), vec![line.to_owned()])]);
     let roster = set
         .roster()
-        .with_keys(&keys("mara.lindqvist", mara))
+        .with_trial_keys(&keys("mara.lindqvist", mara))
         .unwrap();
     assert_ne!(roster.digest(), set.roster().digest());
     let fingerprint = &roster.person("mara.lindqvist").unwrap().keys[0].fingerprint;
@@ -196,16 +196,16 @@ fn trial_keys_make_a_roster_of_their_own() {
         "mara.lindqvist"
     );
     assert!(
-        roster.with_keys(&keys("tomas.okafor", mara)).is_err(),
+        roster.with_trial_keys(&keys("tomas.okafor", mara)).is_err(),
         "a shared key"
     );
-    assert!(roster.with_keys(&keys("nobody", tomas)).is_err());
+    assert!(roster.with_trial_keys(&keys("nobody", tomas)).is_err());
     let again = sealwarden_runbook::Roster::parse("roster.yaml", &roster.to_yaml()).unwrap();
     assert_eq!(
         (again.digest(), &again),
         (
             roster.digest(),
-            &roster.with_keys(&BTreeMap::new()).unwrap()
+            &roster.with_trial_keys(&BTreeMap::new()).unwrap()
         )
     );
     assert!(set.with_roster(roster).is_ok());

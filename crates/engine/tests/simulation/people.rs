@@ -48,9 +48,14 @@ pub(crate) static ROSTER: LazyLock<String> = LazyLock::new(|| {
         let key = KEYS[id].public_key().to_openssh().unwrap();
         writeln!(
             text,
-            "  - {{id: {id}, name: {id}, roles: [{}], contact: none, keys: [\"{}\"]}}",
+            "  - {{id: {id}, name: {id}, roles: [{}], contact: none, keys: [{{key: \"{}\"{}}}]}}",
             roles.join(", "),
-            key.trim()
+            key.trim(),
+            if roles.contains(&"break-glass") {
+                ", touch: waived"
+            } else {
+                ""
+            }
         )
         .unwrap();
     }

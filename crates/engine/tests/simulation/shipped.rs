@@ -72,7 +72,7 @@ fn started(runbook: &str) -> RunStarted {
         incident: "inc-1".to_owned(),
         runbook: runbook.to_owned(),
         runbook_text: set.runbook(runbook).unwrap().source().to_owned(),
-        roster_text: set.roster().with_keys(&keys).unwrap().to_yaml(),
+        roster_text: set.roster().with_trial_keys(&keys).unwrap().to_yaml(),
         plan_text: shipped("plan.yaml").to_owned(),
         installation: "acme".to_owned(),
         environment: Environment::Production.as_str().to_owned(),

@@ -217,7 +217,8 @@ impl Collector<'_> {
             allowed_signers(pinned.roster(), namespace).as_bytes(),
         )?;
         for (step, state) in state.steps() {
-            for (index, decided) in state.decided.iter().enumerate() {
+            let signed = state.decided.iter().chain(&state.verbs);
+            for (index, decided) in signed.enumerate() {
                 let path = format!("approvals/{step}-{index}-{}", decided.person);
                 self.folder
                     .add(&format!("{path}.txt"), decided.statement.as_bytes())?;

@@ -67,8 +67,8 @@ pub(crate) enum Run {
     Skip(Reasoned),
     /// Break-glass: order a step without its quorum, also against a denial
     ///
-    /// People with the role `break-glass` sign: one to tighten (isolate a key, read-only, divert), also if they raised the signal; two who did not ask for it for anything else.
-    /// A FIDO key must be touched. Needs of the step and evidence still come first. Nodes check these signatures themselves. Everybody sees it, and the incident cannot
+    /// People with the role `break-glass` sign: one to tighten (isolate a key, read-only, divert), also if they raised the signal; two who did not ask for it for anything else,
+    /// each with a FIDO key that they touch (or one of which the roster says `touch: waived`). Needs of the step and evidence still come first. Nodes check these signatures themselves. Everybody sees it, and the incident cannot
     /// be closed until two others have signed `run review`.
     Override(Reasoned),
     /// Sign that you have looked at an override in which you had no part
@@ -297,5 +297,6 @@ pub(crate) fn approval(a: &wire::Approval) -> Value {
     json!({
         "person": a.person, "roles": a.roles, "decision": a.decision, "at_ms": a.at_ms, "key_fingerprint": a.key_fingerprint,
         "statement": a.statement, "signature": a.signature, "refused": a.refused, "note": a.note,
+        "presence": a.presence, "counter": a.counter, "warning": a.warning,
     })
 }

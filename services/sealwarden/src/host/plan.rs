@@ -96,7 +96,7 @@ pub(crate) fn write_trial(data: &Path) -> anyhow::Result<()> {
     }
     let roster = shipped
         .roster()
-        .with_keys(&keys)
+        .with_trial_keys(&keys)
         .context("giving the trial roster its keys")?;
     for (name, text) in SHIPPED {
         if name == "roster.yaml" {

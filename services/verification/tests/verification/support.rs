@@ -95,7 +95,7 @@ pub(crate) fn plan() -> Arc<PlanSet> {
             )
         })
         .collect();
-    let roster = plan.roster().with_keys(&keys).unwrap();
+    let roster = plan.roster().with_trial_keys(&keys).unwrap();
     Arc::new(plan.with_roster(roster).unwrap())
 }
 

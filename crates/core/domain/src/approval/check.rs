@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealwarden_runbook::{Person, Quorum, Role, Roster};
+use sealwarden_runbook::{ApproverKey, Person, Quorum, Role, Roster, Touch};
 
 use super::refusal::{Refusal, RefusalCode};
-use super::signature::{Signature, SignatureError};
+use super::signature::{Authenticator, Signature, SignatureError};
 use super::statement::{Decision, Environment, Statement, rfc3339_ms};
 
 /// A decision of a step that still stands.
@@ -48,6 +48,8 @@ pub struct Expectation<'a> {
     pub quorum: Option<&'a Quorum>,
     /// Whether anybody on the roster counts, whatever their roles.
     pub anyone: bool,
+    /// Whether only keys count that prove a touch, or of which the roster waives it.
+    pub touch: bool,
     /// Decisions of this step that stand, unexpired.
     pub standing: &'a [Standing<'a>],
     /// The longest time from now to the expiry, in milliseconds.
@@ -73,6 +75,8 @@ pub struct Accepted {
     pub nonce: String,
     /// When it stops to count, Unix milliseconds.
     pub expires_ms: i64,
+    /// What a FIDO key signed beside it.
+    pub authenticator: Option<Authenticator>,
 }
 
 /// Checks a signed statement. First that it is authentic, then that it is about this step, then that this person may decide it now.
@@ -99,6 +103,9 @@ pub(crate) struct Authentic<'a> {
     pub(crate) statement: Statement,
     pub(crate) person: &'a Person,
     pub(crate) fingerprint: String,
+    /// What a FIDO key signed beside it.
+    pub(crate) authenticator: Option<Authenticator>,
+    key: &'a ApproverKey,
     namespace: String,
 }
 
@@ -106,6 +113,15 @@ impl Authentic<'_> {
     /// Whether it was signed in the namespace of its own environment.
     pub(crate) fn is_in_its_namespace(&self) -> bool {
         self.namespace == self.statement.environment.namespace().as_str()
+    }
+
+    /// Whether it counts where a touch is asked for.
+    pub(crate) fn is_touched(&self) -> bool {
+        match self.key.touch {
+            Touch::Proven => self.authenticator.is_some_and(Authenticator::is_touched),
+            Touch::Waived => true,
+            Touch::Unproven => false,
+        }
     }
 }
 
@@ -127,7 +143,7 @@ pub(crate) fn authenticate<'a>(
     let signature = Signature::parse(armored)
         .map_err(|error| refuse(RefusalCode::Malformed, error.to_string()))?;
     let fingerprint = signature.fingerprint();
-    let Some((person, _)) = roster.by_fingerprint(&fingerprint) else {
+    let Some((person, key)) = roster.by_fingerprint(&fingerprint) else {
         let reason = format!(
             "the key {fingerprint} is nobody's on the roster; sign with a key that stands there"
         );
@@ -154,6 +170,8 @@ pub(crate) fn authenticate<'a>(
         statement,
         person,
         fingerprint,
+        authenticator: signature.authenticator(),
+        key,
         namespace: signature.namespace().to_owned(),
     })
 }
@@ -325,6 +343,13 @@ impl Judge<'_> {
         if roles.is_empty() && !expected.anyone {
             return self.refuse(RefusalCode::WrongRole, self.wrong_role());
         }
+        if expected.touch && !authentic.is_touched() {
+            let reason = format!(
+                "this takes a touch, and the key {} of {person} proves none; sign with a FIDO key of the roster (`ssh-keygen -t ed25519-sk` makes one)",
+                authentic.fingerprint
+            );
+            return self.refuse(RefusalCode::NoTouch, reason);
+        }
         let decision = authentic.statement.decision;
         if expected
             .standing
@@ -344,6 +369,7 @@ impl Judge<'_> {
             fingerprint: authentic.fingerprint.clone(),
             nonce: authentic.statement.nonce.clone(),
             expires_ms: authentic.statement.expires_ms(),
+            authenticator: authentic.authenticator,
         })
     }
 

@@ -107,6 +107,7 @@ pub fn verify_directive(
         used_nonces: &no_nonces,
         quorum: Some(expected.required),
         anyone: false,
+        touch: false,
         standing: &[],
         max_validity_ms: expected.max_validity_ms,
         takes: &[Decision::Approve, Decision::Deny],
@@ -135,6 +136,7 @@ fn overriding(
     let expectation = Expectation {
         quorum: Some(&quorum),
         takes: &[Decision::Override],
+        touch: break_glass::needs_touch(Some(kind)),
         requesters: if break_glass::tightens(Some(kind)) {
             &nobody
         } else {

@@ -11,7 +11,7 @@ pub enum RefusalCode {
     WrongNamespace,
     /// The signature is not over this text.
     Altered,
-    /// A FIDO key that signed without a touch.
+    /// A FIDO key that signed without a touch, or a key that cannot prove one where one is asked for.
     NoTouch,
     /// The key is another person's than the approver named.
     WrongKey,

@@ -85,7 +85,7 @@ pub enum Namespace {
 
 impl Namespace {
     /// The namespace as `ssh-keygen -Y sign -n` takes it.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Approval => "sealwarden-approval",
             Self::ApprovalDrill => "sealwarden-approval-drill",

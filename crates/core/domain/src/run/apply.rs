@@ -19,7 +19,7 @@ use super::state::{
     idempotency_key,
 };
 use super::undo;
-use crate::approval::{Decision, Inputs, RefusalCode, Statement};
+use crate::approval::{Authenticator, Decision, Inputs, RefusalCode, Statement};
 use crate::fold::{Fold, IllegalEvent};
 
 impl Fold for RunState {
@@ -270,6 +270,12 @@ impl RunState {
             note: event.note.clone(),
             at_ms,
             expires_ms: statement.expires_ms(),
+            authenticator: event.authenticator.and_then(|it| {
+                Some(Authenticator {
+                    flags: u8::try_from(it.flags).ok()?,
+                    counter: it.counter,
+                })
+            }),
         });
         self.nonces.insert(event.nonce.clone());
         Ok(())

@@ -22,6 +22,8 @@ pub(crate) struct Ballot<'a> {
     pub(crate) quorum: Option<Quorum>,
     /// Whether anybody on the roster counts.
     pub(crate) anyone: bool,
+    /// Whether their keys must prove a touch.
+    pub(crate) touch: bool,
     /// Who cannot say it.
     pub(crate) barred: Vec<String>,
     /// What was said and still stands.
@@ -56,6 +58,7 @@ pub(crate) fn ballot<'a>(
             },
             quorum: pinned.quorum(id).cloned(),
             anyone: false,
+            touch: false,
             barred: requesters(),
             standing: step.standing_words(at.wall_ms),
             closed: closed(state, step),
@@ -64,6 +67,7 @@ pub(crate) fn ballot<'a>(
             takes: &[Decision::Retry],
             quorum: pinned.quorum(id).cloned(),
             anyone: pinned.quorum(id).is_none(),
+            touch: false,
             barred: requesters(),
             standing: Vec::new(),
             closed: retry_closed(step),
@@ -74,6 +78,7 @@ pub(crate) fn ballot<'a>(
                 takes: &[Decision::Skip],
                 anyone: quorum.is_none(),
                 quorum,
+                touch: false,
                 barred: requesters(),
                 standing: said(),
                 closed: skip_closed(state, pinned, id, step),
@@ -85,6 +90,7 @@ pub(crate) fn ballot<'a>(
                 takes: &[Decision::Override],
                 quorum: break_glass::quorum(directive),
                 anyone: false,
+                touch: break_glass::needs_touch(directive),
                 // Whoever sees a theft may stop the key at once; nobody alone decides what cannot be taken back.
                 barred: if break_glass::tightens(directive) {
                     Vec::new()
@@ -99,6 +105,7 @@ pub(crate) fn ballot<'a>(
             takes: &[Decision::Review],
             quorum: None,
             anyone: true,
+            touch: false,
             barred: {
                 let mut barred = requesters();
                 let overridden = step.overridden.iter();

@@ -95,6 +95,14 @@ fn genuine_approver(
     if !alone && started.requesters.contains(&authentic.person.id) {
         return Err(format!("{} is a requester", authentic.person.id));
     }
+    let directive = directive_of(pinned, id);
+    let touch = decided.decision == Decision::Override && break_glass::needs_touch(directive);
+    if touch && !authentic.is_touched() {
+        return Err(format!(
+            "the key of {} proves no touch",
+            authentic.person.id
+        ));
+    }
     let roles = counted_roles(authentic.person, Some(quorum));
     Ok(Approver {
         person: authentic.person.id.clone(),

@@ -8,7 +8,7 @@ use sealwarden_wire::event::v1::RunOutcome;
 
 use super::pinned::Pinned;
 use super::undo;
-use crate::approval::{Decision, Inputs, Standing, sha256_hex};
+use crate::approval::{Authenticator, Decision, Inputs, Standing, sha256_hex};
 use crate::fold::{Rejection, RejectionCode};
 
 /// The most refused approvals that one run records. Later ones are refused without a record, so nobody can fill the log with them.
@@ -151,6 +151,8 @@ pub struct Decided {
     pub at_ms: i64,
     /// When it stops to count if the step has not started, Unix milliseconds.
     pub expires_ms: i64,
+    /// What a FIDO key signed beside the text.
+    pub authenticator: Option<Authenticator>,
 }
 
 impl Decided {

@@ -2,7 +2,7 @@
 
 use sealwarden_runbook::{Approver, Assessment, Role};
 use sealwarden_wire::event::v1::event::Kind;
-use sealwarden_wire::event::v1::{ApprovalRecorded, ApprovalRefused};
+use sealwarden_wire::event::v1::{self as wire, ApprovalRecorded, ApprovalRefused};
 use sealwarden_wire::run::v1::ApproveResponse;
 
 use super::ballot::{REVIEWERS, ballot};
@@ -86,6 +86,7 @@ fn judge(
         used_nonces: &state.nonces,
         quorum: ballot.quorum.as_ref(),
         anyone: ballot.anyone,
+        touch: ballot.touch,
         standing: &ballot.standing,
         max_validity_ms: pinned.approval_validity_ms(),
         takes: ballot.takes,
@@ -164,6 +165,10 @@ fn recorded(
             .collect(),
         nonce: accepted.nonce.clone(),
         note: signed.note.to_owned(),
+        authenticator: accepted.authenticator.map(|it| wire::Authenticator {
+            flags: u32::from(it.flags),
+            counter: it.counter,
+        }),
     };
     let new = Decided {
         person: accepted.person.clone(),
@@ -175,6 +180,7 @@ fn recorded(
         note: event.note.clone(),
         at_ms: at.wall_ms,
         expires_ms: accepted.expires_ms,
+        authenticator: accepted.authenticator,
     };
     if !new.decision.is_about_the_quorum() {
         return verbs::after(state, id, Kind::ApprovalRecorded(event), &new, at);

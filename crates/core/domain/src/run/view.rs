@@ -10,7 +10,7 @@ use super::pinned::Pinned;
 use super::state::{Course, Decided, Judged, Phase, Refused, RunState, StepState, Word};
 use super::submit::{missing, missing_of};
 use super::undo::barred;
-use crate::approval::{Decision, in_words, rfc3339_ms, wire_kind};
+use crate::approval::{Authenticator, Decision, in_words, rfc3339_ms, wire_kind};
 use crate::fold::{At, Rejection, RejectionCode};
 
 /// The run as `run show` prints it. Before the run started it is empty.
@@ -211,7 +211,7 @@ fn step_view(state: &RunState, pinned: &Pinned, id: &str, at: At) -> Option<Step
         .decided
         .iter()
         .enumerate()
-        .map(|(index, decided)| decided_view(step, index, decided, at))
+        .map(|(index, decided)| decided_view(state, step, (index, decided), at))
         .collect();
     approvals.extend(
         state
@@ -220,7 +220,11 @@ fn step_view(state: &RunState, pinned: &Pinned, id: &str, at: At) -> Option<Step
             .filter(|refused| refused.step == id)
             .map(refused_view),
     );
-    approvals.extend(step.verbs.iter().map(|said| shown(said, String::new())));
+    approvals.extend(
+        step.verbs
+            .iter()
+            .map(|said| shown(state, said, String::new())),
+    );
     approvals.sort_by_key(|approval| approval.at_ms);
     Some(Step {
         step: id.to_owned(),
@@ -328,7 +332,12 @@ fn missing_words(state: &RunState, pinned: &Pinned, id: &str, step: &StepState, 
     }
 }
 
-fn decided_view(step: &StepState, index: usize, decided: &Decided, at: At) -> Approval {
+fn decided_view(
+    state: &RunState,
+    step: &StepState,
+    (index, decided): (usize, &Decided),
+    at: At,
+) -> Approval {
     // What counted when the step started counts for ever; before that, it expires.
     let replaced = step
         .decided
@@ -347,11 +356,48 @@ fn decided_view(step: &StepState, index: usize, decided: &Decided, at: At) -> Ap
     } else {
         "expired before the step started".to_owned()
     };
-    shown(decided, refused)
+    shown(state, decided, refused)
 }
 
-fn shown(decided: &Decided, refused: String) -> Approval {
+/// A FIDO key counts its signatures; where the count does not grow, there may be two keys (`WebAuthn`, section 6.1.1). It is said and not refused: an
+/// authenticator may keep one count for many keys, or none, and people who sign at the same instant overtake each other.
+fn counter_warning(state: &RunState, decided: &Decided) -> Option<String> {
+    let mine = decided.authenticator.filter(|it| it.counter > 0)?.counter;
+    let all = state
+        .steps()
+        .values()
+        .flat_map(|step| step.decided.iter().chain(&step.verbs));
+    let before = all.filter(|other| {
+        other.fingerprint == decided.fingerprint
+            && other.at_ms <= decided.at_ms
+            && other.statement != decided.statement
+    });
+    let highest = before
+        .filter_map(|other| Some(other.authenticator?.counter))
+        .max()?;
+    (highest >= mine).then(|| {
+        format!(
+            "the key's counter is {mine} and was {highest} before: the key may have been copied; ask {}",
+            decided.person
+        )
+    })
+}
+
+fn presence(authenticator: Authenticator) -> &'static str {
+    match (authenticator.is_touched(), authenticator.is_verified()) {
+        (true, true) => "touched and verified",
+        (true, false) => "touched",
+        (false, _) => "not touched",
+    }
+}
+
+fn shown(state: &RunState, decided: &Decided, refused: String) -> Approval {
     Approval {
+        presence: decided
+            .authenticator
+            .map_or_else(String::new, |it| presence(it).to_owned()),
+        counter: decided.authenticator.map_or(0, |it| it.counter),
+        warning: counter_warning(state, decided).unwrap_or_default(),
         person: decided.person.clone(),
         roles: decided
             .roles
@@ -371,14 +417,11 @@ fn shown(decided: &Decided, refused: String) -> Approval {
 fn refused_view(refused: &Refused) -> Approval {
     Approval {
         person: refused.person.clone(),
-        roles: Vec::new(),
-        decision: String::new(),
         at_ms: refused.at_ms,
-        key_fingerprint: String::new(),
         statement: refused.statement.clone(),
         signature: refused.signature.clone(),
         refused: format!("{}: {}", refused.code, refused.reason),
-        note: String::new(),
+        ..Approval::default()
     }
 }
 

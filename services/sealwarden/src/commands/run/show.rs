@@ -154,12 +154,20 @@ pub(super) fn text(run: &wire::Run) -> String {
             } else {
                 format!("{} REFUSED: {}", a.decision, a.refused)
             };
+            let presence = if a.presence.is_empty() {
+                String::new()
+            } else {
+                format!(", FIDO key {}", a.presence)
+            };
             lines.push(format!(
-                "  {}  {} ({}) {word}",
+                "  {}  {} ({}) {word}{presence}",
                 time(a.at_ms),
                 a.person,
                 a.roles.join(", ")
             ));
+            if !a.warning.is_empty() {
+                lines.push(format!("    WARNING: {}", a.warning));
+            }
         }
         if !step.progress.is_empty() && step.ended_at_ms == 0 {
             lines.push(format!("  {}", step.progress));

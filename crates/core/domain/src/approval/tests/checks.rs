@@ -2,14 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sealwarden_runbook::{Quorum, Role, Roster};
-use ssh_key::public::{Ed25519PublicKey, KeyData, SkEd25519};
-use ssh_key::{Algorithm, HashAlg, LineEnding, PublicKey, Signature as RawSignature, SshSig};
 
-use crate::approval::fixture::{
-    NOW_MS, VALIDITY_MS, roster, roster_text, signed, signed_by, statement,
-};
+use crate::approval::fixture::{NOW_MS, VALIDITY_MS, roster, signed, signed_by, statement};
 use crate::approval::{
     Accepted, Decision, Environment, Expectation, Namespace, Refusal, RefusalCode, Standing,
     Statement, check, sha256_hex,
@@ -25,6 +20,8 @@ pub(super) struct Scene {
     pub(super) closed: Option<&'static str>,
     pub(super) manual: bool,
     pub(super) environment: Environment,
+    pub(super) touch: bool,
+    pub(super) takes: Option<&'static [Decision]>,
     pub(super) at_ms: i64,
 }
 
@@ -39,6 +36,8 @@ impl Scene {
             closed: None,
             manual: false,
             environment: Environment::Production,
+            touch: false,
+            takes: None,
             at_ms: NOW_MS,
         }
     }
@@ -62,10 +61,11 @@ impl Scene {
             standing: &self.standing,
             max_validity_ms: VALIDITY_MS,
             anyone: false,
-            takes: if self.manual {
-                &[Decision::Confirm, Decision::Deny]
-            } else {
-                &[Decision::Approve, Decision::Deny]
+            touch: self.touch,
+            takes: match (self.takes, self.manual) {
+                (Some(takes), _) => takes,
+                (None, true) => &[Decision::Confirm, Decision::Deny],
+                (None, false) => &[Decision::Approve, Decision::Deny],
             },
             closed: self.closed,
         };
@@ -85,7 +85,7 @@ fn of(person: &str) -> Statement {
     statement(person, &sha256_hex(b"inputs"), 1)
 }
 
-fn changed(change: impl FnOnce(&mut Statement)) -> Statement {
+pub(super) fn changed(change: impl FnOnce(&mut Statement)) -> Statement {
     let mut statement = of("ada");
     change(&mut statement);
     statement
@@ -282,7 +282,7 @@ fn every_reason_to_refuse_is_found_and_told() {
         assert!(refusal.reason.len() > 20, "{refusal}");
         seen.insert(code);
     }
-    // Tried in tests of their own: a FIDO key below, directives in their file.
+    // Tried in tests of their own: FIDO keys and directives in their file.
     seen.extend([
         RefusalCode::NoTouch,
         RefusalCode::WrongDirective,
@@ -311,40 +311,4 @@ fn the_person_is_told_by_the_key_and_not_by_the_text() {
         refusal.reason.contains("ada") && refusal.reason.contains("grace"),
         "{refusal}"
     );
-}
-
-/// A FIDO key in software: its public line and a signature over `text` with these flags.
-fn fido(text: &str, flags: u8) -> (String, String) {
-    let pair = Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap();
-    let point: [u8; 32] = pair.public_key().as_ref().try_into().unwrap();
-    let data = KeyData::SkEd25519(SkEd25519::new(Ed25519PublicKey(point), "ssh:"));
-    let namespace = Namespace::Approval.as_str();
-    let message = SshSig::signed_data(namespace, HashAlg::Sha512, text.as_bytes()).unwrap();
-    let trailer = [flags, 0, 0, 0, 5];
-    let sha256 = |bytes: &[u8]| {
-        ring::digest::digest(&ring::digest::SHA256, bytes)
-            .as_ref()
-            .to_vec()
-    };
-    let signed = [sha256(b"ssh:"), trailer.to_vec(), sha256(&message)].concat();
-    let bytes = [pair.sign(&signed).as_ref(), &trailer].concat();
-    let raw = RawSignature::new(Algorithm::SkEd25519, bytes).unwrap();
-    let armored = SshSig::new(data.clone(), namespace, HashAlg::Sha512, raw).unwrap();
-    (
-        PublicKey::from(data).to_openssh().unwrap(),
-        armored.to_pem(LineEnding::LF).unwrap(),
-    )
-}
-
-#[test]
-fn a_fido_key_counts_only_if_it_was_touched() {
-    let (line, _) = fido("", 1);
-    let mut scene = Scene::new();
-    let text = roster_text(&BTreeMap::from([("ada", line)]));
-    scene.roster = Roster::parse("roster.yaml", &text).unwrap();
-    let text = changed(|s| s.roster_digest = scene.roster.digest_hex()).to_string();
-    let accepted = scene.check(&(text.clone(), fido(&text, 1).1)).unwrap();
-    assert_eq!(accepted.person, "ada");
-    let refusal = scene.check(&(text.clone(), fido(&text, 0).1)).unwrap_err();
-    assert_eq!(refusal.code, RefusalCode::NoTouch, "{refusal}");
 }

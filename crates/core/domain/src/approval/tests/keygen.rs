@@ -19,13 +19,18 @@ fn bash(script: &str, variables: &[(&str, &str)]) -> Output {
 }
 
 /// Whether `ssh-keygen -Y verify` accepts a signature as a person's.
-fn keygen_accepts(text: &str, signature: &str, person: &str, namespace: Namespace) -> bool {
-    let allowed = allowed_signers(&roster(), namespace);
+pub(super) fn keygen_accepts(
+    allowed: &str,
+    text: &str,
+    signature: &str,
+    person: &str,
+    namespace: Namespace,
+) -> bool {
     let script = "printf %s \"$TEXT\" | ssh-keygen -Y verify -f <(printf %s \"$ALLOWED\") -I \"$PERSON\" -n \"$NAMESPACE\" \
                   -s <(printf %s \"$SIGNATURE\")";
     let variables = [
         ("TEXT", text),
-        ("ALLOWED", &allowed),
+        ("ALLOWED", allowed),
         ("PERSON", person),
         ("NAMESPACE", namespace.as_str()),
         ("SIGNATURE", signature),
@@ -36,6 +41,10 @@ fn keygen_accepts(text: &str, signature: &str, person: &str, namespace: Namespac
 #[test]
 fn ssh_keygen_verifies_an_approval_and_nothing_else() {
     let (text, signature) = signed(&statement("ada", &sha256_hex(b"inputs"), 1));
+    let keygen_accepts = |text: &str, signature: &str, person: &str, namespace: Namespace| {
+        let allowed = allowed_signers(&roster(), namespace);
+        keygen_accepts(&allowed, text, signature, person, namespace)
+    };
     assert!(keygen_accepts(
         &text,
         &signature,

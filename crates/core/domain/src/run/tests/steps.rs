@@ -537,7 +537,7 @@ fn starts_with_plan(plan: &str) {
     started.runbook_text =
         include_str!("../../../../../../runbooks/key-compromise.yaml").to_owned();
     plan.clone_into(&mut started.plan_text);
-    started.roster_text = roster.with_keys(&keys).unwrap().to_yaml();
+    started.roster_text = roster.with_trial_keys(&keys).unwrap().to_yaml();
     (started.runbook_digest, started.roster_digest) = (String::new(), String::new());
     let mut world = World::empty();
     world.run(Command::Start(Box::new(started))).unwrap();
