@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     "sealwarden/event/v1/archive.proto",
     "sealwarden/event/v1/certificate.proto",
     "sealwarden/event/v1/communication.proto",
+    "sealwarden/event/v1/detect.proto",
     "sealwarden/event/v1/event.proto",
     "sealwarden/event/v1/executor.proto",
     "sealwarden/event/v1/incident.proto",

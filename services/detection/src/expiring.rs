@@ -91,6 +91,7 @@ fn signal(it: Ending) -> SignalReported {
     };
     let expected = "A seal certificate stands for each log that is sealed into. Seals verify without it; what they lack from then on is a legal person's name, and exports (CAdES, COSE) are refused.";
     SignalReported {
+        reading: None,
         key: String::new(),
         signal: it.signal,
         detector: NAME.to_owned(),

@@ -22,7 +22,7 @@ use crate::state::State;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(5);
 
-/// The shortest and longest pause before duties to notify are looked at again.
+/// The shortest and longest pause before it is looked again at what only time brings.
 const DUTY_LEAST: Duration = Duration::from_millis(10);
 const DUTY_MOST: Duration = Duration::from_mins(1);
 
@@ -207,6 +207,7 @@ impl Follower {
             let mut effects = pending(state, node.plan.plan(), now_ms);
             effects.extend(agenda.due(state, touched, node.plan.regimes(), now_ms));
             effects.extend(expiring::due(state, warn_ms, now_ms));
+            effects.extend(state.watching.due(&node.plan, now_ms));
             effects
         });
         let keys: BTreeSet<String> = effects.iter().map(Effect::key).collect();
@@ -238,10 +239,12 @@ impl Follower {
     fn due_at(&self) -> Option<Instant> {
         let warn_ms = self.warn_ms;
         let now_ms = self.node.clock.now().wall_ms;
-        let ending = self
-            .watch
-            .read(|state| expiring::next_ms(state, warn_ms, now_ms));
-        let next_ms = self.agenda.next_ms().into_iter().chain(ending).min();
+        let (ending, ticking) = self.watch.read(|state| {
+            let ending = expiring::next_ms(state, warn_ms, now_ms);
+            (ending, state.watching.tick_ms())
+        });
+        let next_ms = self.agenda.next_ms();
+        let next_ms = next_ms.into_iter().chain(ending).chain(ticking).min();
         let at_ms = next_ms.filter(|_| self.live)?;
         let left_ms = at_ms.saturating_sub(now_ms);
         let wait = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));

@@ -13,16 +13,17 @@ use sealwarden_wire::event::v1::{
 };
 use sealwarden_wire::incident::v1::incidents_server::Incidents;
 use sealwarden_wire::incident::v1::{
-    AcknowledgeRequest, BriefRequest, BriefResponse, ClassifyRequest, Incident, ListRequest,
-    ListResponse, NoticesRequest, NoticesResponse, ObligationsRequest, ObligationsResponse,
-    RecordToldRequest, ReportRequest, ReportResponse, RuleRegimeRequest, ShowRequest,
-    StartClockRequest, TellRequest,
+    AcknowledgeRequest, BriefRequest, BriefResponse, ClassifyRequest, DetectorsRequest,
+    DetectorsResponse, ExplainRequest, Explanation, Incident, ListRequest, ListResponse,
+    NoticesRequest, NoticesResponse, ObligationsRequest, ObligationsResponse, RecordToldRequest,
+    ReportRequest, ReportResponse, RuleRegimeRequest, ShowRequest, StartClockRequest, TellRequest,
 };
 use tonic::{Request, Response, Status};
 
 use crate::communication::{self, Sinks, Told};
 use crate::config::Config;
 use crate::duties;
+use crate::explain;
 use crate::follow::Watch;
 use crate::pending::classify as classification;
 use crate::perform::{classify, record_signal};
@@ -534,5 +535,38 @@ impl Incidents for IncidentsService {
         Self::tell(self, &caller, request.get_ref())
             .await
             .map(Response::new)
+    }
+
+    async fn explain(
+        &self,
+        request: Request<ExplainRequest>,
+    ) -> Result<Response<Explanation>, Status> {
+        require(
+            &caller_of(&request)?,
+            &[CallerRole::Operator, CallerRole::Node],
+        )?;
+        let id = request.into_inner().id;
+        self.catch_up().await?;
+        let found = self.watch.read(|state| explain::explanation(state, &id));
+        let mut explanation = found.ok_or_else(|| {
+            let id: String = id.chars().take(64).collect();
+            Status::not_found(format!(
+                "there is no signal and no kept near miss {id:?}; `sealwarden incident show` names signals, `sealwarden detectors list` near misses"
+            ))
+        })?;
+        explain::fill_in(&self.node, &mut explanation).await?;
+        Ok(Response::new(explanation))
+    }
+
+    async fn detectors(
+        &self,
+        request: Request<DetectorsRequest>,
+    ) -> Result<Response<DetectorsResponse>, Status> {
+        require(
+            &caller_of(&request)?,
+            &[CallerRole::Operator, CallerRole::Node],
+        )?;
+        self.catch_up().await?;
+        Ok(Response::new(self.watch.read(explain::detectors)))
     }
 }

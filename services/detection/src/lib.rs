@@ -3,7 +3,8 @@
 //! It follows the event log from its beginning. Detectors are pure functions over what the logs intended and one event; what they find becomes a signal, signals of one
 //! subject join one open incident, and a proven signal holds signing at once and classifies its incident from the plan.
 //!
-//! - `detectors`: `foreign-checkpoint` and `unexplained-key-use`.
+//! - `detectors`: the built-in ones, each of which judges single events.
+//! - `watching`: the plan's detectors; `explain`: why there is a signal.
 //! - `expiring`: what only the clock tells: seal certificates that end soon.
 //! - `state`: the fold; `pending`: what the state still lacks; `perform`: doing it; `follow`: the task around them.
 //! - `communication`: telling people, each delivery recorded from its start to its end.
@@ -20,6 +21,7 @@ mod config;
 mod detectors;
 mod duties;
 mod expiring;
+mod explain;
 mod follow;
 mod grpc;
 mod ids;
@@ -31,6 +33,7 @@ mod start;
 mod state;
 mod timeline;
 mod view;
+mod watching;
 mod words;
 
 pub use config::{Config, ConfigError, Telling};

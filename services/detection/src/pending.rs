@@ -3,7 +3,10 @@
 use sealwarden_domain::incident::Incident;
 use sealwarden_domain::log_control::{DirectiveState, LogControl};
 use sealwarden_runbook::{Class, Plan};
-use sealwarden_wire::event::v1::{DirectiveKind, HoldPlaced, IncidentClassified, SignalReported};
+use sealwarden_wire::event::v1::{
+    DetectorsInstalled, DirectiveKind, HoldPlaced, IncidentClassified, NearMissRecorded,
+    SignalReported,
+};
 
 use crate::state::{KnownSignal, State};
 
@@ -51,6 +54,12 @@ pub(crate) enum Effect {
         /// What has to be said, one text each.
         said: String,
     },
+    /// Let the plan's detectors be in force.
+    InstallDetectors(Box<DetectorsInstalled>),
+    /// Write a near miss down.
+    RecordNearMiss(Box<NearMissRecorded>),
+    /// Record that time went by since the event at this position.
+    Tick(u64),
 }
 
 impl Effect {
@@ -61,7 +70,10 @@ impl Effect {
             | Self::RecordSignal { traceparent, .. }
             | Self::JoinIncident { traceparent, .. }
             | Self::Classify { traceparent, .. } => traceparent,
-            Self::SayOfDuties { .. } => "",
+            Self::SayOfDuties { .. }
+            | Self::InstallDetectors(_)
+            | Self::RecordNearMiss(_)
+            | Self::Tick(_) => "",
         }
     }
 
@@ -82,6 +94,9 @@ impl Effect {
                 )
             }
             Self::SayOfDuties { incident, said } => format!("duties of {incident}: {said}"),
+            Self::InstallDetectors(installed) => format!("install {}", installed.sha256),
+            Self::RecordNearMiss(miss) => format!("near {}", miss.near_miss),
+            Self::Tick(position) => format!("tick {position}"),
         }
     }
 }

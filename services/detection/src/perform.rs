@@ -2,30 +2,90 @@
 
 use std::sync::Arc;
 
+use sealwarden_domain::fold::event;
 use sealwarden_domain::incident::{self, Incident};
 use sealwarden_domain::log_control::{self, Intents, LogControl, Origin};
 use sealwarden_domain::{Fold, IllegalEvent, Rejection, RejectionCode};
 use sealwarden_engine::{ExecuteError, Executed, Meta, Node, Stream, StreamName};
 use sealwarden_eventlog::Head;
 use sealwarden_wire::event::v1::{
-    Envelope, Event, HoldPlaced, IncidentClassified, SignalReported, event::Kind,
+    DetectorsInstalled, Envelope, Event, HoldPlaced, IncidentClassified, SignalReported,
+    TimeTicked, event::Kind,
 };
 use tracing::Instrument as _;
 
 use crate::follow::Watch;
 use crate::pending::Effect;
 
-/// A `signal/<id>` stream: it holds one record at most.
+/// A stream of one record at most: `signal/<id>`, `near/<id>`.
 #[derive(Debug, Default)]
-pub(crate) struct SignalStream {
+pub(crate) struct OneRecord {
     recorded: bool,
 }
 
-impl Fold for SignalStream {
+impl OneRecord {
+    fn once(&self, record: &Event) -> Vec<Event> {
+        if self.recorded {
+            Vec::new()
+        } else {
+            vec![record.clone()]
+        }
+    }
+}
+
+impl Fold for OneRecord {
     fn apply(&mut self, _: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
-        self.recorded |= matches!(event.kind, Some(Kind::SignalReported(_)));
+        self.recorded |= matches!(
+            event.kind,
+            Some(Kind::SignalReported(_) | Kind::NearMissRecorded(_))
+        );
         Ok(())
     }
+}
+
+/// A stream of which nothing is asked before something is added.
+#[derive(Debug, Default)]
+struct Unread;
+
+impl Fold for Unread {
+    fn apply(&mut self, _: &Envelope, _: &Event) -> Result<(), IllegalEvent> {
+        Ok(())
+    }
+}
+
+/// `detect/detectors`: which file is in force.
+#[derive(Debug, Default)]
+struct Installed {
+    sha256: String,
+}
+
+impl Fold for Installed {
+    fn apply(&mut self, _: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
+        if let Some(Kind::DetectorsInstalled(installed)) = &event.kind {
+            self.sha256.clone_from(&installed.sha256);
+        }
+        Ok(())
+    }
+}
+
+/// Lets detectors be in force from here on.
+async fn install(node: &Node, mut installed: DetectorsInstalled) -> Result<(), ExecuteError> {
+    installed.node.clone_from(&node.name);
+    let sha256 = installed.sha256.clone();
+    let installed = event(Kind::DetectorsInstalled(installed));
+    let mut stream: Stream<Installed> = node.stream("detect", "detectors").await?;
+    let executed = stream.execute(node.meta(), |state| {
+        let known = state.sha256 == sha256;
+        Ok(if known {
+            Vec::new()
+        } else {
+            vec![installed.clone()]
+        })
+    });
+    if !executed.await?.events.is_empty() {
+        tracing::info!(%sha256, "the plan's detectors are in force");
+    }
+    Ok(())
 }
 
 /// Carries one effect out, in the trace of what led to it.
@@ -61,6 +121,28 @@ async fn carry_out(node: &Node, watch: &Watch, effect: Effect) -> Result<(), Exe
             Ok(())
         }
         Effect::SayOfDuties { incident, .. } => crate::duties::say(node, &incident).await,
+        Effect::InstallDetectors(installed) => install(node, *installed).await,
+        Effect::RecordNearMiss(miss) => {
+            let meta = Meta::detector(&miss.detector);
+            let mut stream: Stream<OneRecord> = node.stream("near", &miss.near_miss).await?;
+            let recorded = event(Kind::NearMissRecorded(*miss));
+            let executed = stream
+                .execute(meta, |state| Ok(state.once(&recorded)))
+                .await;
+            executed.map(drop)
+        }
+        Effect::Tick(_) => {
+            let ticked = TimeTicked {
+                at_ms: node.clock.now().wall_ms,
+                node: node.name.clone(),
+            };
+            let ticked = event(Kind::TimeTicked(ticked));
+            let mut stream: Stream<Unread> = node.stream("detect", "time").await?;
+            let executed = stream
+                .execute(node.meta(), |_| Ok(vec![ticked.clone()]))
+                .await;
+            executed.map(drop)
+        }
     }
 }
 
@@ -70,16 +152,10 @@ pub(crate) async fn record_signal(
     meta: Meta,
     signal: SignalReported,
 ) -> Result<Executed, ExecuteError> {
-    let mut stream: Stream<SignalStream> = node.stream("signal", &signal.signal).await?;
+    let mut stream: Stream<OneRecord> = node.stream("signal", &signal.signal).await?;
+    let recorded = event(Kind::SignalReported(signal.clone()));
     let executed = stream
-        .execute(meta, |state| {
-            let once = sealwarden_domain::fold::event(Kind::SignalReported(signal.clone()));
-            Ok(if state.recorded {
-                Vec::new()
-            } else {
-                vec![once]
-            })
-        })
+        .execute(meta, |state| Ok(state.once(&recorded)))
         .await?;
     if !executed.events.is_empty() {
         tracing::warn!(signal = %signal.signal, detector = %signal.detector, subject = %signal.subject, proven = signal.proven, seen = %signal.seen, "signal");

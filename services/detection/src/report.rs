@@ -170,6 +170,7 @@ fn claim(
         vec![by.name.as_bytes(), request.request_id.as_bytes()]
     };
     SignalReported {
+        reading: None,
         key: request.key.clone(),
         signal: signal_id(by.detector(), &identity),
         detector: by.detector().to_owned(),

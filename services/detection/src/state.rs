@@ -21,6 +21,7 @@ use crate::detectors::{
 };
 use crate::ids::{incident_id, incident_number};
 use crate::timeline::Timelines;
+use crate::watching::Watching;
 
 /// How many signals of detectors, and how many of reporters, one incident takes in. More of the same subject are counted. Fixed, because a replay must decide the same.
 pub(crate) const MAX_SIGNALS_PER_INCIDENT: u32 = 32;
@@ -85,6 +86,8 @@ pub(crate) struct State {
     pub(crate) tidings: BTreeSet<String>,
     /// Incidents of which something was recorded as told, likewise.
     pub(crate) recorded: BTreeSet<String>,
+    /// The plan's detectors.
+    pub(crate) watching: Watching,
     poisoned: BTreeMap<String, String>,
     /// Position of the last commit.
     pub(crate) position: u64,
@@ -249,7 +252,16 @@ impl State {
             ("log", Some(kind)) => key_outage(id, envelope, kind),
             _ => None,
         };
-        let Some(signal) = signal else { return };
+        if let Some(signal) = signal {
+            self.found(signal, envelope, event);
+        }
+        let Some(kind) = &event.kind else { return };
+        for signal in self.watching.take_in((category, id), envelope, kind) {
+            self.found(signal, envelope, event);
+        }
+    }
+
+    fn found(&mut self, signal: SignalReported, envelope: &Envelope, event: &Event) {
         if self.signals.contains_key(&signal.signal) || self.findings.contains_key(&signal.signal) {
             return;
         }

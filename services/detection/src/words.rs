@@ -137,7 +137,15 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::NodeEnrolled(_)
         | Kind::ServiceAnnounced(_)
         | Kind::ExecutorLeased(_)
-        | Kind::ExecutorReleased(_) => return None,
+        | Kind::ExecutorReleased(_)
+        | Kind::DetectorsInstalled(_)
+        | Kind::NearMissRecorded(_)
+        | Kind::MeasuresTaken(_)
+        | Kind::CanaryRun(_)
+        | Kind::TimeTicked(_) => return None,
+        Kind::ReleaseMarked(e) => {
+            format!("{} {} was released, says {}", e.component, e.version, e.by)
+        }
     })
 }
 

@@ -144,6 +144,21 @@ impl Fold for Installation {
             "sighting" => expect(envelope, event, |kind| {
                 matches!(kind, Kind::CheckpointSighted(_))
             }),
+            "detect" => expect(envelope, event, |kind| {
+                matches!(
+                    kind,
+                    Kind::DetectorsInstalled(_)
+                        | Kind::TimeTicked(_)
+                        | Kind::CanaryRun(_)
+                        | Kind::ReleaseMarked(_)
+                )
+            }),
+            "near" => expect(envelope, event, |kind| {
+                matches!(kind, Kind::NearMissRecorded(_))
+            }),
+            "measure" => expect(envelope, event, |kind| {
+                matches!(kind, Kind::MeasuresTaken(_))
+            }),
             "archive" => expect(envelope, event, |kind| {
                 matches!(
                     kind,

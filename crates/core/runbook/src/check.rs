@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::communication;
+use crate::detectors;
 use crate::finding::{Finding, Place};
 use crate::names::Role;
 use crate::obligations::REGIMES_FILE;
@@ -58,6 +59,7 @@ pub(crate) fn errors(set: &PlanSet) -> Vec<Finding> {
     }
     check_directives(set, &mut findings);
     findings.extend(communication::errors(set));
+    findings.extend(detectors::errors(set));
     findings
 }
 
@@ -74,6 +76,7 @@ pub(crate) fn warnings(set: &PlanSet) -> Vec<Finding> {
     check_keys(set, &mut findings);
     check_regimes(set, &mut findings);
     findings.extend(communication::warnings(set));
+    findings.extend(detectors::warnings(set));
     for asked in quorums(set) {
         let fragile: Vec<&str> = set
             .roster

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::check;
 use crate::communication::Communication;
+use crate::detectors::Detectors;
 use crate::digest::{hex, sha256};
 use crate::directive::DirectiveKind;
 use crate::finding::{self, Finding, Place};
@@ -152,6 +153,7 @@ pub struct PlanSet {
     pub(crate) people_at: BTreeMap<String, Place>,
     pub(crate) runbooks: BTreeMap<String, Runbook>,
     pub(crate) regimes: Option<Regimes>,
+    pub(crate) detectors: Option<Detectors>,
 }
 
 impl PlanSet {
@@ -217,6 +219,11 @@ impl PlanSet {
         self.regimes.as_ref()
     }
 
+    /// `detectors.yaml`; `None` if the plan has only the built-in ones.
+    pub fn detectors(&self) -> Option<&Detectors> {
+        self.detectors.as_ref()
+    }
+
     /// The runbooks, by name.
     pub fn runbooks(&self) -> &BTreeMap<String, Runbook> {
         &self.runbooks
@@ -233,7 +240,7 @@ impl PlanSet {
     }
 
     /// SHA-256 over everything: `sealwarden-plan/v1`, then `plan <hex>`, `roster <hex>`, where there are regimes
-    /// `regimes <hex>`, and, sorted by name, `runbook <name> <hex>`, with the digests of the parts; each line ends in `\n`.
+    /// `regimes <hex>`, where there are detectors `detectors <hex>`, and, sorted by name, `runbook <name> <hex>`, with the digests of the parts; each line ends in `\n`.
     pub fn digest(&self) -> [u8; 32] {
         let mut text = String::from("sealwarden-plan/v1\n");
         // Writing to a String cannot fail.
@@ -245,6 +252,9 @@ impl PlanSet {
         );
         if let Some(regimes) = &self.regimes {
             let _ = writeln!(text, "regimes {}", regimes.digest_hex());
+        }
+        if let Some(detectors) = &self.detectors {
+            let _ = writeln!(text, "detectors {}", detectors.digest_hex());
         }
         for (name, runbook) in &self.runbooks {
             let _ = writeln!(text, "runbook {name} {}", runbook.digest_hex());

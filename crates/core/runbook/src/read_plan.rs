@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::communication;
+use crate::detectors::{DETECTORS_FILE, read_detectors};
 use crate::digest::sha256;
 use crate::directive::DirectiveKind;
 use crate::fields::{Fields, Reader, Shape};
@@ -69,7 +70,7 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
 ) -> Result<PlanSet, Vec<Finding>> {
     let mut findings = Vec::new();
     let (mut plan, mut roster, mut runbooks) = (None, None, BTreeMap::new());
-    let mut regimes = None;
+    let (mut regimes, mut detectors) = (None, None);
     let mut seen = BTreeSet::new();
     for (name, text) in files {
         let (name, text) = (name.as_ref(), text.as_ref());
@@ -89,6 +90,7 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
         match name {
             PLAN_FILE => plan = keep(read_plan(name, text), &mut findings),
             ROSTER_FILE => roster = keep(read_roster(name, text), &mut findings),
+            DETECTORS_FILE => detectors = keep(read_detectors(name, text), &mut findings),
             REGIMES_FILE => regimes = keep(read_regimes(name, text), &mut findings),
             _ => {
                 if let Some(runbook) = keep(Runbook::parse(name, text), &mut findings) {
@@ -112,6 +114,7 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
             people_at,
             runbooks,
             regimes,
+            detectors,
         }),
         _ => {
             finding::sort(&mut findings);

@@ -1,4 +1,4 @@
-//! JSON Schemas of `plan.yaml`, `roster.yaml` and runbooks, for editors.
+//! JSON Schemas of `plan.yaml`, `roster.yaml`, `detectors.yaml` and runbooks, for editors.
 //!
 //! Which fields there are comes from the reader's own tables, which actions, inputs and directives from theirs. A
 //! schema refuses nothing that the reader accepts. The reader refuses more: references, cycles, quorums that nobody
@@ -19,7 +19,7 @@ use crate::read_runbook::{APPROVAL, MANUAL, MAX_STEPS, RETRY, RUNBOOK, STEP};
 use crate::undo::UNDO;
 
 /// Names: a small letter, then small letters, digits and `-`.
-const NAME: &str = "^[a-z][a-z0-9-]{0,63}$";
+pub(crate) const NAME: &str = "^[a-z][a-z0-9-]{0,63}$";
 
 /// Durations: whole numbers with units, one after another.
 const DURATION: &str = "^([0-9]+(ms|s|m|h|d))+$";
@@ -36,8 +36,8 @@ pub struct Schema {
     pub value: Value,
 }
 
-/// The schemas of the three kinds of file.
-pub fn schemas() -> [Schema; 3] {
+/// The schemas of the four kinds of file.
+pub fn schemas() -> [Schema; 4] {
     [
         Schema {
             file: "runbook.schema.json",
@@ -51,10 +51,14 @@ pub fn schemas() -> [Schema; 3] {
             file: "roster.schema.json",
             value: roster(),
         },
+        Schema {
+            file: "detectors.schema.json",
+            value: crate::detectors::schema(),
+        },
     ]
 }
 
-fn document(title: &str, object: Value) -> Value {
+pub(crate) fn document(title: &str, object: Value) -> Value {
     let mut document = Map::new();
     document.insert(
         "$schema".to_owned(),
@@ -68,7 +72,11 @@ fn document(title: &str, object: Value) -> Value {
 }
 
 /// An object with the fields of the reader's table. A field whose type is not said here may hold anything.
-fn object(shape: &Shape, required: &[&str], field: impl Fn(&str) -> Option<Value>) -> Value {
+pub(crate) fn object(
+    shape: &Shape,
+    required: &[&str],
+    field: impl Fn(&str) -> Option<Value>,
+) -> Value {
     let properties: Map<String, Value> = shape
         .known
         .iter()
@@ -82,19 +90,19 @@ fn object(shape: &Shape, required: &[&str], field: impl Fn(&str) -> Option<Value
     })
 }
 
-fn text(description: &str) -> Value {
+pub(crate) fn text(description: &str) -> Value {
     json!({"type": "string", "pattern": TEXT, "description": description})
 }
 
-fn name(description: &str) -> Value {
+pub(crate) fn name(description: &str) -> Value {
     json!({"type": "string", "pattern": NAME, "description": description})
 }
 
-fn duration(description: &str) -> Value {
+pub(crate) fn duration(description: &str) -> Value {
     json!({"type": "string", "pattern": DURATION, "description": format!("{description}, such as 30s, 15m, 24h")})
 }
 
-fn whole(min: u32, max: u32, description: &str) -> Value {
+pub(crate) fn whole(min: u32, max: u32, description: &str) -> Value {
     json!({"type": "integer", "minimum": min, "maximum": max, "description": description})
 }
 
@@ -116,7 +124,10 @@ fn quorum(description: &str) -> Value {
 }
 
 /// Words of which one is meant, each with what it means.
-fn one_of(description: &str, words: impl IntoIterator<Item = (&'static str, String)>) -> Value {
+pub(crate) fn one_of(
+    description: &str,
+    words: impl IntoIterator<Item = (&'static str, String)>,
+) -> Value {
     let words: Vec<Value> = words
         .into_iter()
         .map(|(word, meaning)| json!({"const": word, "description": meaning}))

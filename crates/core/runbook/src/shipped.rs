@@ -1,7 +1,7 @@
 //! The plan that comes along: the sample organisation and its runbooks, as they stand in `runbooks/`.
 
 /// The files of the shipped plan: name and text, in the order in which a person reads them.
-pub const SHIPPED: [(&str, &str); 10] = [
+pub const SHIPPED: [(&str, &str); 11] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
     (
         "roster.yaml",
@@ -38,5 +38,9 @@ pub const SHIPPED: [(&str, &str); 10] = [
     (
         "regimes.yaml",
         include_str!("../../../../runbooks/regimes.yaml"),
+    ),
+    (
+        "detectors.yaml",
+        include_str!("../../../../runbooks/detectors.yaml"),
     ),
 ];

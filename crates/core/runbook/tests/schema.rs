@@ -48,6 +48,7 @@ fn kind(file: &str) -> usize {
     match file {
         "plan.yaml" => 1,
         "roster.yaml" => 2,
+        "detectors.yaml" => 3,
         _ => 0,
     }
 }
@@ -161,6 +162,14 @@ fn mistakes_are_told() {
         ("roster.yaml", "roles: [on-call-sre]", "roles: on-call-sre"),
         ("roster.yaml", "id: mara.lindqvist", "id: Mara Lindqvist"),
         ("roster.yaml", "    keys: []\n", ""),
+        ("detectors.yaml", "kind: rate", "kind: rates"),
+        (
+            "detectors.yaml",
+            "measure: publish-ms",
+            "measure: publish-s",
+        ),
+        ("detectors.yaml", "    within: 2m\n", ""),
+        ("detectors.yaml", "    samples: 3\n", "    sample: 3\n"),
     ];
     for (file, from, to) in cases {
         let (_, text) = files.iter().find(|(name, _)| name == file).unwrap();

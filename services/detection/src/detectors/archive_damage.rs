@@ -124,6 +124,7 @@ fn signal(
     at_ms: i64,
 ) -> SignalReported {
     SignalReported {
+        reading: None,
         key: String::new(),
         signal: id,
         detector: NAME.to_owned(),

@@ -60,6 +60,7 @@ pub(crate) fn audit_gap(
         seen.push_str(&sentence(&named(found, &gap.uses, gap.use_count)));
     }
     Some(SignalReported {
+        reading: None,
         key: String::new(),
         signal: signal_id(detector, &[gap.node.as_bytes(), gap.gap.as_bytes()]),
         detector: detector.to_owned(),

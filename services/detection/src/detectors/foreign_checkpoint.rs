@@ -140,6 +140,7 @@ impl Foreign<'_> {
         let mut events = events;
         events.extend(self.contradicts);
         SignalReported {
+            reading: None,
             key: String::new(),
             signal: signal_id(NAME, &[self.note.text().as_bytes()]),
             detector: NAME.to_owned(),

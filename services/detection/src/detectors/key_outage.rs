@@ -89,6 +89,7 @@ fn signal(
 ) -> SignalReported {
     let position = envelope.position.to_be_bytes();
     SignalReported {
+        reading: None,
         key: String::new(),
         signal: signal_id(detector, &[log.as_bytes(), &position]),
         detector: detector.to_owned(),

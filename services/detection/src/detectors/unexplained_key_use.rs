@@ -133,6 +133,7 @@ fn signal(
     };
     let cursor = used.cursor.to_be_bytes();
     SignalReported {
+        reading: None,
         key: String::new(),
         signal: signal_id(NAME, &[used.node.as_bytes(), &cursor, used.line.as_bytes()]),
         detector: NAME.to_owned(),

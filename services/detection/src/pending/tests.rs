@@ -106,7 +106,10 @@ impl World {
                 Effect::RecordSignal { .. }
                 | Effect::JoinIncident { .. }
                 | Effect::Classify { .. }
-                | Effect::SayOfDuties { .. } => None,
+                | Effect::SayOfDuties { .. }
+                | Effect::InstallDetectors(_)
+                | Effect::RecordNearMiss(_)
+                | Effect::Tick(_) => None,
             })
     }
 }
