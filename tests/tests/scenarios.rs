@@ -44,6 +44,7 @@ mod scenarios {
     mod playbooks;
     mod poisoned;
     mod queue;
+    mod retries;
     mod sealing;
     mod strangers;
     mod tampered;

@@ -488,7 +488,12 @@ fn step_ended(e: &StepEnded) -> String {
             format!("step {} is done{how}{outputs}", e.step)
         }
         StepOutcome::NotDone | StepOutcome::Unspecified => {
-            format!("step {} was not done{how}: {}", e.step, e.error)
+            let kind = if e.error_kind.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", e.error_kind)
+            };
+            format!("step {} was not done{how}{kind}: {}", e.step, e.error)
         }
     }
 }

@@ -12,7 +12,9 @@ use sealwarden_anchors::outside::{
     http_client, is_callable, is_local, plain_client, read_answer, reasons,
 };
 use sealwarden_domain::approval::is_line_breaking;
+use sealwarden_domain::run::Failure;
 use sealwarden_keys::private_files::{read_private, read_public};
+use sealwarden_runbook::ErrorKind;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -135,7 +137,7 @@ pub(crate) enum Outcome {
     /// It was done.
     Done(Said),
     /// It definitely was not.
-    NotDone(String),
+    NotDone(Failure),
     /// Nobody knows.
     Unclear(String),
 }
@@ -180,7 +182,9 @@ impl Call<'_> {
             })
             .await;
         match received {
-            Err(Silence::NotSent(reason)) => Outcome::NotDone(self.words(&reason)),
+            Err(Silence::NotSent(reason)) => {
+                Outcome::NotDone(Failure::new(ErrorKind::Unavailable, self.words(&reason)))
+            }
             Err(Silence::Lost(reason)) => Outcome::Unclear(self.words(&reason)),
             Ok(received) => self.meaning_of_post(received),
         }
@@ -202,7 +206,7 @@ impl Call<'_> {
                 | StatusCode::TOO_MANY_REQUESTS
         );
         if status.is_client_error() && !later {
-            Outcome::NotDone(words)
+            Outcome::NotDone(Failure::new(ErrorKind::Refused, words))
         } else {
             Outcome::Unclear(words)
         }
@@ -219,7 +223,8 @@ impl Call<'_> {
         match received.status {
             StatusCode::OK => self.done(received.status, received.text),
             StatusCode::NOT_FOUND => {
-                Outcome::NotDone(self.words("answers that it knows no call with this key"))
+                let words = self.words("answers that it knows no call with this key");
+                Outcome::NotDone(Failure::new(ErrorKind::Interrupted, words))
             }
             status => {
                 let text = received.text.unwrap_or_else(|reason| format!("({reason})"));

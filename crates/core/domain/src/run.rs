@@ -15,6 +15,7 @@ mod apply;
 mod ballot;
 mod confirm;
 mod decide;
+mod failure;
 mod gate;
 mod operate;
 mod pending;
@@ -29,6 +30,7 @@ mod view;
 
 pub use ballot::REVIEWERS;
 pub use decide::{Command, End, decide};
+pub use failure::Failure;
 pub use gate::quorum_stands;
 pub use operate::Said;
 pub use pending::{AttemptId, Effect, Known, TAKEOVER_MS, Viewer, next_wake_ms, pending};

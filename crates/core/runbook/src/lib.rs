@@ -17,6 +17,7 @@ mod detectors;
 mod digest;
 mod directive;
 mod draw;
+mod error_kind;
 mod fields;
 mod finding;
 mod graph;
@@ -27,6 +28,7 @@ mod plan;
 mod quorum;
 mod read_plan;
 mod read_runbook;
+mod retry;
 mod roster;
 mod runbook;
 mod schema;
@@ -46,6 +48,7 @@ pub use detectors::{
 };
 pub use directive::DirectiveKind;
 pub use draw::{Live, LiveStep, Tone, draw_dot, draw_mermaid, draw_run_svg, draw_svg, draw_text};
+pub use error_kind::ErrorKind;
 pub use finding::{Finding, Place, Severity};
 pub use inputs::{MAX_INPUT_BYTES, ResolvedInputs, Unresolved};
 pub use names::{BadDuration, BadRole, Role, is_name, is_person_id, parse_duration, show_duration};
@@ -56,10 +59,11 @@ pub use obligations::{
 pub use plan::{Class, IncidentSeverity, Plan, PlanSet, Targets};
 pub use quorum::{Approver, Assessment, BadQuorum, MAX_PER_ROLE, MAX_ROLES, Quorum, show_counts};
 pub use read_runbook::MAX_STEPS;
+pub use retry::Retry;
 pub use roster::{
     ApproverKey, BREAK_GLASS, BadRoster, Person, Roster, Touch, is_approver_algorithm,
 };
-pub use runbook::{Approval, Retry, Runbook, Step};
+pub use runbook::{Approval, Runbook, Step};
 pub use schema::{Schema, schemas};
 pub use shipped::SHIPPED;
 pub use suggest::closest as nearest_word;

@@ -9,7 +9,8 @@ use crate::fields::{Fields, Reader, Shape};
 use crate::finding::{self, Finding, Place};
 use crate::graph;
 use crate::names::is_name;
-use crate::runbook::{Approval, Retry, Runbook, Step, source_digest};
+use crate::retry::{self, Retry};
+use crate::runbook::{Approval, Runbook, Step, source_digest};
 use crate::suggest;
 use crate::template::{Part, Template};
 use crate::undo;
@@ -22,8 +23,6 @@ pub const MAX_STEPS: usize = 1_000;
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// The same for what people do.
 const MANUAL_TIMEOUT: Duration = Duration::from_hours(24);
-/// The pause before a second attempt where the runbook does not say.
-const BACKOFF: Duration = Duration::from_secs(1);
 
 pub(crate) const RUNBOOK: Shape = Shape {
     what: "a runbook",
@@ -55,11 +54,6 @@ pub(crate) const APPROVAL: Shape = Shape {
     what: "an approval",
     known: &["quorum", "within"],
     unsupported: &[],
-};
-pub(crate) const RETRY: Shape = Shape {
-    what: "a retry",
-    known: &["attempts", "backoff", "jitter"],
-    unsupported: &[("on", "retries by kind of error")],
 };
 pub(crate) const MANUAL: Shape = Shape {
     what: "a manual task",
@@ -253,7 +247,7 @@ pub(crate) fn read_work(reader: &mut Reader, fields: &Fields<'_>) -> Work {
     let approval = read_approval(reader, fields, spec);
     let retry = fields
         .get("retry")
-        .and_then(|node| read_retry(reader, node, spec));
+        .and_then(|node| retry::read(reader, node, spec));
     let timeout = fields
         .get("timeout")
         .and_then(|node| reader.duration(node, "timeout", Duration::from_millis(100)));
@@ -461,29 +455,6 @@ fn read_approval(
     })
 }
 
-fn read_retry(reader: &mut Reader, node: &Node, spec: Option<&ActionSpec>) -> Option<Retry> {
-    let fields = reader.fields(node, &RETRY)?;
-    if spec.is_some_and(|spec| spec.manual) {
-        let message = "what people do is not retried".to_owned();
-        reader.error(fields.place, "bad-input", message, "remove `retry`");
-    }
-    let attempts = reader.required(&fields, "attempts");
-    let attempts = attempts.and_then(|node| reader.count(node, "attempts", 1, 20));
-    let backoff = match fields.get("backoff") {
-        Some(node) => reader.duration(node, "backoff", Duration::ZERO),
-        None => Some(BACKOFF),
-    };
-    let jitter = match fields.get("jitter") {
-        Some(node) => reader.duration(node, "jitter", Duration::ZERO),
-        None => Some(Duration::ZERO),
-    };
-    Some(Retry {
-        attempts: attempts?,
-        backoff: backoff?,
-        jitter: jitter?,
-    })
-}
-
 impl Draft {
     /// A draft of this work, which needs nothing.
     pub(crate) fn of_work(id: String, place: Place, title: String, work: Work) -> Self {
@@ -524,11 +495,6 @@ impl Draft {
     fn finish(self) -> Option<Step> {
         let action = self.action?;
         let spec = action.spec();
-        let attempts = if spec.idempotent && !spec.manual {
-            3
-        } else {
-            1
-        };
         let timeout = if spec.manual { MANUAL_TIMEOUT } else { TIMEOUT };
         Some(Step {
             id: self.id,
@@ -542,11 +508,7 @@ impl Draft {
                 .map(|(name, text, _)| (name, text))
                 .collect(),
             approval: self.approval,
-            retry: self.retry.unwrap_or(Retry {
-                attempts,
-                backoff: BACKOFF,
-                jitter: Duration::ZERO,
-            }),
+            retry: self.retry.unwrap_or_else(|| Retry::of(spec)),
             timeout: self.timeout.unwrap_or(timeout),
             undo: self.undo.and_then(|undo| undo.finish()).map(Box::new),
             place: self.place,

@@ -14,6 +14,7 @@ use crate::finding::{Finding, Place};
 use crate::graph::Graph;
 use crate::quorum::Quorum;
 use crate::read_runbook;
+use crate::retry::Retry;
 use crate::template::Template;
 use crate::undo::undone_step;
 
@@ -26,17 +27,6 @@ pub struct Approval {
     pub within: Duration,
     /// Where it stands.
     pub place: Place,
-}
-
-/// How often a step is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// Attempts altogether, the first included.
-    pub attempts: u32,
-    /// The pause before the second attempt; each further one doubles it.
-    pub backoff: Duration,
-    /// Each pause is up to so much longer; how much follows from the run and the attempt, so that runs of one outage do not come back together.
-    pub jitter: Duration,
 }
 
 /// A node of a runbook.

@@ -9,13 +9,15 @@ use serde_json::{Map, Value, json};
 use crate::action::{Action, ActionSpec, ValueType};
 use crate::communication::{Audience, CHANNEL, COMMUNICATION, ChannelKind, ESCALATION};
 use crate::directive::DirectiveKind;
+use crate::error_kind::ErrorKind;
 use crate::fields::Shape;
 use crate::graph::needs_approval;
 use crate::names::Role;
 use crate::plan::IncidentSeverity;
 use crate::quorum::{MAX_PER_ROLE, MAX_ROLES};
 use crate::read_plan::{CLASS, KEY, PERSON, PLAN, ROSTER, TARGETS};
-use crate::read_runbook::{APPROVAL, MANUAL, MAX_STEPS, RETRY, RUNBOOK, STEP};
+use crate::read_runbook::{APPROVAL, MANUAL, MAX_STEPS, RUNBOOK, STEP};
+use crate::retry::RETRY;
 use crate::undo::UNDO;
 
 /// Names: a small letter, then small letters, digits and `-`.
@@ -210,6 +212,11 @@ fn work(field: &str) -> Option<Value> {
                 duration("The pause before the second attempt; each further one doubles it")
             }
             "jitter" => duration("Each pause is up to so much longer, differently in each run"),
+            "on" => {
+                let kinds = ErrorKind::ALL.map(|kind| (kind.as_str(), kind.meaning().to_owned()));
+                let error = one_of("An error", kinds);
+                json!({"type": "array", "minItems": 1, "uniqueItems": true, "items": error, "description": "The errors after which it is tried again; all, if this is absent. After another one the step has failed"})
+            }
             _ => return None,
         })
     });

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwarden_domain::approval::{Decision, Statement};
-use sealwarden_runbook::{Action, undo_id, undone_step};
+use sealwarden_runbook::{Action, ErrorKind, undo_id, undone_step};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
-    ApprovalRecorded, ConditionEvaluated, ConditionOutcome, RunOutcome, StepOutcome, StepStarted,
+    ApprovalRecorded, ConditionEvaluated, ConditionOutcome, RunOutcome, StepEnded, StepOutcome,
+    StepStarted,
 };
 
 use super::outside::Outside;
@@ -25,6 +26,8 @@ struct Known {
     running: Option<u32>,
     attempts: u32,
     granted: u32,
+    /// Its latest attempt ended with an error after which its runbook does not try again.
+    failed: bool,
     /// The latest word of each person about the quorum, with its end.
     words: BTreeMap<String, (Decision, i64)>,
     /// Words to order it without its quorum, with their ends.
@@ -106,23 +109,7 @@ impl Judge {
             Kind::ApprovalRefused(_) => self.saw("refused"),
             Kind::ConditionEvaluated(event) => self.condition(event)?,
             Kind::StepStarted(event) => self.started(event)?,
-            Kind::StepEnded(event) => {
-                let done = event.outcome() == StepOutcome::Done;
-                let (known, _) = self.of(&event.step)?;
-                if known.running.take() != Some(event.attempt) {
-                    return Err(format!("an end of what does not run: {event:?}"));
-                }
-                known.over |= done;
-                if done {
-                    known.word = "done";
-                    if undone_step(&event.step).is_some() {
-                        self.saw("undone");
-                    }
-                } else {
-                    self.nothing_to_undo(&event.step);
-                }
-                self.saw(if event.observed { "observed" } else { "ended" });
-            }
+            Kind::StepEnded(event) => self.ended_attempt(event)?,
             Kind::StepUnknown(event) if event.needs_person => self.saw("asked"),
             Kind::StepUnknown(_) => self.saw("unknown"),
             Kind::StepRetried(event) => {
@@ -191,6 +178,32 @@ impl Judge {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn ended_attempt(&mut self, event: &StepEnded) -> Result<(), String> {
+        let done = event.outcome() == StepOutcome::Done;
+        let error = ErrorKind::parse(&event.error_kind);
+        let (known, demand) = self.of(&event.step)?;
+        if known.running.take() != Some(event.attempt) || done != error.is_none() {
+            return Err(format!("an end that cannot be: {event:?}"));
+        }
+        let named = |error: ErrorKind| demand.on.as_ref().is_none_or(|on| on.contains(&error));
+        known.failed = !error.is_none_or(named);
+        known.over |= done;
+        let early = known.failed && event.attempt < demand.attempts;
+        if done {
+            known.word = "done";
+            if undone_step(&event.step).is_some() {
+                self.saw("undone");
+            }
+        } else {
+            self.nothing_to_undo(&event.step);
+        }
+        if early {
+            self.saw("failed-by-kind");
+        }
+        self.saw(if event.observed { "observed" } else { "ended" });
         Ok(())
     }
 
@@ -353,6 +366,9 @@ impl Judge {
         }
         if event.attempt > demand.attempts.max(known.granted) {
             return wrong("more often than it may");
+        }
+        if known.failed && event.attempt > known.granted {
+            return wrong("after an error that is not tried again");
         }
         let manual = demand.action.spec().manual;
         if halted && !manual {

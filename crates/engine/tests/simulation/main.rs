@@ -33,13 +33,14 @@ const SIDE_BY_SIDE: usize = 64;
 type Seen = BTreeMap<&'static str, u64>;
 
 /// What chance must have met somewhere among thousands of seeds; else the simulation proves less than it says.
-const MUST_SEE: [&str; 23] = [
+const MUST_SEE: [&str; 24] = [
     "recorded",
     "refused",
     "started",
     "started-again",
     "ended",
     "observed",
+    "failed-by-kind",
     "unknown",
     "asked",
     "retried",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sealwarden_domain::run::{Observation, Report};
+use sealwarden_domain::run::{Failure, Observation, Report};
 use sealwarden_runbook::{Action, ValueType};
 
 use super::seed::Chance;
@@ -91,7 +91,10 @@ impl Outside {
                 self.happens(work);
                 Some(Report::Done(outputs(work.action)))
             }
-            6 | 7 => Some(Report::NotDone(words())),
+            6 | 7 => {
+                let kind = *chance.pick(work.action.errors());
+                Some(Report::NotDone(Failure::new(kind, words())))
+            }
             8 => {
                 self.happens(work);
                 Some(Report::Unknown(words()))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use sealwarden_domain::approval::Environment;
-use sealwarden_runbook::{Action, Effect, undo_id};
+use sealwarden_runbook::{Action, Effect, ErrorKind, undo_id};
 use sealwarden_wire::event::v1::RunStarted;
 
 use super::people::{REQUESTER, ROSTER, Roles};
@@ -22,6 +22,8 @@ pub(crate) struct Demand {
     /// How many people of `break-glass` may order it instead; 0: none can.
     pub(crate) glass: u32,
     pub(crate) attempts: u32,
+    /// The errors after which it is tried again; `None`: all.
+    pub(crate) on: Option<Vec<ErrorKind>>,
     pub(crate) timeout_ms: i64,
     /// On what it is performed; `None`: always.
     pub(crate) when: Option<When>,
@@ -190,6 +192,8 @@ impl Shape {
         }
         let tries = *chance.pick(&[1_u32, 1, 2, 3]);
         let attempts = if spec.manual { 1 } else { tries };
+        let named = !spec.manual && chance.percent(40);
+        let on = named.then(|| some_errors(chance, action));
         let timeout_s = *chance.pick(&[5_i64, 30, 120]);
         writeln!(
             text,
@@ -216,7 +220,15 @@ impl Shape {
             .unwrap();
         }
         if !spec.manual {
-            writeln!(text, "    retry: {{attempts: {attempts}, backoff: 1s}}").unwrap();
+            let named = on.as_ref().map_or_else(String::new, |on| {
+                let words: Vec<&str> = on.iter().map(|kind| kind.as_str()).collect();
+                format!(", on: [{}]", words.join(", "))
+            });
+            writeln!(
+                text,
+                "    retry: {{attempts: {attempts}, backoff: 1s{named}}}"
+            )
+            .unwrap();
         }
         writeln!(text, "    timeout: {timeout_s}s").unwrap();
         let demand = Demand {
@@ -229,6 +241,7 @@ impl Shape {
             },
             quorum,
             attempts,
+            on,
             timeout_ms: timeout_s * 1000,
             when,
         };
@@ -285,6 +298,15 @@ impl Shape {
     }
 }
 
+/// Some of the errors that an action can end with, one at least.
+fn some_errors(chance: &mut Chance, action: Action) -> Vec<ErrorKind> {
+    let sure = *chance.pick(action.errors());
+    let errors = action.errors().iter().copied();
+    errors
+        .filter(|kind| *kind == sure || chance.percent(30))
+        .collect()
+}
+
 /// How a step is taken back; what lifts containment only where evidence stands before the step.
 fn undo(text: &mut String, chance: &mut Chance, evidence: bool) -> Demand {
     let lift = Roles::from([
@@ -328,6 +350,7 @@ fn undo(text: &mut String, chance: &mut Chance, evidence: bool) -> Demand {
         quorum,
         glass,
         attempts,
+        on: None,
         timeout_ms: 30_000,
         when: None,
     }

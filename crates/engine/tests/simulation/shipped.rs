@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealwarden_domain::approval::{Decision, Environment, Statement, sign};
 use sealwarden_domain::fold::event;
 use sealwarden_domain::run::{
-    AttemptId, Command, Effect, Next, Observation, Phase, Report, RunState, Said, Viewer, after,
-    decide, next_wake_ms, pending, prepare,
+    AttemptId, Command, Effect, Failure, Next, Observation, Phase, Report, RunState, Said, Viewer,
+    after, decide, next_wake_ms, pending, prepare,
 };
 use sealwarden_domain::{At, Fold as _, Rejection};
-use sealwarden_runbook::{PlanSet, SHIPPED};
+use sealwarden_runbook::{ErrorKind, PlanSet, SHIPPED};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{Actor, Envelope, RunOutcome, RunStarted};
 
@@ -143,7 +143,7 @@ impl Walk {
         let action = self.state.pinned().and_then(|it| it.action(&id.step));
         let fails = self.luck == Luck::FailsOnce && id.attempt == 1;
         if fails {
-            return Report::NotDone("the first try fails".to_owned());
+            return Report::NotDone(Failure::new(ErrorKind::Refused, "the first try fails"));
         }
         *self.happened.entry(id.step.clone()).or_default() += 1;
         Report::Done(outputs(action.unwrap()))

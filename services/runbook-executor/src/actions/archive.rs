@@ -162,7 +162,7 @@ pub(super) async fn revalidate(
     let strange = beside("unexpected") + beside("inventory-damaged");
     if end.state != "completed" || !names.is_empty() || strange > 0 {
         let named: Vec<&str> = names.iter().take(NAMED).copied().collect();
-        return Err(Trouble::NotDone(format!(
+        return Err(Trouble::damaged(format!(
             "revalidation {} {}: {} objects are damaged and were not given up as lost ({}), {strange} others were changed or put there; see `sealwarden archive report {}`, restore, and try again",
             end.job,
             end.state,

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sealwarden_domain::approval::Inputs;
 pub(crate) use sealwarden_domain::run::Observation;
-use sealwarden_domain::run::{AttemptId, RunState};
+use sealwarden_domain::run::{AttemptId, Failure, RunState};
 use sealwarden_engine::{ExecuteError, Meta};
-use sealwarden_runbook::Action;
+use sealwarden_runbook::{Action, ErrorKind};
 use tokio::sync::mpsc;
 
 use crate::executor::Executor;
@@ -39,7 +39,7 @@ impl Attempt {
     pub(crate) fn input(&self, name: &str) -> Result<&str, Trouble> {
         self.inputs
             .get(name)
-            .ok_or_else(|| Trouble::NotDone(format!("step {} has no input {name}", self.id.step)))
+            .ok_or_else(|| Trouble::refused(format!("step {} has no input {name}", self.id.step)))
     }
 
     /// An input that is a time, in Unix milliseconds.
@@ -48,7 +48,7 @@ impl Attempt {
         text.parse::<jiff::Timestamp>()
             .map(jiff::Timestamp::as_millisecond)
             .map_err(|error| {
-                Trouble::NotDone(format!("input {name} {text:?} is not a time: {error}"))
+                Trouble::refused(format!("input {name} {text:?} is not a time: {error}"))
             })
     }
 
@@ -74,15 +74,37 @@ impl Attempt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// Its effect definitely did not happen, or not wholly and can be gone on with.
-    NotDone(String),
+    NotDone(Failure),
     /// Nobody knows: it must be observed.
     Unknown(String),
+}
+
+impl Trouble {
+    /// What it calls could not be reached.
+    pub(crate) fn unavailable(reason: impl Into<String>) -> Self {
+        Self::NotDone(Failure::new(ErrorKind::Unavailable, reason))
+    }
+
+    /// What it calls, or a rule, said no.
+    pub(crate) fn refused(reason: impl Into<String>) -> Self {
+        Self::NotDone(Failure::new(ErrorKind::Refused, reason))
+    }
+
+    /// What it looked at is not as it must be.
+    pub(crate) fn damaged(reason: impl Into<String>) -> Self {
+        Self::NotDone(Failure::new(ErrorKind::Damaged, reason))
+    }
+
+    /// It broke off before its effect could begin.
+    pub(crate) fn interrupted(reason: impl Into<String>) -> Self {
+        Self::NotDone(Failure::new(ErrorKind::Interrupted, reason))
+    }
 }
 
 impl From<ExecuteError> for Trouble {
     fn from(error: ExecuteError) -> Self {
         match error {
-            ExecuteError::Rejected(rejection) => Self::NotDone(rejection.reason),
+            ExecuteError::Rejected(rejection) => Self::refused(rejection.reason),
             error @ (ExecuteError::Unavailable(_)
             | ExecuteError::Unknown(_)
             | ExecuteError::Illegal(_)

@@ -20,7 +20,7 @@ pub(super) async fn execute(executor: &Executor, attempt: &Attempt) -> Result<Ou
             "the incident is not closed while step {failed} has failed: {}",
             step.error
         );
-        return Err(Trouble::NotDone(reason));
+        return Err(Trouble::refused(reason));
     }
     let reached = IncidentCommand::Reach {
         stage: IncidentStage::Closed,

@@ -91,10 +91,10 @@ fn draft(executor: &Executor, attempt: &Attempt) -> Result<Order, Trouble> {
     let (id, state) = (&attempt.id.step, &attempt.state);
     if !quorum_stands(state, id, now) {
         let reason = "its approvals expired before its directive was issued; approve it again";
-        return Err(Trouble::NotDone(reason.to_owned()));
+        return Err(Trouble::refused(reason));
     }
     let draft = directive_draft(state, id, now)
-        .ok_or_else(|| Trouble::NotDone(format!("step {id} sends no directive")))?;
+        .ok_or_else(|| Trouble::refused(format!("step {id} sends no directive")))?;
     Ok(Order {
         kind: draft.kind(),
         log: draft.log,
@@ -123,7 +123,7 @@ pub(super) async fn perform(
         changes.mark_unchanged();
         match look(executor, &issued, outputs) {
             Look::Done(outputs) => return Ok(outputs),
-            Look::Refused(reason) => return Err(Trouble::NotDone(reason)),
+            Look::Refused(reason) => return Err(Trouble::refused(reason)),
             Look::Waiting(missing) => {
                 let text = format!(
                     "directive {} is issued; waiting for {missing}",

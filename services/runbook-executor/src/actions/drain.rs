@@ -37,7 +37,7 @@ pub(super) async fn execute(
     loop {
         match status(executor).await {
             Ok(status) if status.log != log => {
-                return Err(Trouble::NotDone(format!(
+                return Err(Trouble::refused(format!(
                     "{} writes log {}, and not {log}; is the log's node announced?",
                     status.node, status.log
                 )));
@@ -51,7 +51,7 @@ pub(super) async fn execute(
                 progress.say(waits, vec![status.node], kept).await;
             }
             Err(CallError::Refused(reason)) => {
-                return Err(Trouble::NotDone(format!("{SERVICE}: {reason}")));
+                return Err(Trouble::refused(format!("{SERVICE}: {reason}")));
             }
             Err(CallError::Away(reason)) => {
                 let text = format!("{SERVICE}: {reason}; asking again");

@@ -57,8 +57,8 @@ pub(crate) async fn execute(
         Action::CallWebhook | Action::CallWebhookDestructive => {
             webhook::execute(executor, attempt).await
         }
-        Action::Confirm => Err(Trouble::NotDone(
-            "people perform this step; it ends by their confirmations".to_owned(),
+        Action::Confirm => Err(Trouble::refused(
+            "people perform this step; it ends by their confirmations",
         )),
         Action::CloseIncident => close::execute(executor, attempt).await,
     }

@@ -64,7 +64,7 @@ pub(super) async fn until_answered<T, F: Future<Output = Result<T, CallError>>>(
         match call().await {
             Ok(answer) => return Ok(answer),
             Err(CallError::Refused(reason)) => {
-                return Err(Trouble::NotDone(format!("{what}: {reason}")));
+                return Err(Trouble::refused(format!("{what}: {reason}")));
             }
             Err(CallError::Away(reason)) => {
                 let text = format!("{what}: {reason}; asking again");

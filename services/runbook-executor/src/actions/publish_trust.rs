@@ -48,6 +48,6 @@ pub(super) fn trouble(error: PublishError) -> Trouble {
         | PublishError::Bundle(_)
         | PublishError::Vkey(_)
         | PublishError::Sign(_)
-        | PublishError::Time(_)) => Trouble::NotDone(error.to_string()),
+        | PublishError::Time(_)) => Trouble::refused(error.to_string()),
     }
 }

@@ -46,7 +46,7 @@ pub(super) async fn execute(
             "{} of {total} seals of {origin} do not hold; the first: {}",
             verdicts.failed, verdicts.first
         );
-        return Err(Trouble::NotDone(reason));
+        return Err(Trouble::damaged(reason));
     }
     let reached = IncidentCommand::Reach {
         stage: IncidentStage::Revalidated,

@@ -84,10 +84,10 @@ fn outputs(sealed: &Sealed) -> Outputs {
 fn trouble(error: EvidenceError) -> Trouble {
     match error {
         EvidenceError::Execute(error) => error.into(),
-        error @ (EvidenceError::Io(_)
-        | EvidenceError::Log(_)
-        | EvidenceError::Sign(_)
-        | EvidenceError::Name(_)
-        | EvidenceError::Damaged { .. }) => Trouble::NotDone(error.to_string()),
+        error @ (EvidenceError::Io(_) | EvidenceError::Log(_) | EvidenceError::Sign(_)) => {
+            Trouble::unavailable(error.to_string())
+        }
+        error @ EvidenceError::Name(_) => Trouble::refused(error.to_string()),
+        error @ EvidenceError::Damaged { .. } => Trouble::damaged(error.to_string()),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sealwarden_domain::run::Failure;
 use sealwarden_engine::ExecuteError;
 use sealwarden_eventlog::Environment;
 use sealwarden_runbook::{Action, Effect};
@@ -13,7 +14,7 @@ use crate::webhooks::{Call, Outcome, Said, Webhook};
 pub(super) async fn execute(executor: &Executor, attempt: &Attempt) -> Result<Outputs, Trouble> {
     match call(executor, attempt)?.post().await {
         Outcome::Done(said) => Ok(outputs(said)),
-        Outcome::NotDone(reason) => Err(Trouble::NotDone(reason)),
+        Outcome::NotDone(failure) => Err(Trouble::NotDone(failure)),
         Outcome::Unclear(reason) => Err(Trouble::Unknown(reason)),
     }
 }
@@ -26,7 +27,7 @@ pub(super) async fn observe(
 ) -> Result<Observation, ExecuteError> {
     let call = match call(executor, attempt) {
         Ok(call) => call,
-        Err(Trouble::NotDone(reason) | Trouble::Unknown(reason)) => {
+        Err(Trouble::NotDone(Failure { reason, .. }) | Trouble::Unknown(reason)) => {
             return Ok(Observation::CannotTell(reason));
         }
     };
@@ -42,7 +43,7 @@ pub(super) async fn observe(
     };
     match seen {
         Outcome::Done(said) => Ok(Observation::Done(outputs(said))),
-        Outcome::NotDone(reason) => Ok(Observation::NotDone(reason)),
+        Outcome::NotDone(failure) => Ok(Observation::NotDone(failure.reason)),
         Outcome::Unclear(reason) if is_over(executor, attempt) => {
             Ok(Observation::CannotTell(format!(
                 "{reason}; the step's time is over: ask the people of webhook {} whether the call was done",
@@ -66,7 +67,7 @@ async fn looked(call: &Call<'_>, url: &str) -> Outcome {
 /// The call once more. What the target refuses now it may have done before, so only its yes counts.
 async fn repeated(call: &Call<'_>) -> Outcome {
     match call.post().await {
-        Outcome::NotDone(reason) => {
+        Outcome::NotDone(Failure { reason, .. }) => {
             Outcome::Unclear(format!("{reason}; of the call before, that says nothing"))
         }
         outcome @ (Outcome::Done(_) | Outcome::Unclear(_)) => outcome,
@@ -83,7 +84,7 @@ fn is_over(executor: &Executor, attempt: &Attempt) -> bool {
 
 fn call<'a>(executor: &'a Executor, attempt: &'a Attempt) -> Result<Call<'a>, Trouble> {
     let target = attempt.input("target")?;
-    let refused = |reason: String| Err(Trouble::NotDone(format!("webhook {target:?} {reason}")));
+    let refused = |reason: String| Err(Trouble::refused(format!("webhook {target:?} {reason}")));
     let webhooks = &executor.config.webhooks;
     let Some(webhook) = webhooks.get(target) else {
         let names: Vec<&str> = webhooks.keys().map(String::as_str).collect();

@@ -301,7 +301,7 @@ impl Driver {
     async fn ended(&mut self, id: AttemptId, work: Work) -> Result<(), ExecuteError> {
         let report = match work {
             Work::Performed(Ok(outputs)) => Report::Done(outputs),
-            Work::Performed(Err(Trouble::NotDone(reason))) => Report::NotDone(reason),
+            Work::Performed(Err(Trouble::NotDone(failure))) => Report::NotDone(failure),
             Work::Performed(Err(Trouble::Unknown(reason))) => Report::Unknown(reason),
             Work::Overdue => Report::Overdue,
             Work::Observed(Err(error)) => {
@@ -348,11 +348,12 @@ impl Driver {
                 observed = end.observed,
                 "a step is done"
             ),
-            Err(reason) => tracing::warn!(
+            Err(failure) => tracing::warn!(
                 run = self.run,
                 step = id.step,
                 attempt = id.attempt,
-                reason,
+                error = failure.kind.as_str(),
+                reason = failure.reason,
                 "an attempt was not done"
             ),
         }

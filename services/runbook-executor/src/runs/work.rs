@@ -37,7 +37,7 @@ pub(super) async fn perform(
     let progress = Progress::new(attempt.id.clone(), said);
     let performing = async {
         let Ok(_place) = executor.places.acquire().await else {
-            return Err(Trouble::NotDone("the executor is ending".to_owned()));
+            return Err(Trouble::interrupted("the executor is ending"));
         };
         actions::execute(&executor, &attempt, &progress).await
     }

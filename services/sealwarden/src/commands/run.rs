@@ -285,7 +285,7 @@ pub(crate) fn document(run: &wire::Run) -> Value {
 pub(crate) fn step(s: &wire::Step) -> Value {
     json!({
         "step": s.step, "title": s.title, "action": s.action, "state": s.state, "needs": s.needs, "quorum": s.quorum, "missing": s.missing,
-        "attempts": s.attempts, "outputs": s.outputs, "progress": s.progress, "error": s.error, "remark": s.remark, "inputs": s.inputs,
+        "attempts": s.attempts, "outputs": s.outputs, "progress": s.progress, "error": s.error, "error_kind": s.error_kind, "retry": s.retry, "remark": s.remark, "inputs": s.inputs,
         "started_at_ms": s.started_at_ms, "ended_at_ms": s.ended_at_ms,
         "when": s.when, "condition": s.condition, "seen": s.seen,
         "approvals": s.approvals.iter().map(approval).collect::<Vec<_>>(),

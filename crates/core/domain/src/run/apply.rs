@@ -5,7 +5,7 @@ mod verbs;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sealwarden_runbook::{Role, undone_step};
+use sealwarden_runbook::{ErrorKind, Role, undone_step};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
     ApprovalRecorded, ApprovalRefused, ConditionEvaluated, ConditionOutcome, Envelope, Event,
@@ -337,6 +337,7 @@ impl RunState {
         }
         step.ended_at_ms = 0;
         step.error.clear();
+        step.error_kind = None;
         step.phase = Phase::Running(Attempt {
             number: event.attempt,
             idempotency_key: key,
@@ -387,7 +388,8 @@ impl RunState {
 
     fn step_ended(&mut self, event: &StepEnded, at_ms: i64) -> Result<(), String> {
         self.open()?;
-        let allowed = self.max_attempts(&event.step);
+        let error_kind = kind_of_error(event)?;
+        let again = self.is_tried_again(&event.step, event.attempt, error_kind);
         let aborting = matches!(self.course, Course::Aborting(_));
         let undoes = undone_step(&event.step).is_some();
         let step = self.step_mut(&event.step, event.iteration)?;
@@ -403,13 +405,14 @@ impl RunState {
                 Phase::Done
             }
             StepOutcome::NotDone if aborting && !undoes => Phase::Cancelled,
-            StepOutcome::NotDone if event.attempt < allowed => Phase::Ready,
+            StepOutcome::NotDone if again => Phase::Ready,
             StepOutcome::NotDone => Phase::Failed,
             StepOutcome::Unspecified => {
                 return Err(format!("an end of step {} without outcome", event.step));
             }
         };
         step.error.clone_from(&event.error);
+        step.error_kind = error_kind;
         step.ended_at_ms = at_ms;
         step.missing.clear();
         self.settle_undo(&event.step);
@@ -462,4 +465,14 @@ impl RunState {
         });
         Ok(())
     }
+}
+
+/// The kind of error that an attempt ended with; `None` in logs from before kinds were recorded.
+fn kind_of_error(event: &StepEnded) -> Result<Option<ErrorKind>, String> {
+    let word = event.error_kind.as_str();
+    if word.is_empty() {
+        return Ok(None);
+    }
+    let unknown = || format!("step {} ended with an error of kind {word:?}", event.step);
+    ErrorKind::parse(word).map(Some).ok_or_else(unknown)
 }

@@ -9,6 +9,7 @@ use sealwarden_wire::event::v1::{
 };
 
 use super::confirm;
+use super::failure::Failure;
 use super::gate::{may_begin, waits_for_nobody};
 use super::operate::{self, Said, with_end};
 use super::pending::AttemptId;
@@ -103,7 +104,7 @@ pub struct End {
     /// The claim under which it was held.
     pub claim: u32,
     /// The outputs of an effect that happened, or why it definitely did not.
-    pub result: Result<BTreeMap<String, String>, String>,
+    pub result: Result<BTreeMap<String, String>, Failure>,
     /// Whether this was observed after the fact instead of reported by the attempt.
     pub observed: bool,
     /// Whether the steps that become ready and wait for nobody start in the same commit. Only for a process that performs them at once: what it begins, it owns.
@@ -274,8 +275,8 @@ fn progress(
 fn finish(state: &RunState, mut end: End, at: At) -> Result<Vec<Kind>, Rejection> {
     let pinned = state.started()?;
     let step = state.named(pinned, &end.step)?;
-    if let Err(error) = &mut end.result {
-        *error = cut(error, MAX_TEXT_BYTES);
+    if let Err(failure) = &mut end.result {
+        failure.reason = cut(&failure.reason, MAX_TEXT_BYTES);
     }
     if ended_so_before(step, &end) {
         return Ok(Vec::new());
@@ -293,7 +294,10 @@ fn ended_so_before(step: &StepState, end: &End) -> bool {
         step.phase.attempt().is_none() && step.attempts == end.attempt && step.ended_at_ms != 0;
     match &end.result {
         Ok(outputs) => same_attempt && step.phase == Phase::Done && step.outputs == *outputs,
-        Err(error) => same_attempt && step.phase != Phase::Done && step.error == *error,
+        Err(failure) => {
+            let same = step.error == failure.reason && step.error_kind == Some(failure.kind);
+            same_attempt && step.phase != Phase::Done && same
+        }
     }
 }
 
@@ -305,24 +309,27 @@ pub(crate) fn end_events(
     end: End,
     at: At,
 ) -> Result<Vec<Kind>, Rejection> {
-    let ended = |outcome: StepOutcome, outputs: BTreeMap<String, String>, error: String| {
-        Kind::StepEnded(StepEnded {
-            step: end.step.clone(),
-            iteration,
-            attempt: end.attempt,
-            outcome: outcome.into(),
-            outputs,
-            error,
-            observed: end.observed,
-        })
+    let mut ended = StepEnded {
+        step: end.step.clone(),
+        iteration,
+        attempt: end.attempt,
+        outcome: StepOutcome::Done.into(),
+        observed: end.observed,
+        ..StepEnded::default()
     };
-    let (end_event, outputs) = match end.result {
-        Err(error) => (ended(StepOutcome::NotDone, BTreeMap::new(), error), None),
-        Ok(outputs) => (
-            ended(StepOutcome::Done, outputs.clone(), String::new()),
-            Some(outputs),
-        ),
+    let outputs = match end.result {
+        Err(failure) => {
+            ended.set_outcome(StepOutcome::NotDone);
+            ended.error = failure.reason;
+            failure.kind.as_str().clone_into(&mut ended.error_kind);
+            None
+        }
+        Ok(outputs) => {
+            ended.outputs.clone_from(&outputs);
+            Some(outputs)
+        }
     };
+    let end_event = Kind::StepEnded(ended);
     if matches!(state.course(), Course::Aborting(_)) {
         return with_end(state, vec![end_event], at);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sealwarden_runbook::{
-    Action, Plan, PlanSet, Quorum, Reference, Roster, Runbook, Step, Unresolved,
+    Action, ErrorKind, Plan, PlanSet, Quorum, Reference, Roster, Runbook, Step, Unresolved,
 };
 use sealwarden_wire::event::v1::RunStarted;
 
@@ -179,6 +179,12 @@ impl Pinned {
         self.runbook
             .work(step)
             .map_or(1, |step| step.retry.attempts.max(1))
+    }
+
+    /// Whether a step is tried again after this error, as long as attempts are left.
+    pub fn tries_again_after(&self, step: &str, error: Option<ErrorKind>) -> bool {
+        let step = self.runbook.work(step);
+        step.is_some_and(|step| step.retry.tries_again_after(error))
     }
 
     /// How long one attempt may take, in milliseconds.

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealwarden_runbook::undone_step;
+use sealwarden_runbook::{ErrorKind, undone_step};
 
 use super::decide::End;
+use super::failure::Failure;
 use super::pending::AttemptId;
 use super::state::{Course, Phase, RunState};
 use crate::fold::At;
@@ -28,7 +29,7 @@ pub enum Report {
     /// It was performed and left this.
     Done(BTreeMap<String, String>),
     /// It was performed; its effect definitely did not happen, or not wholly and can be gone on with.
-    NotDone(String),
+    NotDone(Failure),
     /// It was performed and nobody knows.
     Unknown(String),
     /// It did not answer in its time.
@@ -88,7 +89,7 @@ pub fn after(
                 .is_some_and(|step| matches!(step.phase, Phase::Unknown { .. }));
             end(Ok(outputs), lost || id.claim > 0 || !own.contains(id))
         }
-        Report::NotDone(reason) => end(Err(reason), false),
+        Report::NotDone(failure) => end(Err(failure), false),
         Report::Unknown(reason) => lose(reason, false),
         Report::Overdue => {
             let reason = format!("attempt {} did not end in its time", id.attempt);
@@ -96,25 +97,38 @@ pub fn after(
         }
         Report::TooLate => {
             let reason = "its time was over before its effect could begin";
-            end(Err(reason.to_owned()), false)
+            end(Err(Failure::new(ErrorKind::Timeout, reason)), false)
         }
         Report::Observed(Observation::Done(outputs)) => end(Ok(outputs), true),
         Report::Observed(Observation::Underway(_)) => Next::Perform { deadline_ms: None },
-        Report::Observed(Observation::NotDone(reason)) => match deadline_of_last(state, id, at) {
-            // A crash between an attempt's start and its effect must not fail a run.
-            Some(deadline_ms) => Next::Perform {
-                deadline_ms: Some(deadline_ms),
-            },
-            None => end(Err(reason), true),
-        },
+        Report::Observed(Observation::NotDone(reason)) => {
+            let failure = Failure::new(not_done(state, id, at), reason);
+            match deadline_of_last(state, id, failure.kind, at) {
+                // A crash between an attempt's start and its effect must not fail a run.
+                Some(deadline_ms) => Next::Perform {
+                    deadline_ms: Some(deadline_ms),
+                },
+                None => end(Err(failure), true),
+            }
+        }
         Report::Observed(Observation::CannotTell(reason)) => lose(reason, true),
     }
 }
 
+/// What an effect that did not happen came to: within its time something broke off, after it the time was over.
+fn not_done(state: &RunState, id: &AttemptId, at: At) -> ErrorKind {
+    let attempt = state.step(&id.step).and_then(|step| step.phase.attempt());
+    if attempt.is_some_and(|attempt| at.wall_ms < attempt.deadline_ms) {
+        ErrorKind::Interrupted
+    } else {
+        ErrorKind::Timeout
+    }
+}
+
 /// The deadline of a step's last try, if this is it and its time is not over.
-fn deadline_of_last(state: &RunState, id: &AttemptId, at: At) -> Option<i64> {
+fn deadline_of_last(state: &RunState, id: &AttemptId, error: ErrorKind, at: At) -> Option<i64> {
     let attempt = state.step(&id.step)?.phase.attempt()?;
-    let is_last = attempt.number >= state.max_attempts(&id.step);
+    let is_last = !state.is_tried_again(&id.step, attempt.number, Some(error));
     // An aborted run begins no effect that is known not to have begun.
     let aborting = matches!(state.course(), Course::Aborting(_)) && undone_step(&id.step).is_none();
     let due = is_last && !aborting && attempt.deadline_ms > at.wall_ms;
@@ -126,7 +140,10 @@ impl End {
     /// refused end was none of an effect that happened.
     pub fn refused(&self, refusal: &str) -> Option<Self> {
         self.result.is_ok().then(|| Self {
-            result: Err(format!("what it left is refused: {refusal}")),
+            result: Err(Failure::new(
+                ErrorKind::Refused,
+                format!("what it left is refused: {refusal}"),
+            )),
             ..self.clone()
         })
     }

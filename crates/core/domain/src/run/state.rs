@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sealwarden_runbook::{Approver, Assessment, Quorum, Role, undone_step};
+use sealwarden_runbook::{Approver, Assessment, ErrorKind, Quorum, Role, undone_step};
 use sealwarden_wire::event::v1::RunOutcome;
 
 use super::pinned::Pinned;
@@ -248,6 +248,8 @@ pub struct StepState {
     pub missing: Vec<String>,
     /// Why the latest attempt was not done.
     pub error: String,
+    /// The kind of that; `None` where none was recorded.
+    pub error_kind: Option<ErrorKind>,
     /// When its first attempt started, Unix milliseconds; 0 before.
     pub started_at_ms: i64,
     /// When its latest attempt ended, Unix milliseconds; 0 before.
@@ -271,6 +273,7 @@ impl StepState {
             progress: String::new(),
             missing: Vec::new(),
             error: String::new(),
+            error_kind: None,
             started_at_ms: 0,
             ended_at_ms: 0,
         }
@@ -388,6 +391,14 @@ impl RunState {
     pub fn max_attempts(&self, id: &str) -> u32 {
         let allowed = self.pinned().map_or(1, |pinned| pinned.max_attempts(id));
         allowed.max(self.step(id).map_or(0, |step| step.granted))
+    }
+
+    /// Whether a step is tried again when this attempt ends with this error.
+    pub(crate) fn is_tried_again(&self, id: &str, attempt: u32, error: Option<ErrorKind>) -> bool {
+        let named = self
+            .pinned()
+            .is_some_and(|it| it.tries_again_after(id, error));
+        attempt < self.max_attempts(id) && named
     }
 
     /// Whether it was aborted with `--undo`: what is done is taken back where the runbook says how.

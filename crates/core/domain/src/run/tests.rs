@@ -4,6 +4,7 @@ mod approvals;
 mod conditions;
 mod illegal;
 mod random;
+mod retries;
 mod steps;
 mod takeover;
 mod undo;

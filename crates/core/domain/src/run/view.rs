@@ -1,6 +1,6 @@
 //! How a run looks to people.
 
-use sealwarden_runbook::{Action, undone_step};
+use sealwarden_runbook::{Action, ErrorKind, undone_step};
 use sealwarden_wire::event::v1::{Directive, RunOutcome, SignedStatement};
 use sealwarden_wire::run::v1::{Approval, Approver, PrepareResponse, Run, Step};
 
@@ -60,8 +60,10 @@ fn standing(state: &RunState, pinned: &Pinned, at: At) -> (&'static str, String)
                 return (
                     "stuck",
                     format!(
-                        "step {id} failed after {} attempts and needs an operator (`run retry` or `run skip`): {}",
-                        step.attempts, step.error
+                        "step {id} failed after {} attempts{} and needs an operator (`run retry` or `run skip`): {}",
+                        step.attempts,
+                        not_named(pinned, id, step),
+                        step.error
                     ),
                 );
             }
@@ -118,6 +120,16 @@ fn standing(state: &RunState, pinned: &Pinned, at: At) -> (&'static str, String)
         .map(|(id, step)| waits_for(state, pinned, id, step, at))
         .collect();
     ("waiting", waits.join("; "))
+}
+
+/// Why a step failed though attempts are left: its runbook does not try it again after this error.
+fn not_named(pinned: &Pinned, id: &str, step: &StepState) -> String {
+    let error = step
+        .error_kind
+        .filter(|error| !pinned.tries_again_after(id, Some(*error)));
+    error.map_or_else(String::new, |error| {
+        format!(" (`{error}` is not tried again by itself)")
+    })
 }
 
 /// The words of a run that operators paused or aborted.
@@ -254,6 +266,12 @@ fn step_view(state: &RunState, pinned: &Pinned, id: &str, at: At) -> Option<Step
             | Phase::NotNeeded
             | Phase::Cancelled => step.error.clone(),
             Phase::Undecided => undecided(step),
+        },
+        error_kind: step.error_kind.map_or("", ErrorKind::as_str).to_owned(),
+        retry: if planned.action.spec().manual {
+            String::new()
+        } else {
+            planned.retry.to_string()
         },
         remark: remark(step),
         when: planned

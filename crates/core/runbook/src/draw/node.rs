@@ -106,6 +106,9 @@ impl Node {
             );
             add(&text, "quorum", SMALL, 3);
         }
+        if step.retry.on.is_some() {
+            add(&step.retry.to_string(), "plain", SMALL, 3);
+        }
         if let Some(undo) = &step.undo {
             add(&format!("undo: {}", undo.action), "plain", SMALL, 2);
         }

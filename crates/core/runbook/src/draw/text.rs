@@ -134,6 +134,10 @@ fn draw_step(out: &mut String, step: &Step) {
         let text = format!("{name} = {template}");
         wrap(out, "     with     ", "                ", &text);
     }
+    if step.retry.on.is_some() {
+        let text = step.retry.to_string();
+        wrap(out, "     retry    ", "              ", &text);
+    }
 }
 
 /// Writes words into lines of at most [`WIDTH`] characters; a word that is longer than a line is cut.

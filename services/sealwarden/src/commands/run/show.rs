@@ -179,7 +179,12 @@ pub(super) fn text(run: &wire::Run) -> String {
             lines.push(format!("  {}", step.remark));
         }
         if !step.error.is_empty() {
-            lines.push(format!("  error: {}", step.error));
+            let kind = if step.error_kind.is_empty() {
+                String::new()
+            } else {
+                format!(" ({}; {})", step.error_kind, step.retry)
+            };
+            lines.push(format!("  error{kind}: {}", step.error));
         }
     }
     let waiting: Vec<&str> = run

@@ -165,6 +165,6 @@ fn what_has_no_time_left_does_not_begin() {
         !end.observed
             && end
                 .result
-                .is_err_and(|reason| reason.contains("time was over"))
+                .is_err_and(|failure| failure.reason.contains("time was over"))
     );
 }

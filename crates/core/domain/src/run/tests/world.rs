@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealwarden_runbook::{Action, ValueType};
+use sealwarden_runbook::{Action, ErrorKind, ValueType};
 use sealwarden_wire::event::v1::Envelope;
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::run::v1::PrepareResponse;
@@ -11,7 +11,8 @@ use crate::approval::fixture::{NOW_MS, VALIDITY_MS, run_started, signed};
 use crate::approval::{Decision, Environment, Statement};
 use crate::fold::{At, Fold as _, Rejection, event};
 use crate::run::{
-    AttemptId, Command, Effect, End, RunState, Said, Viewer, decide, pending, prepare, prepare_for,
+    AttemptId, Command, Effect, End, Failure, RunState, Said, Viewer, decide, pending, prepare,
+    prepare_for,
 };
 
 /// The run, its log, and a clock that tests move.
@@ -213,7 +214,7 @@ impl World {
             claim: self.claim(step),
             result: result
                 .map(|()| outputs(self.action(step)))
-                .map_err(str::to_owned),
+                .map_err(|reason| Failure::new(ErrorKind::Refused, reason)),
             observed: false,
             begin_next: false,
         }
