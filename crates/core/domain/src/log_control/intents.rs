@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sealwarden_seal::checkpoint::Checkpoint;
+use sealwarden_seal::checkpoint;
 use sealwarden_seal::merkle::Hash;
 
 /// Intents of a chunk: enough that a chunk's own cost is nothing, and few enough that copying the last one is nothing either.
@@ -225,12 +225,8 @@ impl Intents {
     }
 
     fn of_text(&self, size: u64, root: [u8; 32]) -> [u8; 32] {
-        let checkpoint = Checkpoint {
-            origin: self.origin.clone(),
-            size,
-            root: Hash(root),
-        };
-        Hash::of(checkpoint.to_text().as_bytes()).0
+        let text = checkpoint::text_of(&self.origin, size, &Hash(root));
+        Hash::of(text.as_bytes()).0
     }
 }
 
