@@ -135,7 +135,12 @@ pub fn with_input<S: AsRef<OsStr>>(home: &Path, arguments: &[S], input: &[u8]) -
 
 /// The binary in an environment of its own: nothing of the user's settings, and `home` as the home folder.
 pub fn command<S: AsRef<OsStr>>(home: &Path, arguments: &[S]) -> Command {
-    let mut command = Command::new(path());
+    command_of(path(), home, arguments)
+}
+
+/// As [`command`], of another copy of the binary.
+pub(crate) fn command_of<S: AsRef<OsStr>>(binary: &Path, home: &Path, arguments: &[S]) -> Command {
+    let mut command = Command::new(binary);
     command
         .args(arguments)
         .env_clear()

@@ -1,6 +1,7 @@
 //! An installation in a temporary folder.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use sealwarden_pki::{Identity, IdentityFiles};
@@ -19,7 +20,12 @@ pub struct Installation {
     nats: Option<String>,
     name: Option<String>,
     environment: Vec<(String, OsString)>,
+    /// Whose rights `up` has, if not the test's own.
+    user: Option<u32>,
 }
+
+/// The user `nobody`, and the group of that number.
+const NOBODY: u32 = 65_534;
 
 impl Installation {
     /// An empty one, for the embedded event log.
@@ -30,7 +36,30 @@ impl Installation {
             nats: None,
             name: None,
             environment: Vec::new(),
+            user: None,
         }
+    }
+
+    /// One whose services have no more rights than a user, so that permissions of files count. Where the tests themselves have no more, it is one like any other.
+    pub fn unprivileged() -> Self {
+        let user = rustix::process::geteuid().is_root().then_some(NOBODY);
+        let here = Self {
+            user,
+            ..Self::new()
+        };
+        std::fs::create_dir_all(here.data()).expect("the data folder");
+        if user.is_some() {
+            // The build's own folder may be closed to others.
+            std::fs::copy(binary::path(), here.copied()).expect("a copy of the binary");
+            for path in [here.home().to_owned(), here.data()] {
+                std::os::unix::fs::chown(path, user, user).expect("root gives folders away");
+            }
+        }
+        here
+    }
+
+    fn copied(&self) -> PathBuf {
+        self.home().join("sealwarden")
     }
 
     /// An empty one, for a NATS server. `{role}` in the address stands for the role that connects.
@@ -74,11 +103,13 @@ impl Installation {
 
     /// Starts `up` and waits until it serves.
     pub fn up(&self) -> Process {
-        Process::start(
-            self.home(),
-            "up",
-            &self.arguments(&["up", "--base", "seal.example.com"]),
-        )
+        let arguments = self.arguments(&["up", "--base", "seal.example.com"]);
+        let Some(user) = self.user else {
+            return Process::start(self.home(), "up", &arguments);
+        };
+        let mut command = binary::command_of(&self.copied(), self.home(), &arguments);
+        command.uid(user).gid(user);
+        Process::start_command(self.home(), "up", command)
     }
 
     /// Starts one role, named `<role>-1` as by default, and waits until it serves.

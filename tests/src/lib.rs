@@ -14,6 +14,7 @@ pub mod bao;
 pub mod binary;
 pub mod calls;
 pub mod faulty;
+pub mod flips;
 pub mod history;
 pub mod installation;
 pub mod load;

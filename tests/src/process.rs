@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -84,14 +84,26 @@ impl Process {
         arguments: &[S],
         environment: &[(String, OsString)],
     ) -> Self {
+        let mut command = binary::command(home, arguments);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        Self::spawn_command(home, name, command)
+    }
+
+    /// Starts what a command says, as a process named so, and waits until it serves.
+    pub(crate) fn start_command(home: &Path, name: &str, command: Command) -> Self {
+        Self::spawn_command(home, name, command)
+            .wait_until_ready()
+            .unwrap_or_else(|log| panic!("{name} did not get ready:\n{log}"))
+    }
+
+    fn spawn_command(home: &Path, name: &str, mut command: Command) -> Self {
         let log = home.join(format!("{name}.log"));
         let file = File::options()
             .create(true)
             .append(true)
             .open(&log)
             .expect("a log file");
-        let child = binary::command(home, arguments)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(file)

@@ -9,6 +9,7 @@ mod scenarios {
     mod approvals_at_once;
     mod archive;
     mod archive_away;
+    mod archive_denied;
     mod archive_large;
     mod archive_odd;
     mod archive_s3;

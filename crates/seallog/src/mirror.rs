@@ -21,6 +21,7 @@ use crate::private::Unsynced;
 use crate::tiles::{TileNodes, read_hash_tile, subtree_hash};
 use crate::view::{CHECKPOINT, WITNESSED};
 use fetched::{Source, hashes_of};
+pub use fork::{BadFork, Fork, check_fork};
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::merkle::{self, Frontier, Hash, leaf_hash};
 use sealwarden_seal::note::{Note, Vkey};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use sealwarden_tests::binary::Answer;
-use sealwarden_tests::{Installation, sealwarden};
+use sealwarden_tests::{Installation, flips, sealwarden};
 
 /// What the other operator has: a home of his own, and the trust bundle.
 struct Other {
@@ -224,4 +224,14 @@ fn another_history_of_a_log_is_refused_with_evidence() {
         .run(&["log", "check", &dest, "--trust", &trust, "--json"])
         .good();
     assert_eq!(audit["logs"][0]["size"], 2, "{audit}");
+    // The kept proof is audited, too: it holds, and no byte of it can be changed unseen.
+    assert_eq!(audit["logs"][0]["forks"][0]["size"], 2, "{audit}");
+    let check = || other.run(&["log", "check", &dest, "--trust", &trust, "--json"]);
+    for file in ["mirrored-checkpoint", "offered-checkpoint", "difference"] {
+        flips::are_found(&fork.join(file), check);
+    }
+    std::fs::remove_file(fork.join("difference")).expect("a part of the proof goes");
+    let found = check().ends_with(1).json();
+    let named = found["first_damage"]["file"].as_str().expect("a file");
+    assert!(named.ends_with("/difference"), "{found}");
 }

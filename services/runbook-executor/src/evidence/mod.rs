@@ -28,6 +28,7 @@ mod seal;
 mod store;
 mod verify;
 
+pub use heads::{HeadsAudit, audit_heads};
 pub(crate) use http::bounded_body;
 pub use manifest::{Manifest, ManifestError};
 pub(crate) use store::{EvidenceError, EvidenceStore, Place, Sealed};

@@ -245,7 +245,7 @@ async fn commits_that_were_cut_off_and_heads_that_were_changed_are_found() {
         .collect();
     assert!(
         told.iter()
-            .any(|(proven, seen)| !proven && seen.contains("0000000003.seal")),
+            .any(|(proven, seen)| !proven && seen.contains("0000000003.txt")),
         "{told:?}"
     );
     assert!(

@@ -2,6 +2,7 @@
 //! and verify. None of them changes a log.
 
 mod around;
+mod beside;
 mod folders;
 mod known;
 mod mirror;
@@ -9,6 +10,7 @@ mod prove;
 mod published;
 mod serve;
 mod show;
+mod top;
 
 use std::path::{Path, PathBuf};
 
@@ -89,22 +91,30 @@ async fn audit(cli: &Cli, dir: Option<&Path>, trust: Option<&Path>) -> Answer {
     let known = Known::gather(cli, dir.is_none(), trust).await?;
     let folders = folders::find(cli, dir, &known.folders)?;
     let mut audited = Vec::new();
-    for dir in folders {
-        let options = known.options(&dir);
-        let mut one = audit_one(dir, options).await?;
+    for dir in &folders {
+        let options = known.options(dir);
+        let mut one = audit_one(dir.clone(), options).await?;
         one.look_around(known.bundle());
         audited.push(one);
     }
-    let intact = audited.iter().all(Audited::is_intact);
+    let (top, damage_above) = match dir {
+        Some(dir) => (dir, top::audit(dir, &folders)),
+        None => (cli.data.as_path(), Vec::new()),
+    };
+    let intact = damage_above.is_empty() && audited.iter().all(Audited::is_intact);
     if cli.json {
         output::json(&json!({
             "intact": intact,
-            "first_damage": audited.iter().find_map(first_damage),
+            "first_damage": audited.iter().find_map(first_damage).or_else(|| damage_above.first().map(|it| damage_json(top, it))),
+            "damage_above": damage_above.iter().map(|it| damage_json(top, it)).collect::<Vec<_>>(),
             "logs": audited.iter().map(describe).collect::<Vec<_>>(),
             "notes": audited.iter().flat_map(|it| &it.around.notes).chain(&known.notes).collect::<Vec<_>>(),
         }));
     } else {
         audited.iter().for_each(tell);
+        for damage in &damage_above {
+            output::line(&format!("{}: DAMAGED: {damage}", top.display()));
+        }
         for note in audited
             .iter()
             .flat_map(|it| &it.around.notes)
@@ -188,6 +198,9 @@ fn describe(audited: &Audited) -> Value {
             "mirror": r.is_mirror, "witnessed_size": r.witnessed_size, "files": r.files, "bytes": r.bytes, "roots_compared": r.roots_compared,
             "cosignatures": r.cosignatures, "unchecked_cosignatures": r.unchecked_cosignatures,
             "anchors": audited.around.anchors, "anchors_of_strangers": audited.around.strangers,
+            "heads": audited.around.heads, "forks": audited.around.forks.iter().map(|it| json!({
+                "size": it.size, "mirrored": it.mirrored.to_string(), "offered": it.offered.to_string(),
+            })).collect::<Vec<_>>(),
             "erased_leaves": r.erased_leaves, "erasing_leaves": r.erasing_leaves, "staged_leaves": r.staged_leaves, "unpublished_files": r.unpublished_files,
             "damage_count": r.damage_count, "damage": r.damage.iter().map(|it| damage_json(dir, it)).collect::<Vec<_>>(),
         }),
@@ -233,6 +246,18 @@ fn tell(audited: &Audited) {
         };
         output::line(&format!(
             "  {anchors} anchors by authorities of the trust bundle{strange}"
+        ));
+    }
+    if audited.around.heads > 0 {
+        output::line(&format!(
+            "  {} heads of the event log hold, each sealed in this log",
+            audited.around.heads
+        ));
+    }
+    for fork in &audited.around.forks {
+        output::line(&format!(
+            "  proof of a fork, kept and sound: {} leaves had root {} here and {} as the source showed them later",
+            fork.size, fork.mirrored, fork.offered
         ));
     }
     if report.unchecked_cosignatures > 0 {

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use ring::digest::{SHA256, digest};
 use sealwarden_seal::note::Vkey;
+use sealwarden_seal::seal::Seal;
 
 use super::text::Heads;
 use crate::evidence::folder::{private_dirs, write_new};
@@ -63,6 +64,15 @@ impl Kept {
         let heads = Heads::parse(&text)
             .map_err(|error| damage(&format!("{name}.txt"), "the heads of an event log", error))?;
         let file = format!("{name}.seal");
+        // A seal that holds for another text is whole itself: then the text was changed.
+        if let Ok(sealed) = Seal::parse(seal.as_bytes()).map(|it| it.record.digest)
+            && sealed != digest_of(&text)
+            && check_seal(&file, seal.as_bytes(), &sealed, evidence_log).is_ok()
+        {
+            let (expected, found) = (hex::encode(sealed), hex::encode(digest_of(&text)));
+            let expected = format!("a text with SHA-256 {expected}, as it was sealed");
+            return Err(damage(&format!("{name}.txt"), expected, found));
+        }
         let (index, _) = check_seal(&file, seal.as_bytes(), &digest_of(&text), evidence_log)?;
         Ok(Self {
             heads,
@@ -155,7 +165,7 @@ fn is_text(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|it| it == "txt")
 }
 
-fn name_of(number: u64) -> String {
+pub(super) fn name_of(number: u64) -> String {
     format!("{number:010}")
 }
 

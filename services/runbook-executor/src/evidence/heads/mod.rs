@@ -9,6 +9,7 @@
 //!
 //! A crash between sealing and writing leaves a leaf in the evidence log that nobody needs.
 
+mod audit;
 mod finding;
 mod history;
 mod kept;
@@ -24,6 +25,7 @@ use sealwarden_keys::private_files::FileLock;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
+pub use self::audit::{HeadsAudit, audit_heads};
 use self::finding::{Finding, report};
 use self::history::{Contradiction, History};
 pub(super) use self::kept::Kept;

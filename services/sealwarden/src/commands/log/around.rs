@@ -1,5 +1,5 @@
-//! The audit of what lies around a log and is no part of its tree: the anchors of its checkpoints, and a mirror's trust bundle and list of anchors. Each has
-//! signatures of its own, so nothing here is believed because it lies there.
+//! The audit of what lies around a log and is no part of its tree: the anchors of its checkpoints, a mirror's trust bundle and list of anchors, and what is kept
+//! [beside](super::beside) it. Each has signatures of its own, so nothing here is believed because it lies there.
 //!
 //! An anchor is sound if its file has its one spelling, the log signed the checkpoint, the tree has that root at that size, and the token is a timestamp over
 //! the checkpoint's bytes whose signature holds under the certificate that it names by its hash. Whether that certificate's authority is one to trust is
@@ -12,7 +12,7 @@ use sealwarden_anchors::roots::Roots;
 use sealwarden_anchors::timestamp;
 use sealwarden_seal::trust::VerifiedBundle;
 use sealwarden_seallog::check::{Damage, DamageKind};
-use sealwarden_seallog::mirror::is_mirror;
+use sealwarden_seallog::mirror::{Fork, is_mirror};
 use sealwarden_seallog::{LogReader, View};
 
 use super::mirror::{BUNDLE, anchors};
@@ -30,6 +30,10 @@ pub(super) struct Around {
     pub(super) anchors: u64,
     /// Sound anchors of authorities that no trust bundle at hand names.
     pub(super) strangers: u64,
+    /// Heads of the event log beside an evidence log that hold.
+    pub(super) heads: u64,
+    /// Sound proofs in a mirror that its source showed two histories.
+    pub(super) forks: Vec<Fork>,
     /// What is no damage and worth saying.
     pub(super) notes: Vec<String>,
 }
@@ -55,11 +59,19 @@ pub(super) fn audit(dir: &Path, named: Option<&VerifiedBundle>) -> Around {
         .filter_map(|tsa| Roots::from_pem(tsa.roots.as_bytes()).ok())
         .collect();
     around.anchors(dir, (&reader, &view), &roots);
+    around.beside(dir, &reader, &view);
     around
 }
 
 impl Around {
-    fn add(&mut self, path: &Path, kind: DamageKind, length: u64, expected: &str, found: String) {
+    pub(super) fn add(
+        &mut self,
+        path: &Path,
+        kind: DamageKind,
+        length: u64,
+        expected: &str,
+        found: String,
+    ) {
         self.damage.push(Damage {
             path: path.to_owned(),
             kind,
@@ -71,7 +83,7 @@ impl Around {
     }
 
     /// The bytes of a file; what cannot be read is damage.
-    fn read(&mut self, dir: &Path, path: &Path, limit: u64) -> Option<Vec<u8>> {
+    pub(super) fn read(&mut self, dir: &Path, path: &Path, limit: u64) -> Option<Vec<u8>> {
         match trust::read_limited(&dir.join(path), limit) {
             Ok(bytes) => {
                 self.files += 1;

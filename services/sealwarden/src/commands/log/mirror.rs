@@ -76,11 +76,15 @@ fn list_logs(cli: &Cli, dest: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let found = folders::find(cli, Some(dest), &[])?;
-    let lines: Vec<String> = found
-        .iter()
-        .filter_map(|dir| Some(format!("{}\n", dir.strip_prefix(dest).ok()?.display())))
-        .collect();
-    write_public(&dest.join(published::LOG_LIST), lines.concat().as_bytes()).map_err(Failure::from)
+    let list = list_of(dest, &found);
+    write_public(&dest.join(published::LOG_LIST), list.as_bytes()).map_err(Failure::from)
+}
+
+/// The list of the logs in these folders below `dest`.
+pub(super) fn list_of(dest: &Path, found: &[PathBuf]) -> String {
+    let below = found.iter().filter_map(|dir| dir.strip_prefix(dest).ok());
+    let lines: Vec<String> = below.map(|dir| format!("{}\n", dir.display())).collect();
+    lines.concat()
 }
 
 fn tell(cli: &Cli, dest: &Path, report: &Mirrored, anchors: u64) {
