@@ -24,6 +24,7 @@ mod scenarios {
     mod crash;
     mod damage;
     mod deployed;
+    mod detectors;
     mod drill;
     mod duties;
     mod erasing;

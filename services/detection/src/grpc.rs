@@ -7,32 +7,37 @@ use sealwarden_domain::obligation::Command;
 use sealwarden_domain::{Rejection, RejectionCode};
 use sealwarden_engine::{ExecuteError, Meta, Node};
 use sealwarden_pki::{Caller, CallerRole, caller_of, require};
-use sealwarden_runbook::Audience;
+use sealwarden_runbook::{Audience, Detectors};
 use sealwarden_wire::event::v1::{
-    DutyMet, IncidentClassified, RegimeClockStarted, RegimeDecided, SignalReported,
+    DutyMet, IncidentClassified, RegimeClockStarted, RegimeDecided, ReleaseMarked, SignalReported,
 };
 use sealwarden_wire::incident::v1::incidents_server::Incidents;
 use sealwarden_wire::incident::v1::{
-    AcknowledgeRequest, BriefRequest, BriefResponse, ClassifyRequest, DetectorsRequest,
-    DetectorsResponse, ExplainRequest, Explanation, Incident, ListRequest, ListResponse,
-    NoticesRequest, NoticesResponse, ObligationsRequest, ObligationsResponse, RecordToldRequest,
-    ReportRequest, ReportResponse, RuleRegimeRequest, ShowRequest, StartClockRequest, TellRequest,
+    AcknowledgeRequest, BacktestRequest, BacktestResponse, BriefRequest, BriefResponse,
+    ClassifyRequest, DetectorsRequest, DetectorsResponse, ExplainRequest, Explanation, Incident,
+    ListRequest, ListResponse, MarkReleaseRequest, MarkReleaseResponse, NoticesRequest,
+    NoticesResponse, ObligationsRequest, ObligationsResponse, RecordToldRequest, ReportRequest,
+    ReportResponse, RuleRegimeRequest, ShowRequest, StartClockRequest, TellRequest,
 };
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
+use crate::backtest;
 use crate::communication::{self, Sinks, Told};
 use crate::config::Config;
 use crate::duties;
 use crate::explain;
 use crate::follow::Watch;
 use crate::pending::classify as classification;
-use crate::perform::{classify, record_signal};
+use crate::perform::{classify, mark_release, record_signal};
 use crate::report::{By, check_class, check_since, check_text, signal_of};
 use crate::state::{MAX_SIGNALS_PER_INCIDENT, State};
 use crate::view::{details, earliest, summary};
 
 /// The most incidents in one list, the newest.
 const MAX_LISTED: usize = 1000;
+/// The longest id of a release, in bytes.
+const MAX_RELEASE: usize = 256;
 /// The longest reason of a classification, in bytes.
 const MAX_REASON: usize = 2048;
 
@@ -41,6 +46,8 @@ pub(crate) struct IncidentsService {
     pub(crate) node: Arc<Node>,
     pub(crate) watch: Arc<Watch>,
     sinks: Arc<Sinks>,
+    /// A backtest reads the whole event log, so there is one at a time.
+    backtesting: Semaphore,
 }
 
 impl IncidentsService {
@@ -55,6 +62,7 @@ impl IncidentsService {
             node,
             watch,
             sinks,
+            backtesting: Semaphore::new(1),
         }
     }
 
@@ -568,5 +576,64 @@ impl Incidents for IncidentsService {
         )?;
         self.catch_up().await?;
         Ok(Response::new(self.watch.read(explain::detectors)))
+    }
+
+    async fn backtest(
+        &self,
+        request: Request<BacktestRequest>,
+    ) -> Result<Response<BacktestResponse>, Status> {
+        operator(&request)?;
+        let asked = request.into_inner();
+        let detectors = Detectors::parse("detectors.yaml", &asked.detectors);
+        let detectors = detectors.map_err(|findings| {
+            let first = findings.first().map(ToString::to_string);
+            Status::invalid_argument(first.unwrap_or_default())
+        })?;
+        let Ok(_one) = self.backtesting.try_acquire() else {
+            return Err(Status::resource_exhausted(
+                "another backtest is under way; try again when it is through",
+            ));
+        };
+        self.catch_up().await?;
+        let since_ms = asked.since_ms;
+        let (found, mut response) = backtest::backtest(&self.node, &detectors, since_ms).await?;
+        response.signals = self
+            .watch
+            .read(|state| backtest::compare(state, &detectors, since_ms, &found));
+        Ok(Response::new(response))
+    }
+
+    async fn mark_release(
+        &self,
+        request: Request<MarkReleaseRequest>,
+    ) -> Result<Response<MarkReleaseResponse>, Status> {
+        let caller = caller_of(&request)?;
+        require(&caller, &[CallerRole::Operator, CallerRole::Detector])?;
+        let asked = request.into_inner();
+        checked("component", &asked.component)?;
+        checked("version", &asked.version)?;
+        if !asked.note.is_empty() {
+            checked("note", &asked.note)?;
+        }
+        if asked.release.is_empty() || asked.release.len() > MAX_RELEASE {
+            return Err(Status::invalid_argument(format!(
+                "release has {} bytes; name the release in 1 to {MAX_RELEASE}, so that a repetition counts once",
+                asked.release.len()
+            )));
+        }
+        let marked = ReleaseMarked {
+            component: asked.component,
+            version: asked.version,
+            by: caller.name.to_string(),
+            note: asked.note,
+            release: asked.release,
+        };
+        let meta = Meta::person(caller.name.as_str());
+        let executed = mark_release(&self.node, meta, marked)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(MarkReleaseResponse {
+            marked: !executed.events.is_empty(),
+        }))
     }
 }

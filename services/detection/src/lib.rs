@@ -4,7 +4,7 @@
 //! subject join one open incident, and a proven signal holds signing at once and classifies its incident from the plan.
 //!
 //! - `detectors`: the built-in ones, each of which judges single events.
-//! - `watching`: the plan's detectors; `explain`: why there is a signal.
+//! - `watching`: the plan's detectors; `explain`: why there is a signal; `backtest`: what others would have said.
 //! - `expiring`: what only the clock tells: seal certificates that end soon.
 //! - `state`: the fold; `pending`: what the state still lacks; `perform`: doing it; `follow`: the task around them.
 //! - `communication`: telling people, each delivery recorded from its start to its end.
@@ -16,6 +16,7 @@
 //! **Invariant:** however many findings a subject has, they make a bounded number of signals and one open incident.
 
 mod archive_words;
+mod backtest;
 mod communication;
 mod config;
 mod detectors;

@@ -1,5 +1,6 @@
 //! Carrying effects out. Each is decided anew on the newest state of its stream, so doing one twice changes nothing.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sealwarden_domain::fold::event;
@@ -9,8 +10,8 @@ use sealwarden_domain::{Fold, IllegalEvent, Rejection, RejectionCode};
 use sealwarden_engine::{ExecuteError, Executed, Meta, Node, Stream, StreamName};
 use sealwarden_eventlog::Head;
 use sealwarden_wire::event::v1::{
-    DetectorsInstalled, Envelope, Event, HoldPlaced, IncidentClassified, SignalReported,
-    TimeTicked, event::Kind,
+    DetectorsInstalled, Envelope, Event, HoldPlaced, IncidentClassified, ReleaseMarked,
+    SignalReported, TimeTicked, event::Kind,
 };
 use tracing::Instrument as _;
 
@@ -66,6 +67,47 @@ impl Fold for Installed {
         }
         Ok(())
     }
+}
+
+/// `detect/releases`: the ids of the newest releases.
+#[derive(Debug, Default)]
+struct Releases {
+    known: VecDeque<String>,
+}
+
+/// How many releases are remembered: one that comes again later than that counts again.
+const MAX_RELEASES: usize = 4096;
+
+impl Fold for Releases {
+    fn apply(&mut self, _: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
+        if let Some(Kind::ReleaseMarked(marked)) = &event.kind {
+            if self.known.len() >= MAX_RELEASES {
+                self.known.pop_front();
+            }
+            self.known.push_back(marked.release.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Records that something was released, once.
+pub(crate) async fn mark_release(
+    node: &Node,
+    meta: Meta,
+    marked: ReleaseMarked,
+) -> Result<Executed, ExecuteError> {
+    let mut stream: Stream<Releases> = node.stream("detect", "releases").await?;
+    let release = marked.release.clone();
+    let marked = event(Kind::ReleaseMarked(marked));
+    let executed = stream.execute(meta, |state| {
+        let known = state.known.contains(&release);
+        Ok(if known {
+            Vec::new()
+        } else {
+            vec![marked.clone()]
+        })
+    });
+    executed.await
 }
 
 /// Lets detectors be in force from here on.

@@ -176,7 +176,7 @@ impl Watching {
 }
 
 /// A conclusion as a signal. It rests on many events and on numbers that people chose, so it proves nothing and stops nothing.
-fn signal(it: Conclusion) -> SignalReported {
+pub(crate) fn signal(it: Conclusion) -> SignalReported {
     let parts = [it.subject.as_bytes(), &it.at_ms.to_be_bytes()];
     let earliest_at_ms = it.reading.from_ms.max(0);
     SignalReported {

@@ -96,8 +96,11 @@ pub(crate) enum Command {
     Keys(Keys),
     /// Take private records out of the log for good, by request; and keep them: legal holds
     Erase(crate::commands::erase::Erase),
-    /// Report that something is wrong
-    Signal(Signal),
+    /// Report that something is wrong; why there is a signal; that something was released
+    Signal(crate::commands::signal::Signal),
+    /// The detectors in force, and what they see
+    #[command(subcommand)]
+    Detectors(crate::commands::detectors::Detectors),
     /// Incidents
     #[command(subcommand)]
     Incident(Incident),
@@ -179,6 +182,7 @@ impl Command {
             Self::Keys(_) => "keys",
             Self::Erase(_) => "erase",
             Self::Signal(_) => "signal",
+            Self::Detectors(_) => "detectors",
             Self::Incident(_) => "incident",
             Self::Postmortem(_) => "postmortem",
             Self::Items(_) => "items",
@@ -455,28 +459,6 @@ pub(crate) struct KeyOrder {
     pub(crate) why: String,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Signal {
-    /// Class of incident it belongs to
-    #[arg(long, default_value = "key-compromise")]
-    pub(crate) class: String,
-    /// Origin concerned (default: the present one of the installation's only log)
-    #[arg(long)]
-    pub(crate) origin: Option<String>,
-    /// What was seen
-    #[arg(long)]
-    pub(crate) seen: String,
-    /// What was expected instead
-    #[arg(long, default_value = "")]
-    pub(crate) expected: String,
-    /// A signed checkpoint found somewhere: evidence that is checked, and may prove the signal
-    #[arg(long, value_name = "FILE")]
-    pub(crate) checkpoint: Option<PathBuf>,
-    /// Earliest time of what was seen (RFC 3339; default: now)
-    #[arg(long, value_name = "TIME")]
-    pub(crate) earliest: Option<String>,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Incident {
     /// Incidents, open ones first
@@ -551,6 +533,15 @@ pub(crate) enum Plan {
         /// Settings that name the webhooks which steps call (default: DATA/settings.yaml)
         #[arg(long, env = "SEALWARDEN_SETTINGS", value_name = "FILE")]
         settings: Option<PathBuf>,
+    },
+    /// What a changed detectors.yaml would have said about what is recorded, against what was said
+    Backtest {
+        /// The folder of the changed plan (default: the installation's)
+        #[arg(long, value_name = "DIR")]
+        plan: Option<PathBuf>,
+        /// Only signals from this time on (RFC 3339; default: all)
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
     },
 }
 

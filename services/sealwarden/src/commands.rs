@@ -3,7 +3,9 @@
 mod anchors;
 pub(crate) mod approve;
 pub(crate) mod archive;
+mod backtest;
 pub(crate) mod certificate;
+pub(crate) mod detectors;
 pub(crate) mod erase;
 pub(crate) mod evidence;
 pub(crate) mod export;
@@ -18,7 +20,7 @@ pub(crate) mod run;
 pub(crate) mod runbook;
 pub(crate) mod seal;
 mod seal_many;
-mod signal;
+pub(crate) mod signal;
 mod status;
 mod ticket;
 mod trust;
@@ -51,13 +53,14 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Keys(what) => keys::run(&cli, what).await,
         Command::Erase(args) => erase::run(&cli, args).await,
         Command::Signal(args) => signal::run(&cli, args).await,
+        Command::Detectors(what) => detectors::run(&cli, what).await,
         Command::Incident(what) => incident::run(&cli, what).await,
         Command::Postmortem(what) => postmortem::run(&cli, what).await,
         Command::Items(what) => items::run(&cli, what).await,
         Command::Report(args) => report::run(&cli, args).await,
         Command::Run(what) => run::run(&cli, what).await,
         Command::Approve(args) => approve::run(&cli, args).await,
-        Command::Plan(what) => plan::run(&cli, what),
+        Command::Plan(what) => plan::run(&cli, what).await,
         Command::Runbook(what) => runbook::run(&cli, what),
         Command::Drill(args) => crate::drill::run(&cli, args).await,
         Command::Evidence(what) => evidence::run(&cli, what),

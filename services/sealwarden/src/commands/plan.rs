@@ -1,4 +1,4 @@
-//! `plan check [DIR]`: the properties of a response plan.
+//! `plan check [DIR]`: the properties of a response plan; `plan backtest`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,24 +13,18 @@ use crate::host::settings::{FILE_NAME, Settings};
 use crate::host::{installation::Installation, plan};
 use crate::output;
 
-pub(crate) fn run(cli: &Cli, what: &Plan) -> Answer {
+pub(crate) async fn run(cli: &Cli, what: &Plan) -> Answer {
     match what {
         Plan::Check { dir, settings } => check(cli, dir.clone(), settings.as_deref()),
+        Plan::Backtest { plan, since } => {
+            super::backtest::run(cli, plan.clone(), since.as_deref()).await
+        }
     }
 }
 
 fn check(cli: &Cli, dir: Option<PathBuf>, settings: Option<&Path>) -> Answer {
     let webhooks = webhooks(cli, dir.is_none(), settings)?;
-    let dir = match dir {
-        Some(dir) => dir,
-        None => Installation::open(&cli.data)
-            .map(|i| i.data.join("plan"))
-            .map_err(|e| {
-                Failure::usage(format!(
-                    "{e:#}; or name the plan's folder: sealwarden plan check DIR"
-                ))
-            })?,
-    };
+    let dir = folder(cli, dir, "plan check DIR")?;
     let files = plan::read_files(&dir).map_err(|e| Failure::usage(format!("{e:#}")))?;
     let (findings, runbooks) = match plan::parse(&files) {
         Ok(set) => {
@@ -74,6 +68,20 @@ fn check(cli: &Cli, dir: Option<PathBuf>, settings: Option<&Path>) -> Answer {
     } else {
         Ending::Negative
     })
+}
+
+/// The plan's folder: the one that is named, or the installation's.
+pub(super) fn folder(cli: &Cli, dir: Option<PathBuf>, command: &str) -> Result<PathBuf, Failure> {
+    match dir {
+        Some(dir) => Ok(dir),
+        None => Installation::open(&cli.data)
+            .map(|i| i.data.join("plan"))
+            .map_err(|e| {
+                Failure::usage(format!(
+                    "{e:#}; or name the plan's folder: sealwarden {command}"
+                ))
+            }),
+    }
 }
 
 /// What steps may call, and whether it is destructive; `None` for a plan of no installation, where no settings are known.
