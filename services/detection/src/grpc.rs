@@ -7,9 +7,9 @@ use sealwarden_domain::obligation::Command;
 use sealwarden_domain::{Rejection, RejectionCode};
 use sealwarden_engine::{ExecuteError, Meta, Node};
 use sealwarden_pki::{Caller, CallerRole, caller_of, require};
-use sealwarden_runbook::{Audience, Detectors};
+use sealwarden_runbook::Audience;
 use sealwarden_wire::event::v1::{
-    DutyMet, IncidentClassified, RegimeClockStarted, RegimeDecided, ReleaseMarked, SignalReported,
+    DutyMet, IncidentClassified, RegimeClockStarted, RegimeDecided, SignalReported,
 };
 use sealwarden_wire::incident::v1::incidents_server::Incidents;
 use sealwarden_wire::incident::v1::{
@@ -22,22 +22,18 @@ use sealwarden_wire::incident::v1::{
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use crate::backtest;
 use crate::communication::{self, Sinks, Told};
 use crate::config::Config;
 use crate::duties;
-use crate::explain;
 use crate::follow::Watch;
 use crate::pending::classify as classification;
-use crate::perform::{classify, mark_release, record_signal};
+use crate::perform::{classify, record_signal};
 use crate::report::{By, check_class, check_since, check_text, signal_of};
 use crate::state::{MAX_SIGNALS_PER_INCIDENT, State};
 use crate::view::{details, earliest, summary};
 
 /// The most incidents in one list, the newest.
 const MAX_LISTED: usize = 1000;
-/// The longest id of a release, in bytes.
-const MAX_RELEASE: usize = 256;
 /// The longest reason of a classification, in bytes.
 const MAX_REASON: usize = 2048;
 
@@ -47,7 +43,7 @@ pub(crate) struct IncidentsService {
     pub(crate) watch: Arc<Watch>,
     sinks: Arc<Sinks>,
     /// A backtest reads the whole event log, so there is one at a time.
-    backtesting: Semaphore,
+    pub(crate) backtesting: Semaphore,
 }
 
 impl IncidentsService {
@@ -306,7 +302,7 @@ pub(crate) fn operator<T>(request: &Request<T>) -> Result<Caller, Status> {
     Ok(caller)
 }
 
-fn checked(name: &'static str, text: &str) -> Result<(), Status> {
+pub(crate) fn checked(name: &'static str, text: &str) -> Result<(), Status> {
     check_text(name, text, MAX_REASON).map_err(|bad| Status::invalid_argument(bad.to_string()))
 }
 
@@ -549,91 +545,27 @@ impl Incidents for IncidentsService {
         &self,
         request: Request<ExplainRequest>,
     ) -> Result<Response<Explanation>, Status> {
-        require(
-            &caller_of(&request)?,
-            &[CallerRole::Operator, CallerRole::Node],
-        )?;
-        let id = request.into_inner().id;
-        self.catch_up().await?;
-        let found = self.watch.read(|state| explain::explanation(state, &id));
-        let mut explanation = found.ok_or_else(|| {
-            let id: String = id.chars().take(64).collect();
-            Status::not_found(format!(
-                "there is no signal and no kept near miss {id:?}; `sealwarden incident show` names signals, `sealwarden detectors list` near misses"
-            ))
-        })?;
-        explain::fill_in(&self.node, &mut explanation).await?;
-        Ok(Response::new(explanation))
+        self.explained(request).await.map(Response::new)
     }
 
     async fn detectors(
         &self,
         request: Request<DetectorsRequest>,
     ) -> Result<Response<DetectorsResponse>, Status> {
-        require(
-            &caller_of(&request)?,
-            &[CallerRole::Operator, CallerRole::Node],
-        )?;
-        self.catch_up().await?;
-        Ok(Response::new(self.watch.read(explain::detectors)))
+        self.detectors_seen(request).await.map(Response::new)
     }
 
     async fn backtest(
         &self,
         request: Request<BacktestRequest>,
     ) -> Result<Response<BacktestResponse>, Status> {
-        operator(&request)?;
-        let asked = request.into_inner();
-        let detectors = Detectors::parse("detectors.yaml", &asked.detectors);
-        let detectors = detectors.map_err(|findings| {
-            let first = findings.first().map(ToString::to_string);
-            Status::invalid_argument(first.unwrap_or_default())
-        })?;
-        let Ok(_one) = self.backtesting.try_acquire() else {
-            return Err(Status::resource_exhausted(
-                "another backtest is under way; try again when it is through",
-            ));
-        };
-        self.catch_up().await?;
-        let since_ms = asked.since_ms;
-        let (found, mut response) = backtest::backtest(&self.node, &detectors, since_ms).await?;
-        response.signals = self
-            .watch
-            .read(|state| backtest::compare(state, &detectors, since_ms, &found));
-        Ok(Response::new(response))
+        self.backtested(request).await.map(Response::new)
     }
 
     async fn mark_release(
         &self,
         request: Request<MarkReleaseRequest>,
     ) -> Result<Response<MarkReleaseResponse>, Status> {
-        let caller = caller_of(&request)?;
-        require(&caller, &[CallerRole::Operator, CallerRole::Detector])?;
-        let asked = request.into_inner();
-        checked("component", &asked.component)?;
-        checked("version", &asked.version)?;
-        if !asked.note.is_empty() {
-            checked("note", &asked.note)?;
-        }
-        if asked.release.is_empty() || asked.release.len() > MAX_RELEASE {
-            return Err(Status::invalid_argument(format!(
-                "release has {} bytes; name the release in 1 to {MAX_RELEASE}, so that a repetition counts once",
-                asked.release.len()
-            )));
-        }
-        let marked = ReleaseMarked {
-            component: asked.component,
-            version: asked.version,
-            by: caller.name.to_string(),
-            note: asked.note,
-            release: asked.release,
-        };
-        let meta = Meta::person(caller.name.as_str());
-        let executed = mark_release(&self.node, meta, marked)
-            .await
-            .map_err(status)?;
-        Ok(Response::new(MarkReleaseResponse {
-            marked: !executed.events.is_empty(),
-        }))
+        self.release_marked(request).await.map(Response::new)
     }
 }

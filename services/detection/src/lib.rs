@@ -19,6 +19,7 @@ mod archive_words;
 mod backtest;
 mod communication;
 mod config;
+mod detector_calls;
 mod detectors;
 mod duties;
 mod expiring;
