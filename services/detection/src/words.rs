@@ -81,6 +81,7 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::ConditionEvaluated(_)
         | Kind::ApprovalRecorded(_)
         | Kind::ApprovalRefused(_)
+        | Kind::ApproverKeyRevoked(_)
         | Kind::StepStarted(_)
         | Kind::StepTaken(_)
         | Kind::StepProgressed(_)
@@ -294,6 +295,17 @@ fn of_run(kind: &Kind) -> Option<String> {
             format!(
                 "an approval of step {} by {} does not count ({}): {}",
                 e.step, e.person, e.code, e.reason
+            )
+        }
+        Kind::ApproverKeyRevoked(e) => {
+            let by = if e.by.is_empty() {
+                "it went away with the roster"
+            } else {
+                &e.by
+            };
+            format!(
+                "the key {} of {} counts no more ({by}): {}",
+                e.key_fingerprint, e.person, e.reason
             )
         }
         Kind::StepStarted(e) => format!("step {} began (attempt {})", e.step, e.attempt),

@@ -18,6 +18,7 @@ mod executor;
 mod grantor;
 mod grpc;
 mod lease;
+mod revoking;
 mod runs;
 pub mod seal_certificate;
 mod signer;

@@ -149,6 +149,7 @@ fn judge(service: &Service, directive: &Directive, seen: &BTreeSet<Order>) -> Re
         max_skew_ms: service.config.directive_max_skew_ms,
         max_age_ms: service.config.directive_max_age_ms,
         seen,
+        revoked: &node.board.read(|it| it.trust.revoked_keys.fingerprints()),
         requesters: &requesters.unwrap_or_default(),
     };
     verify_directive(directive, &expected).map_err(|refusal| refusal.to_string())?;

@@ -117,6 +117,9 @@ pub(crate) enum Command {
     Run(crate::commands::run::Run),
     /// Show exactly what a step will do, ask, and sign
     Approve(Approve),
+    /// Who may approve, and with which keys
+    #[command(subcommand)]
+    Roster(crate::commands::roster::Roster),
     /// The response plan
     #[command(subcommand)]
     Plan(Plan),
@@ -189,6 +192,7 @@ impl Command {
             Self::Report(_) => "report",
             Self::Run(_) => "run",
             Self::Approve(_) => "approve",
+            Self::Roster(_) => "roster",
             Self::Plan(_) => "plan",
             Self::Runbook(_) => "runbook",
             Self::Drill(_) => "drill",

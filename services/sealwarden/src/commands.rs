@@ -16,6 +16,7 @@ pub(crate) mod log;
 mod plan;
 pub(crate) mod postmortem;
 pub(crate) mod report;
+pub(crate) mod roster;
 pub(crate) mod run;
 pub(crate) mod runbook;
 pub(crate) mod seal;
@@ -58,6 +59,7 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Postmortem(what) => postmortem::run(&cli, what).await,
         Command::Items(what) => items::run(&cli, what).await,
         Command::Report(args) => report::run(&cli, args).await,
+        Command::Roster(what) => roster::run(&cli, what).await,
         Command::Run(what) => run::run(&cli, what).await,
         Command::Approve(args) => approve::run(&cli, args).await,
         Command::Plan(what) => plan::run(&cli, what).await,

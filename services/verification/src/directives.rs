@@ -430,6 +430,7 @@ fn judge(
         max_skew_ms: config.clock_skew_ms,
         max_age_ms: config.directive_max_age_ms,
         seen: &seen,
+        revoked: &node.board.read(|it| it.trust.revoked_keys.fingerprints()),
         requesters,
     };
     verify_directive(&state.directive, &expected).map_err(|refusal| refusal.to_string())?;

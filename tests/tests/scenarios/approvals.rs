@@ -384,3 +384,64 @@ async fn a_denied_step_waits_and_an_approval_of_one_run_is_nothing_on_another() 
     let isolate = people::step(&people::run(&first.here, &second), "isolate");
     assert_eq!(isolate["state"], "awaiting-approval", "{isolate:#}");
 }
+
+fn revokes(here: &Installation, key: &str, by: &str) -> sealwarden_tests::Answer {
+    let why = "left on a train";
+    here.call(&["roster", "revoke", key, "--why", why, "--as", by, "--yes"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_key_counts_no_more_in_a_run_under_way_and_after_a_crash() {
+    let response = Response::to_a_signal_of(JONAS).await;
+    let Response {
+        here, run, _up: up, ..
+    } = response;
+    people::approve(&here, &run, "isolate", TOMAS).must_end_with(0);
+    let refused = revokes(&here, TOMAS, SAMUEL).ends_with(4);
+    assert!(refused.to_string().contains("security-lead"), "{refused}");
+    revokes(&here, "nobody", MARA).must_end_with(2);
+    let revoked = revokes(&here, TOMAS, MARA).good();
+    assert_eq!(revoked["runs"], serde_json::json!([run]), "{revoked:#}");
+    up.kill();
+    let _up = here.up();
+
+    people::approve(&here, &run, "isolate", INES).must_end_with(0);
+    let step = people::step(&people::run(&here, &run), "isolate");
+    assert_eq!(step["missing"], "security-lead: 1", "{step:#}");
+    let told = step["approvals"][0]["refused"].to_string();
+    assert!(told.contains("its key was revoked"), "{step:#}");
+    let again = people::approve(&here, &run, "read-only", TOMAS).ends_with(4);
+    assert!(again.to_string().contains("revoked-key"), "{again}");
+    let shown = here.call(&["roster", "show"]).good();
+    let people = shown["people"].as_array().expect("people");
+    let tomas = people.iter().find(|it| it["person"] == TOMAS).expect("him");
+    assert_eq!(tomas["keys"][0]["revoked_by"], MARA, "{tomas:#}");
+
+    people::approve(&here, &run, "isolate", MARA).must_end_with(0);
+    people::reaches(&here, &run, "isolate", "done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_goes_away_with_the_roster_counts_no_more_in_a_run_under_way() {
+    let response = Response::to_a_signal_of(JONAS).await;
+    let Response {
+        here, run, _up: up, ..
+    } = response;
+    people::approve(&here, &run, "isolate", TOMAS).must_end_with(0);
+    drop(up);
+    let roster = here.data().join("plan/roster.yaml");
+    let text = std::fs::read_to_string(&roster).expect("the roster");
+    let people = text.split_inclusive("  - id: ").map(|person| {
+        let (rest, keys) = person.split_once("    keys:\n").unwrap_or((person, ""));
+        match keys.split_once('\n') {
+            Some((_, next)) if person.starts_with(TOMAS) => format!("{rest}    keys: []\n{next}"),
+            Some(_) | None => person.to_owned(),
+        }
+    });
+    let text: String = people.collect();
+    std::fs::write(&roster, text).expect("the roster");
+    let _up = here.up();
+    people::approve(&here, &run, "isolate", INES).must_end_with(0);
+    let step = people::step(&people::run(&here, &run), "isolate");
+    assert_eq!(step["missing"], "security-lead: 1", "{step:#}");
+}

@@ -3,6 +3,7 @@
 //! - [`Statement`] is the text that is signed; it has one form only.
 //! - [`check`] says whether a signed statement counts for a step, and if not, why, in words and with a code.
 //! - [`verify_directive`] is the same for nodes: it trusts neither the executor nor the event log, only the roster and plan that the node has itself.
+//! - [`revoke`] takes a key of a person out of all of this.
 //! - Anyone can check a stored approval later: `ssh-keygen -Y verify` with [`allowed_signers`], the statement on its standard input.
 //!
 //! **Invariant:** whoever a signature belongs to is decided by the key, never by the name in the text.
@@ -13,6 +14,7 @@ mod directive;
 mod evidence;
 mod inputs;
 mod refusal;
+mod revocation;
 mod signature;
 mod statement;
 
@@ -23,6 +25,7 @@ pub use evidence::{snapshot_subject, verify_snapshot};
 pub(crate) use inputs::sha256_hex;
 pub use inputs::{Inputs, InputsError, MAX_INPUTS_BYTES, is_line_breaking};
 pub use refusal::{Refusal, RefusalCode};
+pub use revocation::{MAX_REVOCATION_REASON_CHARS, REVOKERS, RevokedKeys, revocation_text, revoke};
 pub use signature::{Authenticator, MAX_SIGNATURE_BYTES, Signature, SignatureError, sign};
 pub(crate) use statement::rfc3339_ms;
 pub use statement::{

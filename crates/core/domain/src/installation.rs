@@ -9,6 +9,7 @@ use sealwarden_wire::event::v1::{
     SuspensionAdded, TrustPublished, event::Kind,
 };
 
+use crate::approval::RevokedKeys;
 use crate::certificates::Certificates;
 use crate::fold::{Fold, IllegalEvent};
 use crate::incident::Incident;
@@ -34,6 +35,8 @@ pub struct Trust {
     pub suspensions: Vec<SuspensionAdded>,
     /// Seal certificates.
     pub certificates: Certificates,
+    /// Keys of people that count no more.
+    pub revoked_keys: RevokedKeys,
 }
 
 /// A run, as far as the installation needs to know it.
@@ -267,6 +270,7 @@ impl Installation {
                 | Kind::ConditionEvaluated(_)
                 | Kind::ApprovalRecorded(_)
                 | Kind::ApprovalRefused(_)
+                | Kind::ApproverKeyRevoked(_)
                 | Kind::StepStarted(_)
                 | Kind::StepProgressed(_)
                 | Kind::StepTaken(_)
@@ -295,6 +299,7 @@ impl Installation {
                 }
                 self.trust.published = Some(e.clone());
             }
+            Some(Kind::ApproverKeyRevoked(e)) => self.trust.revoked_keys.add(e),
             Some(Kind::SuspensionAdded(e)) => self.trust.suspensions.push(e.clone()),
             Some(kind) if self.trust.certificates.apply(envelope, kind)? => {}
             _ => return foreign(envelope, event),

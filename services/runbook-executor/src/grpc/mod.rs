@@ -2,6 +2,7 @@
 
 mod certificates;
 mod control;
+mod roster;
 mod runs;
 mod status;
 

@@ -12,12 +12,15 @@ use sealwarden_pki::{CallerRole, caller_of, require};
 use sealwarden_wire::run::v1::runs_server::Runs;
 use sealwarden_wire::run::v1::{
     ApproveRequest, ApproveResponse, ListRequest, ListResponse, OperateRequest, PrepareRequest,
-    PrepareResponse, Run, ShowRequest, Verb,
+    PrepareResponse, RevokeKeyRequest, RevokeKeyResponse, Roster, Run, ShowRequest,
+    ShowRosterRequest, Verb,
 };
 use tonic::{Request, Response, Status};
 
+use super::roster;
 use super::status::{of_error, of_rejection};
 use crate::executor::Executor;
+use crate::revoking::catch_up;
 
 /// The most runs that one answer lists, the newest.
 const MAX_LISTED: usize = 200;
@@ -128,6 +131,27 @@ impl Runs for RunsService {
         Ok(Response::new(view(stream.state(), clock.now())))
     }
 
+    async fn show_roster(
+        &self,
+        request: Request<ShowRosterRequest>,
+    ) -> Result<Response<Roster>, Status> {
+        require(&caller_of(&request)?, &READERS)?;
+        Ok(Response::new(roster::shown(&self.0)))
+    }
+
+    async fn revoke_key(
+        &self,
+        request: Request<RevokeKeyRequest>,
+    ) -> Result<Response<RevokeKeyResponse>, Status> {
+        let caller = caller_of(&request)?;
+        require(&caller, &[CallerRole::Operator])?;
+        let request = request.into_inner();
+        check_length("signature", &request.signature, MAX_SIGNATURE_BYTES)?;
+        check_length("reason", &request.reason, MAX_STATEMENT_BYTES)?;
+        let revoked = roster::revoked(&self.0, caller.name.as_str(), request);
+        revoked.await.map(Response::new)
+    }
+
     async fn approve(
         &self,
         request: Request<ApproveRequest>,
@@ -158,6 +182,9 @@ impl Runs for RunsService {
             }
             Err(status) => return Err(status),
         };
+        catch_up(&self.0.node, &mut stream)
+            .await
+            .map_err(|error| of_error(&error))?;
         let clock = &self.0.node.clock;
         let incident = stream
             .state()

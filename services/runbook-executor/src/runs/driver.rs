@@ -27,6 +27,7 @@ use super::work::{self, Work};
 use super::{RETRY, trace_of};
 use crate::actions::{Attempt, Said, Trouble};
 use crate::executor::Executor;
+use crate::revoking::catch_up;
 
 /// Reports of progress that may wait to be recorded.
 const MAX_SAID: usize = 64;
@@ -207,6 +208,9 @@ impl Driver {
 
     /// Records an attempt's start. Its effect begins only when that is stored.
     async fn begin(&mut self, step: String) -> Result<bool, ExecuteError> {
+        if let Err(error) = catch_up(&self.executor.node, &mut self.stream).await {
+            return self.pause(error).await.map(|()| false);
+        }
         let command = Command::BeginStep { step: step.clone() };
         match self.decide(command).await {
             Ok(()) => Ok(true),

@@ -48,7 +48,8 @@ impl TrustFacts {
 impl Fold for TrustFacts {
     fn apply(&mut self, envelope: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
         match &event.kind {
-            None => {} // written by a newer version: not known to this one
+            // Written by a newer version, or of people and not of the log.
+            None | Some(Kind::ApproverKeyRevoked(_)) => {}
             Some(Kind::TrustPublished(e)) => {
                 let next = self.published.last().map_or(1, |last| last.version + 1);
                 if e.version != next {

@@ -42,6 +42,8 @@ pub struct Expectation<'a> {
     pub roster: &'a Roster,
     /// Ids of people who cannot decide this: those who asked for the run, or had a part in what is reviewed.
     pub requesters: &'a [String],
+    /// Keys that were revoked, by fingerprint.
+    pub revoked: &'a BTreeSet<String>,
     /// Nonces that were used.
     pub used_nonces: &'a BTreeSet<String>,
     /// The quorum; `None` if the step needs nobody's approval.
@@ -92,6 +94,7 @@ pub fn check(
         expected,
         at_ms,
     };
+    judge.key()?;
     judge.namespace_and_place()?;
     judge.subject()?;
     judge.time()?;
@@ -192,6 +195,18 @@ impl Judge<'_> {
             return Ok(());
         }
         self.refuse(code, format!("the statement is for the {what} {signed} and this is {here}; show the step again and sign what is shown"))
+    }
+
+    fn key(&self) -> Result<(), Refusal> {
+        let fingerprint = &self.authentic.fingerprint;
+        if !self.expected.revoked.contains(fingerprint) {
+            return Ok(());
+        }
+        let reason = format!(
+            "the key {fingerprint} of {} was revoked and counts no more; sign with another key of the roster",
+            self.authentic.person.id
+        );
+        self.refuse(RefusalCode::RevokedKey, reason)
     }
 
     fn namespace_and_place(&self) -> Result<(), Refusal> {

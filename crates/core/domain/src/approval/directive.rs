@@ -61,6 +61,8 @@ pub struct DirectiveExpectation<'a> {
     pub max_age_ms: i64,
     /// Orders of other epochs that this node has obeyed: a directive that repeats one is a replay.
     pub seen: &'a BTreeSet<Order>,
+    /// Keys that were revoked, as far as the node has read the event log.
+    pub revoked: &'a BTreeSet<String>,
     /// Requesters that the node knows of itself, from the incident's stream; the directive's own are added.
     pub requesters: &'a [String],
 }
@@ -104,6 +106,7 @@ pub fn verify_directive(
         inputs_digest: Some(&inputs_digest),
         roster: expected.roster,
         requesters: &requesters,
+        revoked: expected.revoked,
         used_nonces: &no_nonces,
         quorum: Some(expected.required),
         anyone: false,

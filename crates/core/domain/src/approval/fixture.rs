@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use sealwarden_runbook::Roster;
-use sealwarden_wire::event::v1::RunStarted;
-use ssh_key::PrivateKey;
+use sealwarden_wire::event::v1::{ApproverKeyRevoked, RunStarted};
 use ssh_key::private::Ed25519Keypair;
+use ssh_key::{HashAlg, PrivateKey};
 
-use super::{Decision, Environment, Namespace, Statement, sign};
+use super::{Decision, Environment, Namespace, Statement, revocation_text, sign};
 
 /// 2026-11-02T10:00:00Z.
 pub(crate) const NOW_MS: i64 = 1_793_613_600_000;
@@ -227,4 +227,22 @@ pub(crate) fn signed_by(
     let text = statement.to_string();
     let signature = sign(&text, &key_of(person), namespace).unwrap();
     (text, signature)
+}
+
+pub(crate) fn fingerprint_of(person: &str) -> String {
+    key_of(person).fingerprint(HashAlg::Sha256).to_string()
+}
+
+/// A revocation of one person's key, signed by another.
+pub(crate) fn revocation(person: &str, by: &str, reason: &str) -> ApproverKeyRevoked {
+    let mut revoked = ApproverKeyRevoked {
+        key_fingerprint: fingerprint_of(person),
+        person: person.to_owned(),
+        by: by.to_owned(),
+        reason: reason.to_owned(),
+        signature: String::new(),
+    };
+    let text = revocation_text("acme", Environment::Production, &revoked);
+    revoked.signature = sign(&text, &key_of(by), Namespace::Approval).unwrap();
+    revoked
 }

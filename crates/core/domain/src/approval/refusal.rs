@@ -7,6 +7,8 @@ pub enum RefusalCode {
     Malformed,
     /// The key is nobody's on the roster.
     UnknownKey,
+    /// The key was revoked.
+    RevokedKey,
     /// Signed for another purpose, or in a drill.
     WrongNamespace,
     /// The signature is not over this text.
@@ -55,9 +57,10 @@ pub enum RefusalCode {
 
 impl RefusalCode {
     /// Every code.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Malformed,
         Self::UnknownKey,
+        Self::RevokedKey,
         Self::WrongNamespace,
         Self::Altered,
         Self::NoTouch,
@@ -87,6 +90,7 @@ impl RefusalCode {
         match self {
             Self::Malformed => "malformed",
             Self::UnknownKey => "unknown-key",
+            Self::RevokedKey => "revoked-key",
             Self::WrongNamespace => "wrong-namespace",
             Self::Altered => "altered",
             Self::NoTouch => "no-touch",

@@ -9,4 +9,5 @@ mod directives;
 mod evidence;
 mod fido;
 mod keygen;
+mod revocations;
 mod texts;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use sealwarden_runbook::{ErrorKind, Role, undone_step};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
-    ApprovalRecorded, ApprovalRefused, ConditionEvaluated, ConditionOutcome, Envelope, Event,
-    InputsResolved, RunEnded, RunOutcome, RunStarted, StepEnded, StepOutcome, StepProgressed,
-    StepStarted, StepTaken, StepUnknown,
+    ApprovalRecorded, ApprovalRefused, ApproverKeyRevoked, ConditionEvaluated, ConditionOutcome,
+    Envelope, Event, InputsResolved, RunEnded, RunOutcome, RunStarted, StepEnded, StepOutcome,
+    StepProgressed, StepStarted, StepTaken, StepUnknown,
 };
 
 use super::pinned::Pinned;
@@ -63,6 +63,7 @@ impl RunState {
             Kind::InputsResolved(event) => self.inputs_resolved(event),
             Kind::ApprovalRecorded(event) => self.approval_recorded(event, at_ms),
             Kind::ApprovalRefused(event) => self.approval_refused(event, at_ms),
+            Kind::ApproverKeyRevoked(event) => self.key_revoked(event, at_ms),
             Kind::StepStarted(event) => self.step_started(event, at_ms),
             Kind::StepTaken(event) => self.step_taken(event),
             Kind::StepProgressed(event) => self.step_progressed(event),
@@ -243,6 +244,12 @@ impl RunState {
         if self.nonces.contains(&event.nonce) {
             return Err(format!("the nonce {} a second time", event.nonce));
         }
+        if self.revoked.contains(&event.key_fingerprint) {
+            return Err(format!(
+                "an approval by {} with a key that was revoked",
+                event.person
+            ));
+        }
         let roles: BTreeSet<Role> = event
             .roles
             .iter()
@@ -276,8 +283,25 @@ impl RunState {
                     counter: it.counter,
                 })
             }),
+            revoked_at_ms: None,
         });
         self.nonces.insert(event.nonce.clone());
+        Ok(())
+    }
+
+    fn key_revoked(&mut self, event: &ApproverKeyRevoked, at_ms: i64) -> Result<(), String> {
+        self.open()?;
+        if !self.revoked.insert(event.key_fingerprint.clone()) {
+            return Err(format!(
+                "the key {} is revoked a second time",
+                event.key_fingerprint
+            ));
+        }
+        let steps = self.steps.values_mut();
+        let signed = steps.flat_map(|step| step.decided.iter_mut().chain(&mut step.verbs));
+        for decided in signed.filter(|it| it.fingerprint == event.key_fingerprint) {
+            decided.revoked_at_ms = Some(at_ms);
+        }
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use sealwarden_runbook::Action;
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
-    RunStarted, StepEnded, StepOutcome, StepProgressed, StepStarted, StepTaken, StepUnknown,
+    ApproverKeyRevoked, RunStarted, StepEnded, StepOutcome, StepProgressed, StepStarted, StepTaken,
+    StepUnknown,
 };
 
 use super::confirm;
@@ -43,6 +44,8 @@ pub enum Command {
         /// What the person writes beside it, one line.
         note: String,
     },
+    /// A key of a person counts no more for what has not begun.
+    RevokeKey(ApproverKeyRevoked),
     /// Record that an attempt of a step starts. Its effect may begin only when this is stored.
     BeginStep {
         /// Which.
@@ -120,6 +123,7 @@ pub fn decide(state: &RunState, command: Command, at: At) -> Result<Vec<Kind>, R
             signature,
             note,
         } => submit::decide(state, &statement, &signature, &note, at),
+        Command::RevokeKey(revoked) => submit::revoke(state, revoked),
         Command::BeginStep { step } => begin(state, &step, at),
         Command::TakeStep(id) => take(state, &id),
         Command::Progress {

@@ -3,7 +3,7 @@
 use sealwarden_runbook::{Action, Approver, Assessment, Quorum, undone_step};
 
 use super::pinned::Pinned;
-use super::state::{Course, Phase, RunState, StepState};
+use super::state::{Course, Decided, Phase, RunState, StepState};
 use super::undo;
 use super::verbs::{is_overridden, unreviewed};
 use crate::approval::{in_words, rfc3339_ms};
@@ -122,11 +122,16 @@ pub(crate) fn quorum_met(
                 "step {id} waits for approvals: missing {}",
                 in_words(&missing)
             );
-            let expired = step
+            let gone = |decided: &&Decided| !decided.stands(at.wall_ms);
+            let (revoked, expired): (Vec<_>, Vec<_>) = step
                 .decided
                 .iter()
-                .filter(|decided| !decided.stands(at.wall_ms))
-                .count();
+                .filter(gone)
+                .partition(|decided| decided.revoked_at_ms.is_some());
+            if !revoked.is_empty() {
+                reason = format!("{reason} ({} by keys that were revoked)", revoked.len());
+            }
+            let expired = expired.len();
             if expired > 0 {
                 reason = format!("{reason} ({expired} expired before it started)");
             }

@@ -153,12 +153,15 @@ pub struct Decided {
     pub expires_ms: i64,
     /// What a FIDO key signed beside the text.
     pub authenticator: Option<Authenticator>,
+    /// When its key was revoked, Unix milliseconds.
+    pub revoked_at_ms: Option<i64>,
 }
 
 impl Decided {
-    /// Whether it still counts. A denial stands until the same person approves; the others expire.
+    /// Whether it still counts. A denial stands until the same person approves; the others expire, and go with their key.
     pub fn stands(&self, at_ms: i64) -> bool {
-        self.decision == Decision::Deny || self.expires_ms > at_ms
+        let is_revoked = self.revoked_at_ms.is_some_and(|revoked| revoked <= at_ms);
+        self.decision == Decision::Deny || (self.expires_ms > at_ms && !is_revoked)
     }
 }
 
@@ -298,7 +301,7 @@ impl StepState {
     pub fn said(&self, decision: Decision, at_ms: i64) -> impl Iterator<Item = &Decided> {
         self.verbs
             .iter()
-            .filter(move |said| said.decision == decision && said.expires_ms > at_ms)
+            .filter(move |said| said.decision == decision && said.stands(at_ms))
     }
 
     /// Who stands against the step.
@@ -348,6 +351,8 @@ pub struct RunState {
     pub(crate) pinned: Option<Arc<Pinned>>,
     pub(crate) steps: BTreeMap<String, StepState>,
     pub(crate) nonces: BTreeSet<String>,
+    /// Keys that count no more, by fingerprint.
+    pub(crate) revoked: BTreeSet<String>,
     pub(crate) refused: Vec<Refused>,
     pub(crate) started_at_ms: i64,
     pub(crate) ended: Option<RunEnd>,
@@ -370,6 +375,11 @@ impl RunState {
     /// All steps by id.
     pub fn steps(&self) -> &BTreeMap<String, StepState> {
         &self.steps
+    }
+
+    /// Fingerprints of the roster's keys that were revoked while the run was open.
+    pub fn revoked(&self) -> &BTreeSet<String> {
+        &self.revoked
     }
 
     /// Approvals that did not count, in order, at most [`MAX_REFUSALS`].

@@ -2,7 +2,9 @@
 
 use sealwarden_runbook::{Approver, Assessment, Role};
 use sealwarden_wire::event::v1::event::Kind;
-use sealwarden_wire::event::v1::{self as wire, ApprovalRecorded, ApprovalRefused};
+use sealwarden_wire::event::v1::{
+    self as wire, ApprovalRecorded, ApprovalRefused, ApproverKeyRevoked,
+};
 use sealwarden_wire::run::v1::ApproveResponse;
 
 use super::ballot::{REVIEWERS, ballot};
@@ -19,6 +21,19 @@ use crate::fold::{At, Rejection, RejectionCode};
 
 /// The longest note beside a decision, in characters.
 pub const MAX_NOTE_CHARS: usize = 500;
+
+/// A key of the run's roster counts no more. No events: it is none of this run's, or that is recorded, or the run has ended.
+pub(super) fn revoke(
+    state: &RunState,
+    revoked: ApproverKeyRevoked,
+) -> Result<Vec<Kind>, Rejection> {
+    let roster = state.started()?.roster();
+    let known = roster.by_fingerprint(&revoked.key_fingerprint).is_some();
+    if !known || !state.is_open() || state.revoked.contains(&revoked.key_fingerprint) {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Kind::ApproverKeyRevoked(revoked)])
+}
 
 pub(super) fn decide(
     state: &RunState,
@@ -83,6 +98,7 @@ fn judge(
         inputs_digest: step.inputs.as_ref().map(|(_, digest)| digest.as_str()),
         roster: pinned.roster(),
         requesters: &ballot.barred,
+        revoked: &state.revoked,
         used_nonces: &state.nonces,
         quorum: ballot.quorum.as_ref(),
         anyone: ballot.anyone,
@@ -181,6 +197,7 @@ fn recorded(
         at_ms: at.wall_ms,
         expires_ms: accepted.expires_ms,
         authenticator: accepted.authenticator,
+        revoked_at_ms: None,
     };
     if !new.decision.is_about_the_quorum() {
         return verbs::after(state, id, Kind::ApprovalRecorded(event), &new, at);

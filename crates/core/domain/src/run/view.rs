@@ -371,6 +371,8 @@ fn decided_view(
         format!("replaced by a later decision of {}", decided.person)
     } else if decided.stands(at_ms) {
         String::new()
+    } else if decided.revoked_at_ms.is_some() {
+        "its key was revoked before the step started".to_owned()
     } else {
         "expired before the step started".to_owned()
     };

@@ -16,6 +16,7 @@ pub(super) struct Scene {
     pub(super) quorum: Option<Quorum>,
     pub(super) inputs: Option<String>,
     pub(super) nonces: BTreeSet<String>,
+    pub(super) revoked: BTreeSet<String>,
     pub(super) standing: Vec<Standing<'static>>,
     pub(super) closed: Option<&'static str>,
     pub(super) manual: bool,
@@ -32,6 +33,7 @@ impl Scene {
             quorum: Some(quorum(&[("security-lead", 1), ("on-call-sre", 1)])),
             inputs: Some(sha256_hex(b"inputs")),
             nonces: BTreeSet::new(),
+            revoked: BTreeSet::new(),
             standing: Vec::new(),
             closed: None,
             manual: false,
@@ -56,6 +58,7 @@ impl Scene {
             inputs_digest: self.inputs.as_deref(),
             roster: &self.roster,
             requesters: &requesters,
+            revoked: &self.revoked,
             used_nonces: &self.nonces,
             quorum: self.quorum.as_ref(),
             standing: &self.standing,
@@ -225,6 +228,14 @@ fn untimely_cases() -> Vec<(RefusalCode, Scene, (String, String))> {
     let good = || signed(&of("ada"));
     let long = changed(|s| s.expires_s = (NOW_MS + VALIDITY_MS) / 1000 + 1);
     vec![
+        (
+            RefusalCode::RevokedKey,
+            with(|s| {
+                let key = s.check(&signed(&of("ada"))).unwrap().fingerprint;
+                s.revoked = BTreeSet::from([key]);
+            }),
+            good(),
+        ),
         (RefusalCode::TooEarly, with(|s| s.inputs = None), good()),
         (
             RefusalCode::StaleInputs,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealwarden_wire::event::v1::{Directive, DirectiveKind, SignedStatement};
 
 use super::checks::quorum;
-use crate::approval::fixture::{NOW_MS, VALIDITY_MS, roster, signed, statement};
+use crate::approval::fixture::{NOW_MS, VALIDITY_MS, fingerprint_of, roster, signed, statement};
 use crate::approval::{
     Accepted, Decision, DirectiveExpectation, Environment, Inputs, Order, Refusal, RefusalCode,
     Statement, verify_directive,
@@ -60,11 +60,21 @@ fn verify_knowing(
     seen: &BTreeSet<Order>,
     requesters: &[String],
 ) -> Result<Vec<Accepted>, Refusal> {
+    verify_without(directive, seen, requesters, &BTreeSet::new())
+}
+
+fn verify_without(
+    directive: &Directive,
+    seen: &BTreeSet<Order>,
+    requesters: &[String],
+    revoked: &BTreeSet<String>,
+) -> Result<Vec<Accepted>, Refusal> {
     let (roster, required) = (
         roster(),
         quorum(&[("security-lead", 1), ("on-call-sre", 1)]),
     );
     let expected = DirectiveExpectation {
+        revoked,
         installation: "acme",
         environment: Environment::Production,
         log: "main",
@@ -230,4 +240,14 @@ fn an_order_is_obeyed_once_whatever_its_epoch() {
 fn requesters_that_the_node_knows_cannot_be_left_out() {
     let refusal = verify_knowing(&good(), &BTreeSet::new(), &["ada".to_owned()]).unwrap_err();
     assert!(refusal.reason.contains("requester"), "{refusal}");
+}
+
+#[test]
+fn a_node_that_has_read_of_a_revoked_key_does_not_count_it() {
+    let revoked = BTreeSet::from([fingerprint_of("grace")]);
+    let refusal = verify_without(&good(), &BTreeSet::new(), &[], &revoked).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::QuorumMissing);
+    assert!(refusal.reason.contains("revoked-key"), "{refusal}");
+    let other = BTreeSet::from([fingerprint_of("leila")]);
+    assert!(verify_without(&good(), &BTreeSet::new(), &[], &other).is_ok());
 }

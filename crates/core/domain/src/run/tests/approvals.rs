@@ -3,7 +3,7 @@
 use sealwarden_wire::event::v1::event::Kind;
 
 use super::world::World;
-use crate::approval::fixture::{VALIDITY_MS, run_started, signed};
+use crate::approval::fixture::{VALIDITY_MS, revocation, run_started, signed};
 use crate::approval::{Decision, Environment, Statement};
 use crate::fold::RejectionCode;
 use crate::run::{Command, MAX_REFUSALS, Phase, RunState, answer};
@@ -306,4 +306,74 @@ fn people_are_answered_with_what_is_missing() {
     );
     let events = world.decided("grace", "isolate", Decision::Approve);
     assert_eq!(respond(&world.state, &events, world.at()).missing, "");
+}
+
+fn revoke(world: &mut World, person: &str) -> Vec<Kind> {
+    let revoked = revocation(person, "bea", "left on a train");
+    world.run(Command::RevokeKey(revoked)).unwrap()
+}
+
+#[test]
+fn a_key_revoked_in_mid_run_counts_for_nothing_that_has_not_begun() {
+    let mut world = World::after(&["snapshot"]);
+    world.approve("isolate", &["ada", "grace"]);
+    assert_eq!(revoke(&mut world, "ada").len(), 1);
+    world.now_ms += 1;
+    let rejection = world.begin("isolate").unwrap_err();
+    assert!(
+        rejection.reason.contains("missing security-lead: 1"),
+        "{rejection}"
+    );
+    assert!(
+        rejection.reason.contains("1 by keys that were revoked"),
+        "{rejection}"
+    );
+    let again = world.decided("ada", "isolate", Decision::Approve);
+    assert_eq!(code(&again), "revoked-key");
+    assert!(revoke(&mut world, "ada").is_empty(), "once is enough");
+    // Somebody else takes the place.
+    world.approve("isolate", &["linus"]);
+    assert!(world.begin("isolate").is_ok());
+}
+
+#[test]
+fn what_had_begun_when_its_approvers_key_was_revoked_goes_on() {
+    let mut world = World::after(&["snapshot"]);
+    world.approve("isolate", &["ada", "grace"]);
+    world.begin("isolate").unwrap();
+    world.now_ms += 1;
+    revoke(&mut world, "ada");
+    assert!(world.end("isolate", Ok(())).is_ok());
+    assert_eq!(world.state.step("isolate").unwrap().phase, Phase::Done);
+}
+
+#[test]
+fn a_denial_outlives_its_key_and_an_override_does_not() {
+    let mut world = World::after(&["snapshot"]);
+    world.decided("ada", "isolate", Decision::Deny);
+    revoke(&mut world, "ada");
+    world.now_ms += 1;
+    world.approve("isolate", &["linus", "grace"]);
+    let rejection = world.begin("isolate").unwrap_err();
+    assert!(rejection.reason.contains("ada denied"), "{rejection}");
+    world.says("max", "isolate", Decision::Override);
+    let revoked = revocation("max", "bea", "stolen");
+    world.run(Command::RevokeKey(revoked)).unwrap();
+    world.now_ms += 1;
+    assert!(world.begin("isolate").is_err(), "the glass is whole again");
+    world.says("bea", "isolate", Decision::Override);
+    assert!(world.begin("isolate").is_ok());
+}
+
+#[test]
+fn a_run_without_the_key_or_at_its_end_is_told_nothing() {
+    let mut world = World::after(&["snapshot"]);
+    assert!(revoke(&mut world, "mallory").is_empty());
+    let mut ended = World::after(&["snapshot"]);
+    let abort = Command::Abort {
+        said: super::world::said("over"),
+        undo: false,
+    };
+    ended.run(abort).unwrap();
+    assert!(revoke(&mut ended, "ada").is_empty());
 }

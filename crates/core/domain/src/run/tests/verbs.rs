@@ -354,6 +354,7 @@ fn one_senior_tightens_at_once_and_a_node_obeys() {
         max_skew_ms: 0,
         max_age_ms: 0,
         seen: &seen,
+        revoked: &BTreeSet::new(),
         requesters: &["bea".to_owned()],
     };
     let keys = verify_directive(&directive, &expected).unwrap();

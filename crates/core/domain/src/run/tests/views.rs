@@ -175,6 +175,7 @@ fn the_directive_of_an_approved_step_convinces_a_node() {
         max_skew_ms: 0,
         max_age_ms: 0,
         seen: &seen,
+        revoked: &BTreeSet::new(),
         requesters: &[],
     };
     assert_eq!(verify_directive(&directive, &expected).unwrap().len(), 2);

@@ -1,0 +1,196 @@
+//! `roster show | revoke`
+
+use sealwarden_domain::approval::{Environment, revocation_text};
+use sealwarden_wire::event::v1::ApproverKeyRevoked;
+use sealwarden_wire::run::v1 as wire;
+use serde_json::json;
+
+use super::approve::SigningKey;
+use super::{Answer, client};
+use crate::cli::{Cli, Signing};
+use crate::failure::{Ending, Failure};
+use crate::output;
+
+/// The words behind `roster`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Roster {
+    /// Who may approve, with which roles and keys, and which keys count no more
+    Show,
+    /// A key is lost, stolen, or its owner has gone: it counts no more
+    ///
+    /// Its owner signs that, or anybody with the role `security-lead` or `break-glass`, alone. From then on no approval by the key counts for a step that has not begun, also
+    /// in runs under way and whenever it was given; every node refuses it, too. Steps that began stay. A denial stands until its person approves with another key. This is
+    /// not taken back: put a new key into roster.yaml, and take the old one out.
+    Revoke {
+        /// The key's fingerprint (`SHA256:…`), or the person, if they have one key
+        #[arg(value_name = "KEY")]
+        whose: String,
+        /// Why, in one line; everybody reads it
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
+}
+
+pub(crate) async fn run(cli: &Cli, what: &Roster) -> Answer {
+    let mut runs = client(cli)?.runs().await?;
+    let roster = runs.show_roster(wire::ShowRosterRequest {});
+    let roster = roster.await?.into_inner();
+    let (whose, why, signing) = match what {
+        Roster::Show => return Ok(show(cli, &roster)),
+        Roster::Revoke {
+            whose,
+            why,
+            signing,
+        } => (whose, why, signing),
+    };
+    let mine = SigningKey::find(cli, signing)?;
+    let revoked = revocation(&roster, whose, why, &mine)?;
+    let environment = Environment::parse(&roster.environment).ok_or_else(|| {
+        let named = &roster.environment;
+        Failure::refused(format!("the server names an unknown environment {named:?}"))
+    })?;
+    let text = revocation_text(&roster.installation, environment, &revoked);
+    let namespace = environment.namespace();
+    if !cli.json || !signing.yes {
+        output::complain(&format!(
+            "The key {} of {} will count for nothing that has not begun. This is not taken back.\n\nThe statement to sign (SSHSIG, namespace {namespace}):\n{text}",
+            revoked.key_fingerprint, revoked.person
+        ));
+    }
+    if !signing.yes && !output::confirmed(&format!("Sign this as {}?", revoked.by)) {
+        return Err(Failure::usage("not signed: nothing was sent"));
+    }
+    let request = wire::RevokeKeyRequest {
+        signature: mine.sign(&text, namespace)?,
+        key_fingerprint: revoked.key_fingerprint.clone(),
+        person: revoked.person.clone(),
+        by: revoked.by.clone(),
+        reason: revoked.reason.clone(),
+    };
+    let told = runs.revoke_key(request).await?.into_inner().runs;
+    if cli.json {
+        output::json(&json!({
+            "revoked": revoked.key_fingerprint, "person": revoked.person, "by": revoked.by, "reason": revoked.reason, "runs": told,
+        }));
+    } else {
+        let runs = if told.is_empty() {
+            "no open run knows it".to_owned()
+        } else {
+            format!("it counts no more in {}", told.join(", "))
+        };
+        output::line(&format!(
+            "revoked: {} of {}; {runs}. Take it out of roster.yaml with the next change.",
+            revoked.key_fingerprint, revoked.person
+        ));
+    }
+    Ok(Ending::Good)
+}
+
+/// What is to be signed: whose key it is, and who signs.
+fn revocation(
+    roster: &wire::Roster,
+    key: &str,
+    why: &str,
+    mine: &SigningKey,
+) -> Result<ApproverKeyRevoked, Failure> {
+    let of = |named: &str| {
+        let people = roster.people.iter();
+        let mut pairs = people.flat_map(|person| person.keys.iter().map(move |it| (person, it)));
+        pairs.find(|(_, it)| it.fingerprint == named)
+    };
+    let (owner, fingerprint) =
+        if let Some(person) = roster.people.iter().find(|it| it.person == key) {
+            (person, only_key(person)?)
+        } else if let Some((person, it)) = of(key) {
+            (person, it.fingerprint.clone())
+        } else {
+            let problem = format!(
+                "no person and no key of the roster is {key:?}; `sealwarden roster show` lists them"
+            );
+            return Err(Failure::usage(problem));
+        };
+    let signing = mine.fingerprint();
+    let (signer, _) = of(&signing).ok_or_else(|| {
+        Failure::refused(format!(
+            "key {signing} belongs to nobody on the roster; name yours with --key"
+        ))
+    })?;
+    Ok(ApproverKeyRevoked {
+        key_fingerprint: fingerprint,
+        person: owner.person.clone(),
+        by: signer.person.clone(),
+        reason: why.to_owned(),
+        signature: String::new(),
+    })
+}
+
+/// The key of somebody who has one.
+fn only_key(person: &wire::RosterPerson) -> Result<String, Failure> {
+    let id = &person.person;
+    let mut counting = person.keys.iter().filter(|it| it.revoked_reason.is_empty());
+    match (counting.next(), counting.next()) {
+        (Some(only), None) => Ok(only.fingerprint.clone()),
+        (None, _) => Err(Failure::usage(format!(
+            "{id} has no key that counts; nothing to revoke"
+        ))),
+        (Some(_), Some(_)) => Err(Failure::usage(format!(
+            "{id} has several keys; name one by its fingerprint (`sealwarden roster show`)"
+        ))),
+    }
+}
+
+fn show(cli: &Cli, roster: &wire::Roster) -> Ending {
+    if cli.json {
+        let people: Vec<_> = roster
+            .people
+            .iter()
+            .map(|person| {
+                let keys: Vec<_> = person.keys.iter().map(|key| json!({
+                    "fingerprint": key.fingerprint, "algorithm": key.algorithm, "touch": key.touch,
+                    "revoked_by": key.revoked_by, "revoked_reason": key.revoked_reason,
+                })).collect();
+                json!({ "person": person.person, "name": person.name, "roles": person.roles, "keys": keys })
+            })
+            .collect();
+        output::json(&json!({
+            "installation": roster.installation, "environment": roster.environment, "digest": roster.digest, "people": people,
+        }));
+        return Ending::Good;
+    }
+    let mut rows = vec![
+        ["PERSON", "ROLES", "KEY", "TOUCH", ""]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for person in &roster.people {
+        let roles = person.roles.join(", ");
+        if person.keys.is_empty() {
+            rows.push(vec![
+                person.person.clone(),
+                roles.clone(),
+                "none: cannot approve".to_owned(),
+                String::new(),
+                String::new(),
+            ]);
+        }
+        rows.extend(person.keys.iter().map(|key| {
+            let revoked = if key.revoked_reason.is_empty() {
+                String::new()
+            } else {
+                format!("REVOKED by {}: {}", key.revoked_by, key.revoked_reason)
+            };
+            vec![
+                person.person.clone(),
+                roles.clone(),
+                key.fingerprint.clone(),
+                key.touch.clone(),
+                revoked,
+            ]
+        }));
+    }
+    output::table(&rows);
+    output::line(&format!("roster sha256:{}", roster.digest));
+    Ending::Good
+}
