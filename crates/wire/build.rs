@@ -22,11 +22,13 @@ const FILES: &[&str] = &[
     "sealwarden/event/v1/retention.proto",
     "sealwarden/event/v1/run.proto",
     "sealwarden/event/v1/signer.proto",
+    "sealwarden/event/v1/verifier.proto",
     "sealwarden/incident/v1/incident.proto",
     "sealwarden/incident/v1/learning.proto",
     "sealwarden/run/v1/run.proto",
     "sealwarden/seal/v1/erasure.proto",
     "sealwarden/seal/v1/seal.proto",
+    "sealwarden/verify/v1/verifiers.proto",
     "sealwarden/verify/v1/verify.proto",
 ];
 

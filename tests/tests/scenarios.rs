@@ -56,5 +56,6 @@ mod scenarios {
     mod transit;
     mod undo;
     mod verdicts;
+    mod verifiers;
     mod webhooks;
 }

@@ -30,8 +30,8 @@ pub(crate) struct Timelines {
     signals: BTreeMap<String, Vec<TimelineEntry>>,
     /// Which incident a run works on.
     runs: BTreeMap<String, String>,
-    /// The open incident of an archive.
-    archives: BTreeMap<String, String>,
+    /// The open incident of an archive or a verifier, by its stream.
+    watched: BTreeMap<String, String>,
 }
 
 /// What an event is part of.
@@ -54,14 +54,14 @@ impl Timelines {
             self.runs.insert(id.to_owned(), started.incident.clone());
         }
         if let Kind::IncidentOpened(opened) = kind
-            && let Some(archive) = opened.subject.strip_prefix("archive ")
+            && let Some((what @ ("archive" | "verifier"), name)) = opened.subject.split_once(' ')
         {
-            self.archives.insert(archive.to_owned(), id.to_owned());
+            self.watched.insert(format!("{what}/{name}"), id.to_owned());
         }
         if let Kind::IncidentStageReached(reached) = kind
             && reached.stage() == IncidentStage::Closed
         {
-            self.archives.retain(|_, incident| incident != id);
+            self.watched.retain(|_, incident| incident != id);
         }
         if let Kind::SignalJoined(joined) = kind {
             for entry in self.signals.remove(&joined.signal).unwrap_or_default() {
@@ -83,8 +83,7 @@ impl Timelines {
 
     /// Keeps an event that a detector's finding rests on, unless it stands in an open incident's story already.
     pub(crate) fn found(&mut self, signal: &str, envelope: &Envelope, event: &Event) {
-        let archive = envelope.stream.strip_prefix("archive/");
-        if archive.is_some_and(|archive| self.archives.contains_key(archive)) {
+        if self.watched.contains_key(&envelope.stream) {
             return;
         }
         let text = match &event.kind {
@@ -105,6 +104,7 @@ impl Timelines {
                 e.node,
                 crate::detectors::audit_gap_words(e)
             ),
+            Some(Kind::VerdictsCompared(e)) => crate::detectors::verdicts_words(e),
             Some(kind) => match crate::archive_words::sentence(kind) {
                 Some(text) => text,
                 None => return,
@@ -177,7 +177,7 @@ impl Timelines {
         {
             Some("incident") => Some(id.to_owned()),
             Some("run") => self.runs.get(id).cloned(),
-            Some("archive") => self.archives.get(id).cloned(),
+            Some("archive" | "verifier") => self.watched.get(&envelope.stream).cloned(),
             _ => {
                 let correlation = &envelope.correlation;
                 let known = self.incidents.contains_key(correlation);

@@ -102,6 +102,7 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::DocumentRestored(_)
         | Kind::DocumentReleased(_)
         | Kind::RestoreFailed(_) => return crate::archive_words::sentence(kind),
+        Kind::VerdictsCompared(e) => crate::detectors::verdicts_words(e),
         Kind::RegimeDecided(_)
         | Kind::RegimeClockStarted(_)
         | Kind::DutyMet(_)

@@ -1,5 +1,6 @@
 //! The command line: the same words as the API. Help texts are the product's manual at 3 a.m.
 
+mod drill;
 mod provider_flags;
 
 use std::ffi::OsString;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::drill::{Drill, DrillName};
 pub(crate) use self::provider_flags::{Token, Transit};
 
 /// Seals documents, watches its own seals, and runs the response when something goes wrong with them.
@@ -91,6 +93,9 @@ pub(crate) enum Command {
     /// Stored documents: revalidation, quarantine, restore
     #[command(subcommand)]
     Archive(crate::commands::archive::Archive),
+    /// Verifiers that others run: whether their releases still say what is known of archived documents
+    #[command(subcommand)]
+    Verifier(crate::commands::verifier::Verifier),
     /// Sealing keys
     #[command(subcommand)]
     Keys(Keys),
@@ -182,6 +187,7 @@ impl Command {
             Self::Trust(_) => "trust",
             Self::Log(_) => "log",
             Self::Archive(_) => "archive",
+            Self::Verifier(_) => "verifier",
             Self::Keys(_) => "keys",
             Self::Erase(_) => "erase",
             Self::Signal(_) => "signal",
@@ -547,34 +553,6 @@ pub(crate) enum Plan {
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Drill {
-    /// Which drill
-    #[arg(value_enum)]
-    pub(crate) name: DrillName,
-    /// Let the services talk over this NATS server (it must not hold production streams)
-    #[arg(long, value_name = "URL")]
-    pub(crate) nats: Option<String>,
-    /// Folder of files to seal (default: proto/ and runbooks/ of this repository, or the shipped plan)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) dir: Option<PathBuf>,
-    /// Keep the sandbox here instead of a temporary folder that is removed
-    #[arg(long, value_name = "DIR")]
-    pub(crate) keep: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum DrillName {
-    /// Names the drills, what each injects, and what it needs
-    List,
-    /// A sealing key is stolen and used
-    KeyCompromise,
-    /// The provider of the sealing keys becomes slow, and then answers no more
-    HsmLatency,
-    /// A disk loses bytes of archived documents, and says nothing
-    SilentCorruption,
 }
 
 #[derive(Debug, Subcommand)]

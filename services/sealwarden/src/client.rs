@@ -15,6 +15,7 @@ use sealwarden_wire::run::v1::runs_client::RunsClient;
 use sealwarden_wire::seal::v1::erasure_client::ErasureClient;
 use sealwarden_wire::seal::v1::sealing_client::SealingClient;
 use sealwarden_wire::verify::v1::verification_client::VerificationClient;
+use sealwarden_wire::verify::v1::verifiers_client::VerifiersClient;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
@@ -175,6 +176,13 @@ impl Client {
         let channel = self.channel_within(Role::Verification, LONG).await?;
         let channel = InterceptedService::new(channel, TraceContext);
         Ok(ArchivesClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Verifiers that others run, watched by verification.
+    pub(crate) async fn verifiers(&self) -> Result<VerifiersClient<Traced>, Failure> {
+        let channel = self.channel_within(Role::Verification, LONG).await?;
+        let channel = InterceptedService::new(channel, TraceContext);
+        Ok(VerifiersClient::new(channel).max_decoding_message_size(MAX_ANSWER))
     }
 
     /// Incidents.

@@ -1,8 +1,10 @@
 //! Drills: the real loop in a sandbox of its own. Same services, same runbook, same approvals as production; only the people are played, and the attacker is real.
 
 mod act;
+mod bad_release;
 mod catalogue;
 mod documents;
+mod fleet;
 mod hsm_latency;
 mod key_compromise;
 pub(crate) mod people;
@@ -15,7 +17,7 @@ mod watch;
 use crate::cli::{Cli, Drill, DrillName};
 use crate::commands::Answer;
 use crate::failure::Ending;
-use sandbox::Scene;
+use sandbox::{Sandbox, Scene};
 
 /// Runs the named drill, or lists them.
 pub(crate) async fn run(cli: &Cli, args: &Drill) -> Answer {
@@ -31,6 +33,15 @@ pub(crate) async fn run(cli: &Cli, args: &Drill) -> Answer {
         DrillName::SilentCorruption => {
             let (scene, play) = (silent_corruption::SCENE, silent_corruption::play);
             act::perform(cli.json, args, "silent-corruption", scene, play).await
+        }
+        DrillName::BadRelease => {
+            let fleet = fleet::Fleet::open().await?;
+            let play = async |narrator, args: &Drill, sandbox: &Sandbox| {
+                bad_release::play(narrator, args, sandbox, &fleet).await
+            };
+            let answer = act::perform(cli.json, args, "bad-release", fleet.scene(), play).await;
+            fleet.stop().await;
+            answer
         }
         DrillName::HsmLatency => {
             let (scene, play) = (hsm_latency::SCENE, hsm_latency::play);

@@ -8,6 +8,7 @@ use sealwarden_seal::note::{VerifierKey, Vkey};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{ArchiveConfig, check};
+use crate::verifiers::{self, VerifierConfig};
 
 /// No witness serves more keys of other installations.
 const MAX_GUESTS: usize = 1024;
@@ -33,6 +34,8 @@ pub struct Config {
     pub clock_skew_ms: i64,
     /// The archives that this node writes and looks at again; another node must not name the same ones.
     pub archives: Vec<ArchiveConfig>,
+    /// Verifiers that others run, to which archived documents are put.
+    pub verifiers: Vec<VerifierConfig>,
 }
 
 impl Default for Config {
@@ -46,6 +49,7 @@ impl Default for Config {
             post_quantum: false,
             clock_skew_ms: 60_000,
             archives: Vec::new(),
+            verifiers: Vec::new(),
         }
     }
 }
@@ -66,6 +70,14 @@ pub enum ConfigError {
     /// An archive cannot be worked with.
     #[error("verification.archives[{at}]: {problem}")]
     Archive {
+        /// Which one, counted from 0.
+        at: usize,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// A verifier cannot be asked.
+    #[error("verification.verifiers[{at}]: {problem}")]
+    Verifier {
         /// Which one, counted from 0.
         at: usize,
         /// Why, and what to do.
@@ -119,7 +131,10 @@ impl Config {
             }
         }
         self.guests()?;
-        check(&self.archives).map_err(|(at, problem)| ConfigError::Archive { at, problem })
+        check(&self.archives).map_err(|(at, problem)| ConfigError::Archive { at, problem })?;
+        let archives = self.archives.iter().map(|it| it.name.as_str()).collect();
+        verifiers::check(&self.verifiers, &archives)
+            .map_err(|(at, problem)| ConfigError::Verifier { at, problem })
     }
 
     /// The keys of other installations' logs, by origin.

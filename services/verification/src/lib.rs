@@ -4,6 +4,7 @@
 //! - `sightings`: checkpoints that a log's key signed and the log never intended, kept as files and told to the event log.
 //! - `directives`: freezes an origin when its isolation was ordered with the approvals that this node's own plan demands.
 //! - `archive`: stored documents, revalidated on a schedule, quarantined, restored.
+//! - `verifiers`: verifiers that others run, and whether they still say what is known of archived documents.
 //! - `trust`, `verify`, `grpc`: the current trust bundle and verdicts; both go on from what is cached while the event log is away.
 //!
 //! **Invariant:** the witness stores what it cosigns before it answers, and a witness that lost what it stored does not start.
@@ -19,6 +20,7 @@ mod intents;
 mod sightings;
 mod start;
 mod trust;
+mod verifiers;
 mod verify;
 mod witness;
 mod witness_keys;
@@ -27,3 +29,4 @@ mod witness_store;
 pub use archive::ArchiveConfig;
 pub use config::{Config, ConfigError};
 pub use start::{Mounts, start};
+pub use verifiers::VerifierConfig;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sealwarden_engine::Node;
 use sealwarden_wire::archive::v1::archives_server::ArchivesServer;
 use sealwarden_wire::verify::v1::verification_server::VerificationServer;
+use sealwarden_wire::verify::v1::verifiers_server::VerifiersServer;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
@@ -16,6 +17,7 @@ use crate::http::routes;
 use crate::intents::Intents;
 use crate::sightings::Sightings;
 use crate::trust::Trust;
+use crate::verifiers::{self, VerifiersService};
 use crate::verify::Verifying;
 use crate::witness::Witness;
 
@@ -56,10 +58,13 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
     ));
     let verifying = Arc::new(Verifying::new(Arc::clone(&node), trust, intents, sightings));
     let slots = Slots::start(config.archives.clone(), &node, &verifying, &mut tasks);
-    let archives = ArchivesService::new(Arc::new(slots));
+    let slots = Arc::new(slots);
+    let watched = verifiers::start(&config.verifiers, &node, &slots, &mut tasks);
+    let archives = ArchivesService::new(slots);
     let service = VerificationService::new(verifying, config.concurrency);
     let mut grpc = Routes::new(VerificationServer::new(service));
     grpc = grpc.add_service(ArchivesServer::new(archives));
+    grpc = grpc.add_service(VerifiersServer::new(VerifiersService::new(watched)));
     Ok(Mounts {
         grpc,
         http: routes(witness, config.concurrency),

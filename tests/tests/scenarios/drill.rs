@@ -147,6 +147,35 @@ fn carried_on(answer: Answer) {
     assert_eq!(drain["outputs"]["provider"], "hsm", "{drain:#}");
 }
 
+/// A bad release was found, rolled back and replaced in stages; nobody was told that a wrong document is valid.
+fn rolled_back(answer: Answer) {
+    let document = closed(answer);
+    assert_eq!(document["class"], "release-regression", "{document:#}");
+    let asked = list(&document, "asked");
+    let counts = |at: usize, what: &str| asked[at][what].as_u64().expect("a count");
+    for (at, valid, release) in [(0, 4, "1.0"), (1, 0, "2.0"), (2, 4, "2.1")] {
+        assert_eq!(counts(at, "valid"), valid, "{document:#}");
+        assert_eq!(counts(at, "wrong_refused"), 4, "{document:#}");
+        assert_eq!(asked[at]["releases"][0], release, "{document:#}");
+    }
+    assert_eq!(list(&document, "deployments").len(), 7, "{document:#}");
+}
+
+#[test]
+fn a_bad_release_is_rolled_back_and_replaced_in_stages() {
+    rolled_back(drill(&Installation::new(), "bad-release", &[]));
+}
+
+#[test]
+fn a_bad_release_is_rolled_back_over_a_real_nats_server_too() {
+    let server = TestServer::start().expect("a nats-server");
+    rolled_back(drill(
+        &Installation::new(),
+        "bad-release",
+        &["--nats", &server.url()],
+    ));
+}
+
 /// Files enough for every phase of the drill.
 fn many(home: &Installation) -> String {
     let folder = home.home().join("many");

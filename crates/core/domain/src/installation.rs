@@ -16,6 +16,7 @@ use crate::incident::Incident;
 use crate::lease::Lease;
 use crate::log_control::LogControl;
 use crate::retention::Retention;
+use crate::verifier::Verifier;
 
 /// A node and how to reach it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,6 +66,8 @@ pub struct Installation {
     pub runs: BTreeMap<String, RunSummary>,
     /// What is erased of logs' private records, and what is held, by log.
     pub retention: BTreeMap<String, Retention>,
+    /// Verifiers that others run, by name.
+    pub verifiers: BTreeMap<String, Verifier>,
     /// Trust.
     pub trust: Trust,
     /// Streams that do not fold, with the reason.
@@ -175,6 +178,11 @@ impl Fold for Installation {
                         | Kind::RestoreFailed(_)
                 )
             }),
+            "verifier" => self
+                .verifiers
+                .entry(id.to_owned())
+                .or_default()
+                .apply(envelope, event),
             "communication" => expect(envelope, event, |kind| {
                 matches!(
                     kind,

@@ -17,5 +17,6 @@ pub mod log_control;
 pub mod obligation;
 pub mod retention;
 pub mod run;
+pub mod verifier;
 
 pub use fold::{At, Fold, IllegalEvent, Rejection, RejectionCode};

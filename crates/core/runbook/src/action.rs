@@ -1,5 +1,7 @@
 //! The built-in operations that steps perform, and what each of them declares about itself.
 
+mod verifiers;
+
 use std::fmt;
 
 use crate::directive::DirectiveKind;
@@ -41,6 +43,10 @@ pub enum Action {
     RestoreArchive,
     /// Looks at every object of an archive again.
     RevalidateArchive,
+    /// Tells what a verifier that others run says of archived documents.
+    CompareVerdicts,
+    /// As that, and it must be what is known of them.
+    ReplayVerdicts,
     /// Tells a system outside to do something that can be taken back.
     CallWebhook,
     /// Tells a system outside to do something that cannot be taken back.
@@ -183,7 +189,7 @@ const fn count(name: &'static str) -> Field {
 
 impl Action {
     /// Every action, in the order of an incident.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::SnapshotEvidence,
         Self::IsolateKey,
         Self::ReadOnly,
@@ -201,6 +207,8 @@ impl Action {
         Self::QuarantineArchive,
         Self::RestoreArchive,
         Self::RevalidateArchive,
+        Self::CompareVerdicts,
+        Self::ReplayVerdicts,
         Self::CallWebhook,
         Self::CallWebhookDestructive,
         Self::Confirm,
@@ -236,6 +244,8 @@ impl Action {
             | Self::QuarantineArchive
             | Self::RestoreArchive
             | Self::RevalidateArchive
+            | Self::CompareVerdicts
+            | Self::ReplayVerdicts
             | Self::CallWebhook
             | Self::CallWebhookDestructive
             | Self::Confirm
@@ -263,6 +273,8 @@ impl Action {
             Self::QuarantineArchive => &QUARANTINE_ARCHIVE,
             Self::RestoreArchive => &RESTORE_ARCHIVE,
             Self::RevalidateArchive => &REVALIDATE_ARCHIVE,
+            Self::CompareVerdicts => &verifiers::COMPARE_VERDICTS,
+            Self::ReplayVerdicts => &verifiers::REPLAY_VERDICTS,
             Self::CallWebhook => &CALL_WEBHOOK,
             Self::CallWebhookDestructive => &CALL_WEBHOOK_DESTRUCTIVE,
             Self::Confirm => &CONFIRM,

@@ -74,7 +74,9 @@ impl Action {
             Self::CallWebhook | Self::CallWebhookDestructive => {
                 &[Unavailable, Timeout, Interrupted, Refused]
             }
-            Self::SnapshotEvidence => &[Unavailable, Timeout, Interrupted, Refused, Damaged],
+            Self::SnapshotEvidence | Self::ReplayVerdicts => {
+                &[Unavailable, Timeout, Interrupted, Refused, Damaged]
+            }
             Self::Reverify | Self::RevalidateArchive => &[Timeout, Interrupted, Refused, Damaged],
             Self::IsolateKey
             | Self::ReadOnly
@@ -90,6 +92,7 @@ impl Action {
             | Self::DrainQueue
             | Self::QuarantineArchive
             | Self::RestoreArchive
+            | Self::CompareVerdicts
             | Self::CloseIncident => &[Timeout, Interrupted, Refused],
         }
     }

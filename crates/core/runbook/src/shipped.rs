@@ -1,7 +1,7 @@
 //! The plan that comes along: the sample organisation and its runbooks, as they stand in `runbooks/`.
 
 /// The files of the shipped plan: name and text, in the order in which a person reads them.
-pub const SHIPPED: [(&str, &str); 11] = [
+pub const SHIPPED: [(&str, &str); 12] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
     (
         "roster.yaml",
@@ -18,6 +18,10 @@ pub const SHIPPED: [(&str, &str); 11] = [
     (
         "kms-outage.yaml",
         include_str!("../../../../runbooks/kms-outage.yaml"),
+    ),
+    (
+        "bad-release.yaml",
+        include_str!("../../../../runbooks/bad-release.yaml"),
     ),
     (
         "revoke-key.yaml",

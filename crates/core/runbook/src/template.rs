@@ -26,11 +26,13 @@ pub enum IncidentField {
     Key,
     /// The archive concerned, such as `main`.
     Archive,
+    /// The verifier concerned that others run.
+    Verifier,
 }
 
 impl IncidentField {
     /// Every field.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Id,
         Self::Log,
         Self::Origin,
@@ -38,6 +40,7 @@ impl IncidentField {
         Self::Class,
         Self::Key,
         Self::Archive,
+        Self::Verifier,
     ];
 
     /// Its name in templates.
@@ -50,6 +53,7 @@ impl IncidentField {
             Self::Class => "class",
             Self::Key => "key",
             Self::Archive => "archive",
+            Self::Verifier => "verifier",
         }
     }
 
@@ -57,9 +61,13 @@ impl IncidentField {
     pub fn kind(self) -> ValueType {
         match self {
             Self::CompromisedSince => ValueType::Time,
-            Self::Id | Self::Log | Self::Origin | Self::Class | Self::Key | Self::Archive => {
-                ValueType::Text
-            }
+            Self::Id
+            | Self::Log
+            | Self::Origin
+            | Self::Class
+            | Self::Key
+            | Self::Archive
+            | Self::Verifier => ValueType::Text,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::runbook::{Runbook, Step};
 use crate::suggest;
 use crate::template::Part;
 
-/// Errors of steps that call a target which is not known, or is destructive (`true`) while the step's action is not. Targets that are known only when a step starts are
+/// Errors of steps that call a target which is not known (warnings where none is: then nothing was set up yet, and nothing misspelt), or is destructive (`true`) while the step's action is not. Targets that are known only when a step starts are
 /// checked then.
 pub fn check_webhooks(set: &PlanSet, known: &BTreeMap<String, bool>) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -36,6 +36,14 @@ fn check_step(runbook: &Runbook, step: &Step, known: &BTreeMap<String, bool>) ->
         Some(Finding::error(runbook.file(), step.place, code, message).in_step(&step.id))
     };
     match known.get(target) {
+        None if known.is_empty() => {
+            let message = format!("the settings name no webhook, so `{target}` cannot be called");
+            let warning = Finding::warning(runbook.file(), step.place, "no-webhooks", message);
+            let remedy = format!(
+                "name it in settings.yaml (runbook-executor, webhooks: {target}); until then people do it and `run skip` the step"
+            );
+            Some(warning.in_step(&step.id).remedy(remedy))
+        }
         None => {
             let message = format!("the settings name no webhook `{target}`");
             let names = known.keys().map(String::as_str);

@@ -66,6 +66,7 @@ fn started(runbook: &str) -> RunStarted {
         ("incident.class", "any"),
         ("incident.key", "main-1"),
         ("incident.archive", "main"),
+        ("incident.verifier", "fleet"),
     ];
     RunStarted {
         run: "run-1".to_owned(),

@@ -7,6 +7,7 @@ mod audit_gap;
 mod foreign_checkpoint;
 mod key_outage;
 mod unexplained_key_use;
+mod verdict_regression;
 
 pub(crate) use archive_damage::archive_damage;
 pub(crate) use audit_gap::{audit_gap, words as audit_gap_words};
@@ -16,6 +17,7 @@ pub(crate) use foreign_checkpoint::{
 };
 pub(crate) use key_outage::{ended as outage_ended, key_outage, subject as outage_subject};
 pub(crate) use unexplained_key_use::unexplained_key_use;
+pub(crate) use verdict_regression::{sentence as verdicts_words, verdict_regression};
 
 use std::collections::BTreeMap;
 

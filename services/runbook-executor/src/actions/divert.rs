@@ -49,6 +49,8 @@ fn contains(attempt: &Attempt) -> bool {
                 | Action::DrainQueue
                 | Action::RestoreArchive
                 | Action::RevalidateArchive
+                | Action::CompareVerdicts
+                | Action::ReplayVerdicts
                 | Action::CallWebhook
                 | Action::CallWebhookDestructive
                 | Action::Confirm

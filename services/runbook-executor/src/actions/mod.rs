@@ -20,6 +20,7 @@ mod resume;
 mod reverify;
 mod rotate_origin;
 mod snapshot;
+mod verdicts;
 mod webhook;
 mod witnesses;
 
@@ -54,6 +55,8 @@ pub(crate) async fn execute(
         Action::QuarantineArchive => archive::quarantine(executor, attempt, progress).await,
         Action::RestoreArchive => archive::restore(executor, attempt, progress).await,
         Action::RevalidateArchive => archive::revalidate(executor, attempt, progress).await,
+        Action::CompareVerdicts => verdicts::compare(executor, attempt, progress).await,
+        Action::ReplayVerdicts => verdicts::replay(executor, attempt, progress).await,
         Action::CallWebhook | Action::CallWebhookDestructive => {
             webhook::execute(executor, attempt).await
         }
@@ -87,7 +90,9 @@ pub(crate) async fn observe(
         Action::FindAffected
         | Action::Reverify
         | Action::DrainQueue
-        | Action::RevalidateArchive => Ok(Observation::NotDone(
+        | Action::RevalidateArchive
+        | Action::CompareVerdicts
+        | Action::ReplayVerdicts => Ok(Observation::NotDone(
             "it changes nothing, so it is simply done again".to_owned(),
         )),
         Action::Reseal => reseal::observe(executor, attempt).await,

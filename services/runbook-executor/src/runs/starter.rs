@@ -149,10 +149,12 @@ fn facts(id: &str, incident: &Incident) -> BTreeMap<String, String> {
     } else {
         class.compromised_since_ms
     };
-    let archive = opened.subject.strip_prefix("archive ").unwrap_or_default();
+    let about = |what: &str| opened.subject.strip_prefix(what).unwrap_or_default();
+    let (archive, verifier) = (about("archive "), about("verifier "));
     let facts = [
         ("incident.id", id.to_owned()),
         ("incident.archive", archive.to_owned()),
+        ("incident.verifier", verifier.to_owned()),
         ("incident.log", opened.log),
         ("incident.origin", opened.origin),
         ("incident.class", class.class),

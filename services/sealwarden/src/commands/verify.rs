@@ -216,7 +216,8 @@ pub(super) fn from_response(answer: VerifyResponse) -> Value {
     })
 }
 
-fn read_roots(path: &Path) -> Result<Roots, Failure> {
+/// Root keys of a file, all of which must have signed.
+pub(super) fn read_roots(path: &Path) -> Result<Roots, Failure> {
     let bytes = trust::read_limited(path, 64 * 1024)?;
     let text = String::from_utf8(bytes).map_err(|_| {
         Failure::usage(format!(

@@ -12,7 +12,7 @@ struct Entry {
     needs: &'static str,
 }
 
-const ENTRIES: [Entry; 3] = [
+const ENTRIES: [Entry; 4] = [
     Entry {
         name: "key-compromise",
         injects: "a copied sealing key forges a seal outside, and is used in place past the service",
@@ -24,6 +24,12 @@ const ENTRIES: [Entry; 3] = [
         injects: "the preferred provider of sealing keys answers late, then not at all, until it is repaired; callers go on sealing",
         class: "kms-outage",
         needs: "nothing (the sandbox has two providers of software keys, one of which misbehaves on order)",
+    },
+    Entry {
+        name: "bad-release",
+        injects: "a release of somebody's verifiers whose configuration mistakes days for seconds: good seals are called suspect",
+        class: "release-regression",
+        needs: "nothing (verifiers and a deployment system run beside the sandbox, on this machine)",
     },
     Entry {
         name: "silent-corruption",

@@ -1,5 +1,6 @@
 //! `drill hsm-latency`: the provider of the sealing keys becomes slow, and then answers no more.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,7 +28,9 @@ const PROVIDER: &str = "hsm";
 
 /// Two providers, of which the first is preferred. Its limits are tight, so that the drill takes seconds: what would last minutes is the same.
 pub(crate) const SCENE: Scene = Scene {
-    settings: "sealing:\n  slow_key_ms: 500\nkeys:\n  providers:\n    - {name: hsm, kind: software, dir: hsm, deadline_ms: 2000, probe_every_ms: 200, breaker: {slow_ms: 500, slow_window_ms: 1500, slow_calls: 3, pause_ms: 100, longest_pause_ms: 500, good_probes: 2}}\n    - {name: software, kind: software}\n",
+    settings: Cow::Borrowed(
+        "sealing:\n  slow_key_ms: 500\nkeys:\n  providers:\n    - {name: hsm, kind: software, dir: hsm, deadline_ms: 2000, probe_every_ms: 200, breaker: {slow_ms: 500, slow_window_ms: 1500, slow_calls: 3, pause_ms: 100, longest_pause_ms: 500, good_probes: 2}}\n    - {name: software, kind: software}\n",
+    ),
     misbehaves: Some(PROVIDER),
 };
 

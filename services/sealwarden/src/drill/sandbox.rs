@@ -1,5 +1,6 @@
 //! The sandbox: a folder, loopback ports, keys, roster and origins of its own.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -17,10 +18,10 @@ use crate::host::settings::FILE_NAME;
 use crate::host::start::{Options, Started, start};
 
 /// What a drill wants of its sandbox.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Scene {
     /// Text of its `settings.yaml`; paths are relative to the sandbox's folder.
-    pub(crate) settings: &'static str,
+    pub(crate) settings: Cow<'static, str>,
     /// The provider of sealing keys that misbehaves on order.
     pub(crate) misbehaves: Option<&'static str>,
 }
@@ -61,7 +62,7 @@ impl Sandbox {
             (temporary.path().to_owned(), Some(temporary))
         };
         let settings_file = folder.join(FILE_NAME);
-        std::fs::write(&settings_file, scene.settings)
+        std::fs::write(&settings_file, &*scene.settings)
             .context("writing the settings of the sandbox")?;
         let fault = FaultSwitch::default();
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

@@ -1,5 +1,6 @@
 //! `drill silent-corruption`: a disk loses bytes of archived documents, and says nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
@@ -26,7 +27,9 @@ const ARCHIVE: &str = "drill";
 
 /// The sandbox keeps an archive and its backup store; the drill starts the revalidation.
 pub(crate) const SCENE: Scene = Scene {
-    settings: "verification:\n  archives:\n    - {name: drill, url: archive, backup: backup, every_h: 0}\n",
+    settings: Cow::Borrowed(
+        "verification:\n  archives:\n    - {name: drill, url: archive, backup: backup, every_h: 0}\n",
+    ),
     misbehaves: None,
 };
 

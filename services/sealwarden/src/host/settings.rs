@@ -83,6 +83,9 @@ impl Settings {
         for archive in &mut self.verification.archives {
             archive.resolve_paths(folder);
         }
+        for verifier in &mut self.verification.verifiers {
+            verifier.resolve_paths(folder);
+        }
         let executor = &mut self.runbook_executor;
         for tsa in &mut executor.tsas {
             tsa.roots = folder.join(&tsa.roots);

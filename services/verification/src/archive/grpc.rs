@@ -50,12 +50,13 @@ fn admit<T>(request: &Request<T>, roles: &[CallerRole]) -> Result<Caller, Status
 }
 
 /// Who may quarantine, restore and revalidate: people, and the executor in a run that people approved. None of it can harm a whole document.
-const RESPONDERS: [CallerRole; 2] = [CallerRole::Operator, CallerRole::Node];
+pub(crate) const RESPONDERS: [CallerRole; 2] = [CallerRole::Operator, CallerRole::Node];
 
 /// How people are told from revalidations and nodes.
 const PERSON: &str = "person ";
 
-fn who(caller: &Caller) -> String {
+/// A caller as events name it.
+pub(crate) fn who(caller: &Caller) -> String {
     match caller.role {
         CallerRole::Node => format!("node {}", caller.name),
         CallerRole::Operator | CallerRole::Sealer | CallerRole::Verifier | CallerRole::Detector => {

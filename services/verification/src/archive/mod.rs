@@ -28,5 +28,6 @@ mod task;
 
 pub use config::ArchiveConfig;
 pub(crate) use config::check;
-pub(crate) use grpc::ArchivesService;
+pub(crate) use grpc::{ArchivesService, RESPONDERS, who};
+pub(crate) use open::Archive;
 pub(crate) use slots::Slots;

@@ -7,7 +7,7 @@ use crate::finding::Place;
 use crate::names::Role;
 
 /// The detectors that are code: each judges single events and needs no numbers. The plan says who owns them.
-pub const BUILT_IN: [&str; 9] = [
+pub const BUILT_IN: [&str; 10] = [
     "foreign-checkpoint",
     "unexplained-key-use",
     "key-use-not-shown",
@@ -17,6 +17,7 @@ pub const BUILT_IN: [&str; 9] = [
     "key-pressure",
     "certificate-expiring",
     "event-heads",
+    "verdict-regression",
 ];
 
 /// The kinds of detectors.
