@@ -28,6 +28,7 @@ mod scenarios {
     mod drill;
     mod duties;
     mod erasing;
+    mod evidence_given;
     mod executors;
     mod exports;
     mod failover_load;

@@ -6,8 +6,8 @@ use sealwarden_domain::incident::{stage_name, time_text};
 use sealwarden_domain::log_control::{LogControl, acknowledgement_results, kind_name};
 use sealwarden_wire::event::v1::{
     ApprovalRecorded, ConditionEvaluated, ConditionOutcome, DeliveryOutcome, DirectiveAcknowledged,
-    Fenced, IncidentClassified, KeyLife, RunOutcome, SignatureWithheld, StepEnded, StepOutcome,
-    SuspensionAdded, event::Kind,
+    EvidenceGiven, Fenced, IncidentClassified, KeyLife, RunOutcome, SignatureWithheld, StepEnded,
+    StepOutcome, SuspensionAdded, event::Kind,
 };
 
 /// The line for an event in the stream with this id; `None` for what is no part of a story.
@@ -94,7 +94,8 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::StepRetried(_)
         | Kind::StepSkipped(_)
         | Kind::StepOverridden(_)
-        | Kind::OverrideReviewed(_) => return of_run(kind),
+        | Kind::OverrideReviewed(_)
+        | Kind::EvidenceGiven(_) => return of_run(kind),
         Kind::RevalidationStarted(_)
         | Kind::ArchiveDamageFound(_)
         | Kind::RevalidationFinished(_)
@@ -361,6 +362,7 @@ fn of_run(kind: &Kind) -> Option<String> {
             ),
             &e.reason,
         ),
+        Kind::EvidenceGiven(e) => evidence_given(e),
         Kind::OverrideReviewed(e) => {
             format!(
                 "{} reviewed the override of step {}",
@@ -370,6 +372,24 @@ fn of_run(kind: &Kind) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+fn evidence_given(e: &EvidenceGiven) -> String {
+    let fields = e.evidence.iter().map(|given| {
+        if given.stored.is_empty() {
+            format!("{} {:?}", given.name, given.value)
+        } else {
+            let (file, digest) = (&given.file_name, &given.value);
+            format!("{} {file:?} (sha256 {digest})", given.name)
+        }
+    });
+    let fields: Vec<String> = fields.collect();
+    format!(
+        "{} handed in for step {}: {}",
+        e.by,
+        e.step,
+        fields.join(", ")
+    )
 }
 
 fn condition(e: &ConditionEvaluated) -> String {

@@ -290,7 +290,8 @@ impl Installation {
                 | Kind::StepRetried(_)
                 | Kind::StepSkipped(_)
                 | Kind::StepOverridden(_)
-                | Kind::OverrideReviewed(_),
+                | Kind::OverrideReviewed(_)
+                | Kind::EvidenceGiven(_),
             ) => {}
             _ => return foreign(envelope, event),
         }

@@ -15,6 +15,7 @@ mod apply;
 mod ballot;
 mod confirm;
 mod decide;
+mod evidence;
 mod failure;
 mod gate;
 mod operate;
@@ -30,6 +31,7 @@ mod view;
 
 pub use ballot::REVIEWERS;
 pub use decide::{Command, End, decide};
+pub use evidence::{Given, GivenFile};
 pub use failure::Failure;
 pub use gate::quorum_stands;
 pub use operate::Said;

@@ -344,13 +344,20 @@ fn resolve_reference(
         // Its action was reported already.
         return Err(("unknown-action", String::new(), String::new()));
     };
-    let Some(field) = spec.output(output) else {
-        let names: Vec<&str> = spec.outputs.iter().map(|field| field.name).collect();
-        let remedy = suggest::remedy("outputs", output, names);
-        let message = format!("`{}` has no output `{output}`", spec.name);
-        return Err(("bad-reference", message, remedy));
-    };
-    Ok(field.kind)
+    if let Some(field) = spec.output(output) {
+        return Ok(field.kind);
+    }
+    if let Some(field) = source.evidence.iter().find(|field| field.name == *output) {
+        let message = format!("`{shown}` may not be there: the evidence `{output}` is optional");
+        let remedy = format!("let `{step}` require it");
+        let kind = field.required.then(|| field.value_type());
+        return kind.ok_or(("bad-reference", message, remedy));
+    }
+    let evidence = source.evidence.iter().map(|field| field.name.as_str());
+    let names = spec.outputs.iter().map(|field| field.name).chain(evidence);
+    let remedy = suggest::remedy("outputs", output, names.collect::<Vec<_>>());
+    let message = format!("`{}` has no output `{output}`", spec.name);
+    Err(("bad-reference", message, remedy))
 }
 
 /// The step of this id, if it is over whenever step `index` starts.

@@ -18,6 +18,7 @@ mod digest;
 mod directive;
 mod draw;
 mod error_kind;
+mod evidence;
 mod fields;
 mod finding;
 mod graph;
@@ -49,6 +50,7 @@ pub use detectors::{
 pub use directive::DirectiveKind;
 pub use draw::{Live, LiveStep, Tone, draw_dot, draw_mermaid, draw_run_svg, draw_svg, draw_text};
 pub use error_kind::ErrorKind;
+pub use evidence::{EvidenceField, EvidenceKind, MAX_EVIDENCE_BYTES};
 pub use finding::{Finding, Place, Severity};
 pub use inputs::{MAX_INPUT_BYTES, ResolvedInputs, Unresolved};
 pub use names::{BadDuration, BadRole, Role, is_name, is_person_id, parse_duration, show_duration};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::action::{Action, ActionSpec, ValueType};
 use crate::condition::Condition;
+use crate::evidence::{self, EvidenceField};
 use crate::fields::{Fields, Reader, Shape};
 use crate::finding::{self, Finding, Place};
 use crate::graph;
@@ -57,7 +58,7 @@ pub(crate) const APPROVAL: Shape = Shape {
 };
 pub(crate) const MANUAL: Shape = Shape {
     what: "a manual task",
-    known: &["instructions"],
+    known: &["instructions", "evidence"],
     unsupported: &[],
 };
 
@@ -70,6 +71,7 @@ pub(crate) struct Draft {
     pub(crate) needs: Vec<(String, Place)>,
     pub(crate) when: Option<(Condition, Place)>,
     pub(crate) inputs: Vec<(String, Template, Place)>,
+    pub(crate) evidence: Vec<EvidenceField>,
     approval: Option<Approval>,
     retry: Option<Retry>,
     timeout: Option<Duration>,
@@ -80,6 +82,7 @@ pub(crate) struct Draft {
 pub(crate) struct Work {
     action: Option<Action>,
     inputs: Vec<(String, Template, Place)>,
+    evidence: Vec<EvidenceField>,
     approval: Option<Approval>,
     retry: Option<Retry>,
     timeout: Option<Duration>,
@@ -243,7 +246,8 @@ pub(crate) fn read_work(reader: &mut Reader, fields: &Fields<'_>) -> Work {
     let action = read_action(reader, fields);
     let spec = action.map(Action::spec);
     let mut inputs = read_inputs(reader, fields, spec);
-    inputs.extend(read_manual(reader, fields, spec));
+    let (instructions, evidence) = read_manual(reader, fields, spec);
+    inputs.extend(instructions);
     let approval = read_approval(reader, fields, spec);
     let retry = fields
         .get("retry")
@@ -254,6 +258,7 @@ pub(crate) fn read_work(reader: &mut Reader, fields: &Fields<'_>) -> Work {
     Work {
         action,
         inputs,
+        evidence,
         approval,
         retry,
         timeout,
@@ -392,12 +397,14 @@ fn check_literal(reader: &mut Reader, template: &Template, kind: ValueType, name
     }
 }
 
-fn read_manual(
-    reader: &mut Reader,
-    fields: &Fields<'_>,
-    spec: Option<&ActionSpec>,
-) -> Option<(String, Template, Place)> {
-    let spec = spec?;
+/// What people are asked to do, and what they hand in.
+type Manual = (Option<(String, Template, Place)>, Vec<EvidenceField>);
+
+fn read_manual(reader: &mut Reader, fields: &Fields<'_>, spec: Option<&ActionSpec>) -> Manual {
+    let nothing = (None, Vec::new());
+    let Some(spec) = spec else {
+        return nothing;
+    };
     let Some(node) = fields.get("manual") else {
         if spec.manual {
             let message = "`manual` is missing: nobody would know what to do".to_owned();
@@ -408,7 +415,7 @@ fn read_manual(
                 "add `manual: {instructions: …}`",
             );
         }
-        return None;
+        return nothing;
     };
     if !spec.manual {
         let message = format!("`{}` runs by itself and takes no `manual`", spec.name);
@@ -418,12 +425,19 @@ fn read_manual(
             message,
             "use the action `confirm`",
         );
-        return None;
+        return nothing;
     }
-    let manual = reader.fields(node, &MANUAL)?;
-    let node = reader.required(&manual, "instructions")?;
-    let template = read_template(reader, node, "instructions")?;
-    Some(("instructions".to_owned(), template, node.place))
+    let Some(manual) = reader.fields(node, &MANUAL) else {
+        return nothing;
+    };
+    let instructions = reader.required(&manual, "instructions").and_then(|node| {
+        let template = read_template(reader, node, "instructions")?;
+        Some(("instructions".to_owned(), template, node.place))
+    });
+    let taken: Vec<&str> = spec.outputs.iter().map(|field| field.name).collect();
+    let asked = manual.get("evidence");
+    let asked = asked.map(|node| evidence::read(reader, node, &taken));
+    (instructions, asked.unwrap_or_default())
 }
 
 fn read_approval(
@@ -466,6 +480,7 @@ impl Draft {
             needs: Vec::new(),
             when: None,
             inputs: work.inputs,
+            evidence: work.evidence,
             approval: work.approval,
             retry: work.retry,
             timeout: work.timeout,
@@ -484,6 +499,7 @@ impl Draft {
         let work = Work {
             action: Some(action),
             inputs,
+            evidence: Vec::new(),
             approval: None,
             retry: None,
             timeout: None,
@@ -507,6 +523,7 @@ impl Draft {
                 .into_iter()
                 .map(|(name, text, _)| (name, text))
                 .collect(),
+            evidence: self.evidence,
             approval: self.approval,
             retry: self.retry.unwrap_or_else(|| Retry::of(spec)),
             timeout: self.timeout.unwrap_or(timeout),

@@ -6,10 +6,11 @@ use std::time::Duration;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::action::Action;
+use crate::action::{Action, ValueType};
 use crate::condition::Condition;
 use crate::digest::{hex, sha256};
 use crate::directive::DirectiveKind;
+use crate::evidence::EvidenceField;
 use crate::finding::{Finding, Place};
 use crate::graph::Graph;
 use crate::quorum::Quorum;
@@ -44,6 +45,8 @@ pub struct Step {
     pub when: Option<Condition>,
     /// The action's inputs. A manual step's instructions are its input `instructions`.
     pub inputs: BTreeMap<String, Template>,
+    /// What people hand in before a manual step counts as done.
+    pub evidence: Vec<EvidenceField>,
     /// The approvals it waits for, if any.
     pub approval: Option<Approval>,
     /// How often it is tried.
@@ -61,6 +64,18 @@ impl Step {
     pub fn directive(&self) -> Option<DirectiveKind> {
         let mode = self.inputs.get("mode").and_then(Template::as_literal);
         self.action.spec().directive(mode)
+    }
+
+    /// The evidence that it asks for under this name.
+    pub fn evidence(&self, name: &str) -> Option<&EvidenceField> {
+        self.evidence.iter().find(|field| field.name == name)
+    }
+
+    /// The type of an output that is always there once the step is done.
+    pub fn output(&self, name: &str) -> Option<ValueType> {
+        let own = self.action.spec().output(name).map(|field| field.kind);
+        let required = || self.evidence(name).filter(|field| field.required);
+        own.or_else(|| required().map(EvidenceField::value_type))
     }
 
     /// What people are asked to do, if this is a manual step; references are resolved by [`Step::resolve`].

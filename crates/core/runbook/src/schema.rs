@@ -10,6 +10,7 @@ use crate::action::{Action, ActionSpec, ValueType};
 use crate::communication::{Audience, CHANNEL, COMMUNICATION, ChannelKind, ESCALATION};
 use crate::directive::DirectiveKind;
 use crate::error_kind::ErrorKind;
+use crate::evidence::{EVIDENCE, KINDS, MAX_CHOICES, MAX_EVIDENCE};
 use crate::fields::Shape;
 use crate::graph::needs_approval;
 use crate::names::Role;
@@ -221,8 +222,14 @@ fn work(field: &str) -> Option<Value> {
         })
     });
     let manual = object(&MANUAL, &["instructions"], |field| {
-        (field == "instructions").then(|| {
-            text("What people are asked to do; it may refer to ${incident.…} and ${steps.…}")
+        Some(match field {
+            "instructions" => {
+                text("What people are asked to do; it may refer to ${incident.…} and ${steps.…}")
+            }
+            "evidence" => {
+                json!({"type": "array", "maxItems": MAX_EVIDENCE, "items": evidence(), "description": "What they hand in with `run done`; it is the step's output, too"})
+            }
+            _ => return None,
         })
     });
     let actions = Action::ALL
@@ -238,6 +245,26 @@ fn work(field: &str) -> Option<Value> {
         "timeout" => duration("How long one attempt may take"),
         "manual" => manual,
         _ => return None,
+    })
+}
+
+/// A field of evidence.
+fn evidence() -> Value {
+    object(&EVIDENCE, &["name", "kind"], |field| {
+        Some(match field {
+            "name" => name("Its name, which later steps know as an output"),
+            "kind" => one_of(
+                "What it holds",
+                KINDS.map(|(kind, it)| (kind, it.to_owned())),
+            ),
+            "required" => {
+                json!({"type": "boolean", "description": "Whether the step cannot be confirmed without it; true if this is absent"})
+            }
+            "of" => {
+                json!({"type": "array", "minItems": 2, "maxItems": MAX_CHOICES, "uniqueItems": true, "items": text("A choice"), "description": "The words of a choice"})
+            }
+            _ => return None,
+        })
     })
 }
 

@@ -6,8 +6,8 @@ use sealwarden_domain::approval::{Decision, Statement};
 use sealwarden_runbook::{Action, ErrorKind, undo_id, undone_step};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
-    ApprovalRecorded, ConditionEvaluated, ConditionOutcome, RunOutcome, StepEnded, StepOutcome,
-    StepStarted,
+    ApprovalRecorded, ConditionEvaluated, ConditionOutcome, EvidenceGiven, RunOutcome, StepEnded,
+    StepOutcome, StepStarted,
 };
 
 use super::outside::Outside;
@@ -36,6 +36,8 @@ struct Known {
     /// Who overrode it, until others reviewed that.
     overriders: Option<BTreeSet<String>>,
     reviews: BTreeSet<String>,
+    /// What was handed in.
+    given: BTreeMap<String, String>,
 }
 
 /// Reads a run's log, event after event.
@@ -149,6 +151,7 @@ impl Judge {
                 self.saw("overridden");
             }
             Kind::OverrideReviewed(event) => self.reviewed(&event.step, &event.by)?,
+            Kind::EvidenceGiven(event) => self.given(event)?,
             Kind::RunPaused(_) => self.halted = true,
             Kind::RunResumed(_) => self.halted = false,
             Kind::RunAborted(event) => {
@@ -181,12 +184,35 @@ impl Judge {
         Ok(())
     }
 
+    /// Whoever confirmed something else before confirms anew.
+    fn given(&mut self, event: &EvidenceGiven) -> Result<(), String> {
+        let (known, demand) = self.of(&event.step)?;
+        let given = event.evidence.iter();
+        let given: BTreeMap<String, String> = given
+            .map(|it| (it.name.clone(), it.value.clone()))
+            .collect();
+        let asked = |name: &String| demand.evidence.iter().any(|(asked, _)| asked == name);
+        let late = known.over || known.running.is_some() || known.given == given;
+        if late || !given.keys().all(asked) {
+            return Err(format!("evidence that nobody asked for: {event:?}"));
+        }
+        let anew = known.words.values().any(|(it, _)| *it == Decision::Confirm);
+        known.words.retain(|_, (it, _)| *it != Decision::Confirm);
+        known.given = given;
+        self.saw(if anew { "given-anew" } else { "given" });
+        Ok(())
+    }
+
     fn ended_attempt(&mut self, event: &StepEnded) -> Result<(), String> {
         let done = event.outcome() == StepOutcome::Done;
         let error = ErrorKind::parse(&event.error_kind);
         let (known, demand) = self.of(&event.step)?;
         if known.running.take() != Some(event.attempt) || done != error.is_none() {
             return Err(format!("an end that cannot be: {event:?}"));
+        }
+        let left = |(name, value): (&String, &String)| event.outputs.get(name) == Some(value);
+        if done && !known.given.iter().all(left) {
+            return Err(format!("evidence that is no output: {event:?}"));
         }
         let named = |error: ErrorKind| demand.on.as_ref().is_none_or(|on| on.contains(&error));
         known.failed = !error.is_none_or(named);
@@ -376,6 +402,10 @@ impl Judge {
         }
         if demand.action == Action::CloseIncident && unreviewed {
             return wrong("before the review of an override");
+        }
+        let mut required = demand.evidence.iter().filter(|(_, required)| *required);
+        if !required.all(|(name, _)| known.given.contains_key(*name)) {
+            return wrong("without the evidence that it asks for");
         }
         let at_ms = event.deadline_ms - demand.timeout_ms;
         if !stands(known, &demand.quorum, manual, at_ms)

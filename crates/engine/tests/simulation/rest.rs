@@ -131,7 +131,13 @@ impl World {
                 }
                 self.everybody(step, Decision::Retry).await
             }
-            Phase::Ready => self.everybody(step, Decision::Approve).await,
+            Phase::Ready => {
+                if closes == Some(Action::Confirm) {
+                    self.give(step, "one").await?;
+                    self.look().await?;
+                }
+                self.everybody(step, Decision::Approve).await
+            }
             Phase::Blocked
             | Phase::Running(_)
             | Phase::Unknown { .. }

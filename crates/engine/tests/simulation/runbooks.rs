@@ -25,6 +25,8 @@ pub(crate) struct Demand {
     /// The errors after which it is tried again; `None`: all.
     pub(crate) on: Option<Vec<ErrorKind>>,
     pub(crate) timeout_ms: i64,
+    /// What people hand in: name, and whether it is required.
+    pub(crate) evidence: Vec<(&'static str, bool)>,
     /// On what it is performed; `None`: always.
     pub(crate) when: Option<When>,
 }
@@ -210,6 +212,11 @@ impl Shape {
             writeln!(text, "    when: {}", when.text()).unwrap();
         }
         self.inputs(text, chance, action, &needs);
+        let mut evidence = Vec::new();
+        if spec.manual && chance.percent(50) {
+            evidence = vec![("case", true), ("letter", true), ("seen", false)];
+            writeln!(text, "      evidence:\n        - {{name: case, kind: choice, of: [one, two, three]}}\n        - {{name: letter, kind: file}}\n        - {{name: seen, kind: number, required: false}}").unwrap();
+        }
         if !quorum.is_empty() {
             let roles: Vec<String> = quorum.iter().map(|(r, n)| format!("{r}: {n}")).collect();
             writeln!(
@@ -243,6 +250,7 @@ impl Shape {
             attempts,
             on,
             timeout_ms: timeout_s * 1000,
+            evidence,
             when,
         };
         if spec.effect == Effect::Reversible && chance.percent(35) {
@@ -265,7 +273,7 @@ impl Shape {
             let told = match earlier(&[Action::FindAffected, Action::Reverify]) {
                 Some((id, Action::FindAffected)) => format!("${{steps.{id}.total}}"),
                 Some((id, _)) => format!("${{steps.{id}.verified}}"),
-                None => "all".to_owned(),
+                None => told_before(&self.steps, needs).unwrap_or("all".to_owned()),
             };
             writeln!(
                 text,
@@ -296,6 +304,12 @@ impl Shape {
             writeln!(text, "    with:\n{}", lines.join("\n")).unwrap();
         }
     }
+}
+
+/// What people handed in for a step before.
+fn told_before(steps: &BTreeMap<String, Demand>, needs: &[String]) -> Option<String> {
+    let given = needs.iter().find(|id| !steps[*id].evidence.is_empty());
+    given.map(|id| format!("${{steps.{id}.case}}"))
 }
 
 /// Some of the errors that an action can end with, one at least.
@@ -352,6 +366,7 @@ fn undo(text: &mut String, chance: &mut Chance, evidence: bool) -> Demand {
         attempts,
         on: None,
         timeout_ms: 30_000,
+        evidence: Vec::new(),
         when: None,
     }
 }

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use sealwarden_domain::approval::{Decision, Environment, Namespace, Statement};
 use sealwarden_domain::fold::event;
-use sealwarden_domain::run::{Command, RunState, Said, decide, prepare, prepare_for};
+use sealwarden_domain::run::{
+    Command, Given, GivenFile, RunState, Said, decide, prepare, prepare_for,
+};
 use sealwarden_domain::{At, Fold as _};
 use sealwarden_engine::{ExecuteError, Meta, Stream, decode};
 use sealwarden_eventlog::{EventLog, Head};
@@ -209,7 +211,8 @@ impl World {
                 Ok(())
             }
             72..74 => self.with(which, Deed::Repeat).await,
-            74..78 => self.operator().await,
+            74..77 => self.operator().await,
+            77 => self.hand_in().await,
             78..79 => self.reopen_desk().await,
             _ => self.person().await,
         }
@@ -332,6 +335,47 @@ impl World {
         };
         self.trace.add(|| format!("{command:?}"));
         self.tell(command).await
+    }
+
+    /// Somebody hands something in, asked or not.
+    async fn hand_in(&mut self) -> Result<(), String> {
+        let steps: Vec<String> = self.truth.steps().keys().cloned().collect();
+        let step = self.chance.pick(&steps).clone();
+        let case = *self.chance.pick(&["one", "two", "three", "four"]);
+        self.give(&step, case).await
+    }
+
+    /// Hands in everything that a manual step may ask for.
+    pub(crate) async fn give(&mut self, step: &str, case: &str) -> Result<(), String> {
+        let value = |value: &str| Given {
+            value: value.to_owned(),
+            file: None,
+        };
+        let letter = Given {
+            value: "5a".repeat(32),
+            file: Some(GivenFile {
+                name: "letter.pdf".to_owned(),
+                bytes: 3,
+                stored: "evidence/inc-1/run-1.given/5a".to_owned(),
+            }),
+        };
+        let mut given = BTreeMap::from([
+            ("case".to_owned(), value(case)),
+            ("letter".to_owned(), letter),
+        ]);
+        if self.chance.percent(30) {
+            given.insert("seen".to_owned(), value("7"));
+        }
+        if self.chance.percent(20) {
+            given.remove("letter");
+        }
+        self.trace.add(|| format!("{given:?} for {step}"));
+        self.tell(Command::GiveEvidence {
+            step: step.to_owned(),
+            by: "olga".to_owned(),
+            given,
+        })
+        .await
     }
 
     /// Somebody signs something, rightly or not, and sends it.

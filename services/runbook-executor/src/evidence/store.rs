@@ -190,6 +190,41 @@ impl EvidenceStore {
             .ok_or_else(|| EvidenceError::Log("the bundle was written and is not there".to_owned()))
     }
 
+    /// Keeps a file that a person hands in for a step, under its SHA-256: the path below the data folder, and the digest (hex). What is there already is not written again.
+    pub(crate) async fn keep(
+        &self,
+        place: &Place,
+        bytes: Vec<u8>,
+    ) -> Result<(String, String), EvidenceError> {
+        self.folders(place)?; // its names can name a folder
+        let digest = hex::encode(ring::digest::digest(&ring::digest::SHA256, &bytes));
+        let folder = format!("{}.given", place.name());
+        let dir = self.dir.join(&place.incident).join(&folder);
+        let stored = format!("{}.given/{digest}", place.bundle());
+        let (name, mine) = (digest.clone(), format!(".{digest}.{}", self.node.name));
+        self.blocking(move || {
+            private_dirs(&dir)?;
+            let whole = fs::read(dir.join(&name)).is_ok_and(|there| there == bytes);
+            if !whole {
+                let partial = dir.join(mine);
+                match fs::remove_file(&partial) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error.into());
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+                write_new(&partial, &bytes)?;
+                fs::rename(&partial, dir.join(&name))?;
+            }
+            for folder in dir.ancestors().take(2) {
+                fs::File::open(folder)?.sync_all()?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok((stored, digest))
+    }
+
     fn folders(&self, place: &Place) -> Result<(PathBuf, PathBuf), EvidenceError> {
         for part in [&place.incident, &place.run, &place.step] {
             if !is_name(part) || part.starts_with('.') {

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod control;
+mod evidence;
 mod roster;
 mod runs;
 mod status;
@@ -22,7 +23,7 @@ pub(crate) fn routes(executor: &Arc<Executor>) -> Routes {
     let runs = runs::RunsService(Arc::clone(executor));
     let control = control::ControlService(Arc::clone(executor));
     let certificates = CertificatesService(Arc::clone(executor));
-    Routes::new(RunsServer::new(runs))
+    Routes::new(RunsServer::new(runs).max_decoding_message_size(runs::MAX_REQUEST_BYTES))
         .add_service(ControlServer::new(control))
         .add_service(SealCertificatesServer::new(certificates))
 }

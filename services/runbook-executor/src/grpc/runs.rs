@@ -8,20 +8,23 @@ use sealwarden_domain::approval::{
 use sealwarden_domain::fold::event;
 use sealwarden_domain::run::{Command, RunState, Said, answer, decide, prepare_for, view};
 use sealwarden_engine::{Meta, Stream, StreamName};
-use sealwarden_pki::{CallerRole, caller_of, require};
+use sealwarden_pki::{Caller, CallerRole, caller_of, require};
 use sealwarden_wire::run::v1::runs_server::Runs;
 use sealwarden_wire::run::v1::{
-    ApproveRequest, ApproveResponse, ListRequest, ListResponse, OperateRequest, PrepareRequest,
-    PrepareResponse, RevokeKeyRequest, RevokeKeyResponse, Roster, Run, ShowRequest,
-    ShowRosterRequest, Verb,
+    ApproveRequest, ApproveResponse, GiveEvidenceRequest, ListRequest, ListResponse,
+    OperateRequest, PrepareRequest, PrepareResponse, RevokeKeyRequest, RevokeKeyResponse, Roster,
+    Run, ShowRequest, ShowRosterRequest, Verb,
 };
 use tonic::{Request, Response, Status};
 
+use super::evidence::{MAX_GIVEN_BYTES, kept};
 use super::roster;
 use super::status::{of_error, of_rejection};
 use crate::executor::Executor;
 use crate::revoking::catch_up;
 
+/// The largest request, bytes: evidence, and what stands around it.
+pub(super) const MAX_REQUEST_BYTES: usize = MAX_GIVEN_BYTES + 1024 * 1024;
 /// The most runs that one answer lists, the newest.
 const MAX_LISTED: usize = 200;
 const READERS: [CallerRole; 2] = [CallerRole::Operator, CallerRole::Node];
@@ -48,6 +51,29 @@ impl RunsService {
         } else {
             Err(unknown())
         }
+    }
+
+    /// Decides what a person tells a run; the run as it is then.
+    async fn told(
+        &self,
+        stream: &mut Stream<RunState>,
+        caller: &Caller,
+        command: &Command,
+    ) -> Result<Run, Status> {
+        let incident = stream
+            .state()
+            .pinned()
+            .map(|pinned| pinned.started().incident.clone());
+        let meta = Meta::person(caller.name.as_str()).correlated(incident.unwrap_or_default());
+        let clock = &self.0.node.clock;
+        stream
+            .execute(meta, |state| {
+                let events = decide(state, command.clone(), clock.now())?;
+                Ok(events.into_iter().map(event).collect())
+            })
+            .await
+            .map_err(|error| of_error(&error))?;
+        Ok(view(stream.state(), clock.now()))
     }
 }
 
@@ -114,21 +140,28 @@ impl Runs for RunsService {
         let mut stream = self.load(&request.run).await?;
         let (run, verb) = (request.run.clone(), request.verb());
         let command = command_of(request, caller.name.as_str())?;
-        let incident = stream
-            .state()
-            .pinned()
-            .map(|pinned| pinned.started().incident.clone());
-        let meta = Meta::person(caller.name.as_str()).correlated(incident.unwrap_or_default());
-        let clock = &self.0.node.clock;
-        stream
-            .execute(meta, |state| {
-                let events = decide(state, command.clone(), clock.now())?;
-                Ok(events.into_iter().map(event).collect())
-            })
-            .await
-            .map_err(|error| of_error(&error))?;
+        let shown = self.told(&mut stream, &caller, &command).await?;
         tracing::warn!(run, verb = verb.as_str_name(), caller = %caller.name, "an operator steers a run");
-        Ok(Response::new(view(stream.state(), clock.now())))
+        Ok(Response::new(shown))
+    }
+
+    async fn give_evidence(
+        &self,
+        request: Request<GiveEvidenceRequest>,
+    ) -> Result<Response<Run>, Status> {
+        let caller = caller_of(&request)?;
+        require(&caller, &[CallerRole::Operator])?;
+        let GiveEvidenceRequest { run, step, fields } = request.into_inner();
+        let mut stream = self.load(&run).await?;
+        let given = kept(&self.0, stream.state(), (&run, &step), fields).await?;
+        let command = Command::GiveEvidence {
+            step: step.clone(),
+            by: caller.name.as_str().to_owned(),
+            given,
+        };
+        let shown = self.told(&mut stream, &caller, &command).await?;
+        tracing::info!(run, step, caller = %caller.name, "evidence was handed in");
+        Ok(Response::new(shown))
     }
 
     async fn show_roster(

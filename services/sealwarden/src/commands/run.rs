@@ -1,5 +1,6 @@
-//! `run list | show | draw | pause | resume | abort | retry | skip | override | review`
+//! `run list | show | draw | pause | resume | abort | retry | done | skip | override | review`
 
+mod done;
 mod show;
 
 use clap::Args;
@@ -59,6 +60,11 @@ pub(crate) enum Run {
     /// not be evaluated (`undecided`) asks for your signature that it goes on as if the condition held; its own approvals still come then. Its approvals must still
     /// be valid; what expired must be signed again. In a paused run it starts after the resume.
     Retry(Decided),
+    /// Say that you did what a manual step asks for, with its evidence; signs
+    ///
+    /// Evidence is handed in first and becomes part of what everybody signs: it stands as evidence.NAME in the step's inputs. Files are kept in the evidence store under their
+    /// SHA-256. Handing in something else later asks for all confirmations anew. Whoever confirms with you says `run done RUN STEP` and sees what was handed in.
+    Done(done::Done),
     /// Go on without a step; needs the step's own quorum
     ///
     /// For a step that is ready, failed, or of which nobody knows. A step without a quorum needs that of the steps behind it that cannot be taken back or order nodes (an
@@ -186,6 +192,7 @@ pub(crate) async fn run(cli: &Cli, what: &Run) -> Answer {
             return operate(cli, &mut runs, request).await;
         }
         Run::Retry(args) => return retry(cli, &mut runs, args).await,
+        Run::Done(args) => return done::done(cli, &mut runs, args).await,
         Run::Skip(args) => {
             let request = prepare(&args.run, &args.step, "skip");
             return approve::signed(cli, &mut runs, request, false, &args.signing, &args.why).await;
@@ -288,7 +295,16 @@ pub(crate) fn step(s: &wire::Step) -> Value {
         "attempts": s.attempts, "outputs": s.outputs, "progress": s.progress, "error": s.error, "error_kind": s.error_kind, "retry": s.retry, "remark": s.remark, "inputs": s.inputs,
         "started_at_ms": s.started_at_ms, "ended_at_ms": s.ended_at_ms,
         "when": s.when, "condition": s.condition, "seen": s.seen,
+        "evidence": s.evidence.iter().map(evidence).collect::<Vec<_>>(),
         "approvals": s.approvals.iter().map(approval).collect::<Vec<_>>(),
+    })
+}
+
+/// A field of evidence as JSON.
+fn evidence(e: &wire::Evidence) -> Value {
+    json!({
+        "name": e.name, "kind": e.kind, "required": e.required, "of": e.of, "value": e.value, "file_name": e.file_name, "bytes": e.bytes,
+        "stored": e.stored,
     })
 }
 

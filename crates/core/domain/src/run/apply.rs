@@ -77,6 +77,7 @@ impl RunState {
             Kind::StepSkipped(event) => self.step_skipped(event, at_ms),
             Kind::StepOverridden(event) => self.step_overridden(event, at_ms),
             Kind::OverrideReviewed(event) => self.override_reviewed(event),
+            Kind::EvidenceGiven(event) => self.evidence_given(event, at_ms),
             _ => Err("it does not belong in a run's stream".to_owned()),
         }
     }
@@ -108,7 +109,7 @@ impl RunState {
     }
 
     /// What the run is pinned to, while it is open.
-    fn open(&self) -> Result<Arc<Pinned>, String> {
+    pub(super) fn open(&self) -> Result<Arc<Pinned>, String> {
         match (&self.pinned, &self.ended) {
             (None, _) => Err("the run has not started".to_owned()),
             (Some(_), Some(_)) => Err("the run has ended".to_owned()),
@@ -116,7 +117,7 @@ impl RunState {
         }
     }
 
-    fn step_mut(&mut self, id: &str, iteration: u32) -> Result<&mut StepState, String> {
+    pub(super) fn step_mut(&mut self, id: &str, iteration: u32) -> Result<&mut StepState, String> {
         let step = self
             .steps
             .get_mut(id)

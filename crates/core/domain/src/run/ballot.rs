@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sealwarden_runbook::{Action, Condition, Effect, Part, Quorum, Reference, Template};
 
+use super::evidence;
 use super::gate::closed;
 use super::pinned::Pinned;
 use super::state::{Phase, RunState, StepState};
@@ -61,7 +62,10 @@ pub(crate) fn ballot<'a>(
             touch: false,
             barred: requesters(),
             standing: step.standing_words(at.wall_ms),
-            closed: closed(state, step),
+            closed: closed(state, step).or_else(|| {
+                let confirms = decision == Decision::Confirm;
+                confirms.then(|| unfounded(pinned, id, step)).flatten()
+            }),
         },
         Decision::Retry => Ballot {
             takes: &[Decision::Retry],
@@ -116,6 +120,17 @@ pub(crate) fn ballot<'a>(
             closed: review_closed(step),
         },
     }
+}
+
+/// Why nobody can confirm a step yet: what it asks for was not handed in.
+fn unfounded(pinned: &Pinned, id: &str, step: &StepState) -> Option<String> {
+    let missing = evidence::missing(pinned, id, step);
+    (!missing.is_empty()).then(|| {
+        format!(
+            "its evidence is missing: {}; `sealwarden run done` hands it in",
+            missing.join(", ")
+        )
+    })
 }
 
 /// The directive that a step sends to nodes.

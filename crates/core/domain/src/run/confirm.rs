@@ -145,10 +145,12 @@ pub(crate) fn after(
         .map(|decided| decided.note.as_str())
         .filter(|note| !note.is_empty())
         .collect();
-    let outputs = BTreeMap::from([
+    let mut outputs = BTreeMap::from([
         ("by".to_owned(), by.join(", ")),
         ("note".to_owned(), notes.join("; ")),
     ]);
+    let evidence = step.evidence.iter();
+    outputs.extend(evidence.map(|(name, given)| (name.clone(), given.value.clone())));
     let end = End {
         step: id.to_owned(),
         attempt: step.attempts.saturating_add(1),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use sealwarden_runbook::Action;
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{
     ApproverKeyRevoked, RunStarted, StepEnded, StepOutcome, StepProgressed, StepStarted, StepTaken,
@@ -10,6 +9,7 @@ use sealwarden_wire::event::v1::{
 };
 
 use super::confirm;
+use super::evidence::{self, Given};
 use super::failure::Failure;
 use super::gate::{may_begin, waits_for_nobody};
 use super::operate::{self, Said, with_end};
@@ -95,6 +95,15 @@ pub enum Command {
         /// Who says so.
         said: Said,
     },
+    /// Take in what people hand in for a manual step. Files are kept already.
+    GiveEvidence {
+        /// Which step.
+        step: String,
+        /// Who hands it in.
+        by: String,
+        /// What, by field.
+        given: BTreeMap<String, Given>,
+    },
 }
 
 /// How an attempt ended.
@@ -143,6 +152,7 @@ pub fn decide(state: &RunState, command: Command, at: At) -> Result<Vec<Kind>, R
         Command::Resume(said) => operate::resume(state, said),
         Command::Abort { said, undo } => operate::abort(state, said, undo, at),
         Command::Retry { step, said } => operate::retry(state, &step, said),
+        Command::GiveEvidence { step, by, given } => evidence::give(state, &step, by, given),
     }
 }
 
@@ -372,9 +382,10 @@ fn check_outputs(
     outputs: &BTreeMap<String, String>,
 ) -> Result<(), Rejection> {
     let invalid = |reason: String| Err(Rejection::new(RejectionCode::Invalid, reason));
-    let Some(spec) = pinned.action(id).map(Action::spec) else {
+    let Some(planned) = pinned.runbook().work(id) else {
         return invalid(format!("there is no step {id}"));
     };
+    let spec = planned.action.spec();
     for field in spec.outputs {
         let Some(value) = outputs.get(field.name) else {
             return invalid(format!(
@@ -396,7 +407,20 @@ fn check_outputs(
             ));
         }
     }
-    match outputs.keys().find(|name| spec.output(name).is_none()) {
+    for field in &planned.evidence {
+        let value = outputs.get(&field.name);
+        if value.is_none() && field.required {
+            return invalid(format!(
+                "step {id} ends without the evidence {}",
+                field.name
+            ));
+        }
+        if let Some(refusal) = value.and_then(|value| field.refusal(value)) {
+            return invalid(refusal);
+        }
+    }
+    let known = |name: &&String| spec.output(name).is_some() || planned.evidence(name).is_some();
+    match outputs.keys().find(|name| !known(name)) {
         Some(name) => invalid(format!("{} declares no output {name:?}", spec.name)),
         None => Ok(()),
     }

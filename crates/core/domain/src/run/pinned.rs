@@ -273,8 +273,8 @@ impl Pinned {
     /// A value of the type that an output will have.
     fn sample(&self, step: &str, output: &str) -> Option<String> {
         use sealwarden_runbook::ValueType;
-        let field = self.action(step)?.spec().output(output)?;
-        let text = match field.kind {
+        let kind = self.runbook.work(step)?.output(output)?;
+        let text = match kind {
             ValueType::Text => "sample",
             ValueType::Time => "2026-01-01T00:00:00Z",
             ValueType::Count => "0",

@@ -136,7 +136,7 @@ impl After<'_> {
                     Reference::Incident(field) => field.kind(),
                     Reference::Plan(field) => field.kind(),
                     Reference::Step { step, output } => {
-                        self.pinned.action(step)?.spec().output(output)?.kind
+                        self.pinned.runbook().work(step)?.output(output)?
                     }
                 };
                 let output = |step: &str, name: &str| self.output(step, name);

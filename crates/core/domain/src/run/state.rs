@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sealwarden_runbook::{Approver, Assessment, ErrorKind, Quorum, Role, undone_step};
 use sealwarden_wire::event::v1::RunOutcome;
 
+use super::evidence::Given;
 use super::pinned::Pinned;
 use super::undo;
 use crate::approval::{Authenticator, Decision, Inputs, Standing, sha256_hex};
@@ -231,6 +232,8 @@ pub struct StepState {
     pub condition: Option<Judged>,
     /// Its resolved inputs with their digest (hex), once its needs are done.
     pub inputs: Option<(Inputs, String)>,
+    /// What people handed in for it; it is part of the inputs, too.
+    pub evidence: BTreeMap<String, Given>,
     /// Decisions in order of time; the last of each person is the one that may stand.
     pub decided: Vec<Decided>,
     /// Signed words beside approvals: to retry, skip, override, review.
@@ -266,6 +269,7 @@ impl StepState {
             iteration: 0,
             condition: None,
             inputs: None,
+            evidence: BTreeMap::new(),
             decided: Vec::new(),
             verbs: Vec::new(),
             skipped: None,

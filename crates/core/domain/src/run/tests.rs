@@ -2,6 +2,7 @@
 
 mod approvals;
 mod conditions;
+mod evidence;
 mod illegal;
 mod random;
 mod retries;

@@ -5,6 +5,7 @@ use sealwarden_wire::event::v1::{Directive, RunOutcome, SignedStatement};
 use sealwarden_wire::run::v1::{Approval, Approver, PrepareResponse, Run, Step};
 
 use super::ballot::{REVIEWERS, ballot};
+use super::evidence;
 use super::gate::{may_begin, undecided, undone};
 use super::pinned::Pinned;
 use super::state::{Course, Decided, Judged, Phase, Refused, RunState, StepState, Word};
@@ -178,8 +179,14 @@ fn waits_for(state: &RunState, pinned: &Pinned, id: &str, step: &StepState, at: 
         .is_some_and(|action: Action| action.spec().manual);
     match may_begin(state, pinned, id, step, at) {
         Err(_) if manual && step.denied_by(at.wall_ms).is_none() => {
+            let open = evidence::missing(pinned, id, step);
+            let evidence = if open.is_empty() {
+                String::new()
+            } else {
+                format!("; to be handed in with `run done`: {}", open.join(", "))
+            };
             format!(
-                "step {id} waits for confirmations: missing {}",
+                "step {id} waits for confirmations: missing {}{evidence}",
                 missing(state, id, at)
             )
         }
@@ -267,6 +274,7 @@ fn step_view(state: &RunState, pinned: &Pinned, id: &str, at: At) -> Option<Step
             | Phase::Cancelled => step.error.clone(),
             Phase::Undecided => undecided(step),
         },
+        evidence: evidence::view(planned, step),
         error_kind: step.error_kind.map_or("", ErrorKind::as_str).to_owned(),
         retry: if planned.action.spec().manual {
             String::new()

@@ -106,6 +106,11 @@ impl Node {
             );
             add(&text, "quorum", SMALL, 3);
         }
+        if !step.evidence.is_empty() {
+            let fields: Vec<String> = step.evidence.iter().map(ToString::to_string).collect();
+            let text = format!("hand in: {}", fields.join(", "));
+            add(&text, "plain", SMALL, 3);
+        }
         if step.retry.on.is_some() {
             add(&step.retry.to_string(), "plain", SMALL, 3);
         }

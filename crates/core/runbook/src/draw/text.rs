@@ -128,6 +128,9 @@ fn draw_step(out: &mut String, step: &Step) {
             "              ",
             &instructions.to_string(),
         );
+        for field in &step.evidence {
+            wrap(out, "     hand in  ", "              ", &field.to_string());
+        }
         return;
     }
     for (name, template) in &step.inputs {

@@ -1,6 +1,7 @@
 //! A plan's mistakes are found, all of them at once, each with its line, its step and what to do.
 
 mod conditions;
+mod evidence;
 mod retries;
 mod undo;
 

@@ -169,6 +169,7 @@ pub(super) fn text(run: &wire::Run) -> String {
                 lines.push(format!("    WARNING: {}", a.warning));
             }
         }
+        lines.extend(step.evidence.iter().map(evidence));
         if !step.progress.is_empty() && step.ended_at_ms == 0 {
             lines.push(format!("  {}", step.progress));
         }
@@ -202,4 +203,18 @@ pub(super) fn text(run: &wire::Run) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// A field of evidence in a line.
+pub(super) fn evidence(e: &wire::Evidence) -> String {
+    let optional = if e.required { "" } else { ", optional" };
+    let given = if e.value.is_empty() {
+        "not handed in".to_owned()
+    } else if e.stored.is_empty() {
+        e.value.clone()
+    } else {
+        let (file, bytes) = (&e.file_name, e.bytes);
+        format!("{file} ({bytes} bytes, sha256 {}) in {}", e.value, e.stored)
+    };
+    format!("  evidence {} ({}{optional}): {given}", e.name, e.kind)
 }

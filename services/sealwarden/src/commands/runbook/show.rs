@@ -17,7 +17,7 @@ pub(super) fn show(cli: &Cli, which: &Which, mermaid: bool) -> Answer {
             "digest": runbook.digest_hex(),
             "steps": runbook.order().iter().map(|s| json!({
                 "step": s.id, "title": s.title, "action": s.action.name(), "needs": s.needs, "when": s.when.as_ref().map(sealwarden_runbook::Condition::as_str),
-                "quorum": s.approval.as_ref().map(|a| a.quorum.to_string()), "retry": s.retry.to_string(), "undo": s.undo.as_ref().map(|undo| undo.id.clone()),
+                "quorum": s.approval.as_ref().map(|a| a.quorum.to_string()), "retry": s.retry.to_string(), "evidence": s.evidence.iter().map(ToString::to_string).collect::<Vec<_>>(), "undo": s.undo.as_ref().map(|undo| undo.id.clone()),
             })).collect::<Vec<_>>(),
             "undo": runbook.undo_order().iter().map(|s| json!({
                 "step": s.id, "title": s.title, "action": s.action.name(), "quorum": s.approval.as_ref().map(|a| a.quorum.to_string()),
