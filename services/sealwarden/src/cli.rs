@@ -505,14 +505,17 @@ pub(crate) enum Incident {
 #[derive(Debug, Args)]
 pub(crate) struct Approve {
     /// The run
-    #[arg(required_unless_present = "list")]
+    #[arg(required_unless_present_any = ["list", "mine"])]
     pub(crate) run: Option<String>,
     /// The step
-    #[arg(required_unless_present = "list")]
+    #[arg(required_unless_present_any = ["list", "mine"])]
     pub(crate) step: Option<String>,
-    /// Show every step that waits for approvals
+    /// Show every step that waits for approvals: since when, by when, who has signed; first those that you can sign
     #[arg(long, conflicts_with_all = ["run", "step"])]
     pub(crate) list: bool,
+    /// Show only those that wait for you; who you are is told by your key
+    #[arg(long, conflicts_with_all = ["run", "step"])]
+    pub(crate) mine: bool,
     /// Deny instead of approving
     #[arg(long)]
     pub(crate) deny: bool,

@@ -445,3 +445,45 @@ async fn a_key_that_goes_away_with_the_roster_counts_no_more_in_a_run_under_way(
     let step = people::step(&people::run(&here, &run), "isolate");
     assert_eq!(step["missing"], "security-lead: 1", "{step:#}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_inbox_says_what_waits_for_whom_since_when_and_who_has_signed() {
+    let response = Response::to_a_signal_of(JONAS).await;
+    let (here, run) = (&response.here, response.run.as_str());
+    people::approve(here, run, "isolate", TOMAS).must_end_with(0);
+    let waiting = |arguments: &[&str]| -> Vec<serde_json::Value> {
+        let mut call = vec!["approve"];
+        call.extend(arguments);
+        let answer = here.call(&call).good();
+        answer["waiting"].as_array().cloned().expect("a list")
+    };
+    let named = |items: &[serde_json::Value]| -> Vec<String> {
+        let steps = items.iter().filter_map(|it| it["step"].as_str());
+        let mut steps: Vec<String> = steps.map(str::to_owned).collect();
+        steps.sort();
+        steps
+    };
+    let mine = waiting(&["--mine", "--as", INES]);
+    assert_eq!(named(&mine), ["isolate", "read-only"], "{mine:#?}");
+    let isolate = mine.iter().find(|it| it["step"] == "isolate").expect("it");
+    assert_eq!(
+        isolate["signed"],
+        serde_json::json!(["tomas.okafor approves"])
+    );
+    assert_eq!(isolate["missing"], "on-call-sre: 1");
+    let (since, due) = (isolate["since_ms"].as_i64(), isolate["due_ms"].as_i64());
+    assert!(since > Some(0) && due > since, "{isolate:#}");
+    // Mara's role is taken in one, and free in the other; whoever asked for the run can sign nothing.
+    assert_eq!(named(&waiting(&["--mine", "--as", MARA])), ["read-only"]);
+    assert!(waiting(&["--mine", "--as", JONAS]).is_empty());
+    let all = waiting(&["--list", "--as", MARA]);
+    assert_eq!(named(&all), ["isolate", "read-only"]);
+    assert_eq!(
+        (&all[0]["step"], &all[0]["for_me"]),
+        (&"read-only".into(), &true.into())
+    );
+    assert_eq!(
+        (&all[1]["step"], &all[1]["for_me"]),
+        (&"isolate".into(), &false.into())
+    );
+}

@@ -28,6 +28,7 @@ mod submit;
 mod undo;
 mod verbs;
 mod view;
+mod waiting;
 
 pub use ballot::REVIEWERS;
 pub use decide::{Command, End, decide};

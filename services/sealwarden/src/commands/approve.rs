@@ -1,5 +1,7 @@
 //! `approve RUN STEP`: shows exactly what will run, asks, signs, sends. `run skip` and its like sign the same way.
 
+mod inbox;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,15 +20,11 @@ use crate::host::installation::random;
 use crate::output;
 
 pub(crate) async fn run(cli: &Cli, args: &Approve) -> Answer {
-    let mut runs = client(cli)?.runs().await?;
+    let client = client(cli)?;
     let (Some(run), Some(step)) = (&args.run, &args.step) else {
-        let open = runs
-            .list(wire::ListRequest { open_only: true })
-            .await?
-            .into_inner()
-            .runs;
-        return Ok(list(cli, &open));
+        return inbox::list(cli, &client, args).await;
     };
+    let mut runs = client.runs().await?;
     let request = wire::PrepareRequest {
         run: run.clone(),
         step: step.clone(),
@@ -95,41 +93,6 @@ pub(crate) async fn signed(
         ));
     }
     Ok(Ending::Good)
-}
-
-fn list(cli: &Cli, runs: &[wire::Run]) -> Ending {
-    let waiting = runs.iter().flat_map(|run| {
-        run.steps
-            .iter()
-            .filter(|s| s.state == "awaiting-approval" || s.state == "awaiting-person")
-            .map(move |step| (run, step))
-    });
-    if cli.json {
-        let rows: Vec<_> = waiting
-            .map(|(run, s)| json!({ "run": run.run, "incident": run.incident, "step": s.step, "title": s.title, "quorum": s.quorum, "missing": s.missing }))
-            .collect();
-        output::json(&json!({ "waiting": rows }));
-        return Ending::Good;
-    }
-    let mut rows = vec![
-        ["RUN", "STEP", "MISSING", "WHAT"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
-    rows.extend(waiting.map(|(run, s)| {
-        vec![
-            run.run.clone(),
-            s.step.clone(),
-            s.missing.clone(),
-            s.title.clone(),
-        ]
-    }));
-    if rows.len() == 1 {
-        output::line("nothing waits for an approval");
-    } else {
-        output::table(&rows);
-    }
-    Ending::Good
 }
 
 /// What a person signs to decide the prepared step.

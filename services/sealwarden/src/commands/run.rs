@@ -293,6 +293,7 @@ pub(crate) fn step(s: &wire::Step) -> Value {
     json!({
         "step": s.step, "title": s.title, "action": s.action, "state": s.state, "needs": s.needs, "quorum": s.quorum, "missing": s.missing,
         "attempts": s.attempts, "outputs": s.outputs, "progress": s.progress, "error": s.error, "error_kind": s.error_kind, "retry": s.retry, "remark": s.remark, "inputs": s.inputs,
+        "waits_since_ms": s.waits_since_ms, "due_ms": s.due_ms, "can_sign": s.can_sign,
         "started_at_ms": s.started_at_ms, "ended_at_ms": s.ended_at_ms,
         "when": s.when, "condition": s.condition, "seen": s.seen,
         "evidence": s.evidence.iter().map(evidence).collect::<Vec<_>>(),

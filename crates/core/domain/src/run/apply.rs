@@ -60,7 +60,7 @@ impl RunState {
         match kind {
             Kind::RunStarted(event) => self.run_started(event, at_ms),
             Kind::ConditionEvaluated(event) => self.condition_evaluated(event, at_ms),
-            Kind::InputsResolved(event) => self.inputs_resolved(event),
+            Kind::InputsResolved(event) => self.inputs_resolved(event, at_ms),
             Kind::ApprovalRecorded(event) => self.approval_recorded(event, at_ms),
             Kind::ApprovalRefused(event) => self.approval_refused(event, at_ms),
             Kind::ApproverKeyRevoked(event) => self.key_revoked(event, at_ms),
@@ -177,7 +177,7 @@ impl RunState {
         Ok(())
     }
 
-    fn inputs_resolved(&mut self, event: &InputsResolved) -> Result<(), String> {
+    fn inputs_resolved(&mut self, event: &InputsResolved, at_ms: i64) -> Result<(), String> {
         let pinned = self.open()?;
         if !self.needs_done(&pinned, &event.step) {
             return Err(format!(
@@ -220,6 +220,7 @@ impl RunState {
             Some(_) | None => Phase::Ready,
         };
         step.inputs = Some((inputs, event.digest.clone()));
+        step.ready_at_ms = at_ms;
         Ok(())
     }
 

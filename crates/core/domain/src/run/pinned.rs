@@ -364,6 +364,6 @@ fn read_set(started: &RunStarted) -> Result<PlanSet, Unusable> {
     })
 }
 
-fn millis(duration: Duration) -> i64 {
+pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -256,6 +256,8 @@ pub struct StepState {
     pub error: String,
     /// The kind of that; `None` where none was recorded.
     pub error_kind: Option<ErrorKind>,
+    /// When its inputs were known and it could be approved, Unix milliseconds; 0 before.
+    pub ready_at_ms: i64,
     /// When its first attempt started, Unix milliseconds; 0 before.
     pub started_at_ms: i64,
     /// When its latest attempt ended, Unix milliseconds; 0 before.
@@ -281,6 +283,7 @@ impl StepState {
             missing: Vec::new(),
             error: String::new(),
             error_kind: None,
+            ready_at_ms: 0,
             started_at_ms: 0,
             ended_at_ms: 0,
         }

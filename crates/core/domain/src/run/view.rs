@@ -11,6 +11,7 @@ use super::pinned::Pinned;
 use super::state::{Course, Decided, Judged, Phase, Refused, RunState, StepState, Word};
 use super::submit::{missing, missing_of};
 use super::undo::barred;
+use super::waiting::waiting;
 use crate::approval::{Authenticator, Decision, in_words, rfc3339_ms, wire_kind};
 use crate::fold::{At, Rejection, RejectionCode};
 
@@ -245,6 +246,7 @@ fn step_view(state: &RunState, pinned: &Pinned, id: &str, at: At) -> Option<Step
             .map(|said| shown(state, said, String::new())),
     );
     approvals.sort_by_key(|approval| approval.at_ms);
+    let waits = waiting(state, pinned, id, step, at);
     Some(Step {
         step: id.to_owned(),
         title: planned.title.clone(),
@@ -260,6 +262,9 @@ fn step_view(state: &RunState, pinned: &Pinned, id: &str, at: At) -> Option<Step
         attempts: step.attempts,
         outputs: step.outputs.clone(),
         progress: step.progress.clone(),
+        waits_since_ms: waits.as_ref().map_or(0, |it| it.since_ms),
+        due_ms: waits.as_ref().map_or(0, |it| it.due_ms),
+        can_sign: waits.map(|it| it.can_sign).unwrap_or_default(),
         started_at_ms: step.started_at_ms,
         ended_at_ms: step.ended_at_ms,
         error: match &step.phase {

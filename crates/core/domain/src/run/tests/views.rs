@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::world::{ORDER, World};
-use crate::approval::fixture::{VALIDITY_MS, roster};
+use crate::approval::fixture::{VALIDITY_MS, revocation, roster};
 use crate::approval::{Decision, DirectiveExpectation, Environment, RefusalCode, verify_directive};
 use crate::fold::RejectionCode;
 use crate::run::{Command, RunState, directive_draft, prepare, view};
@@ -188,5 +188,62 @@ fn the_directive_of_an_approved_step_convinces_a_node() {
         directive_draft(&world.state, "snapshot", world.at()),
         None,
         "it sends none"
+    );
+}
+
+/// Who could bring a step further, as its view says.
+fn can_sign(world: &World, id: &str) -> Vec<String> {
+    let shown = view(&world.state, world.at());
+    let step = shown.steps.into_iter().find(|step| step.step == id);
+    step.unwrap().can_sign
+}
+
+#[test]
+fn a_waiting_step_says_since_when_until_when_and_for_whom() {
+    let mut world = World::started();
+    assert!(
+        can_sign(&world, "isolate").is_empty(),
+        "its turn has not come"
+    );
+    world.do_step("snapshot");
+    let since_ms = world.state.step("snapshot").unwrap().ended_at_ms;
+    world.now_ms += 60_000;
+    // Rita asked for the run; bea, leila, nora and pete have no role that is asked for.
+    assert_eq!(
+        can_sign(&world, "isolate"),
+        ["ada", "grace", "linus", "max"]
+    );
+    let shown = view(&world.state, world.at());
+    let step = shown
+        .steps
+        .iter()
+        .find(|step| step.step == "isolate")
+        .unwrap();
+    assert_eq!(step.waits_since_ms, since_ms);
+    assert_eq!(step.due_ms, since_ms + 15 * 60_000, "as the runbook says");
+
+    // Linus has both roles: with him, either of the two is missing.
+    world.approve("isolate", &["linus"]);
+    assert_eq!(can_sign(&world, "isolate"), ["ada", "grace", "max"]);
+    world.decided("grace", "isolate", Decision::Deny);
+    assert_eq!(can_sign(&world, "isolate"), ["ada", "grace", "max"]);
+    world.approve("isolate", &["ada"]);
+    assert_eq!(
+        can_sign(&world, "isolate"),
+        ["grace"],
+        "she alone takes her word back"
+    );
+    world.approve("isolate", &["grace"]);
+    assert!(can_sign(&world, "isolate").is_empty());
+
+    let revoked = revocation("pete", "bea", "left on a train");
+    assert_eq!(can_sign(&world, "rotate"), Vec::<String>::new());
+    world.run(Command::RevokeKey(revoked)).unwrap();
+    world.begin("isolate").unwrap();
+    world.end("isolate", Ok(())).unwrap();
+    let rotate = can_sign(&world, "rotate");
+    assert!(
+        !rotate.contains(&"pete".to_owned()),
+        "his key counts no more: {rotate:?}"
     );
 }
