@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sealwarden_runbook::{
-    Action, ActionSpec, Effect, IncidentField, MAX_TEMPLATE_BYTES, show_duration,
+    Action, ActionSpec, Effect, IncidentField, MAX_TEMPLATE_BYTES, is_name, show_duration,
 };
 use serde_json::{Map, Value, json};
 
@@ -25,7 +25,7 @@ pub(crate) struct Made {
     /// `with`, `manual`, `approval`, `timeout`.
     pub(crate) rest: Map<String, Value>,
     /// The variables that it gives to later steps, each with the output that holds it.
-    pub(crate) gives: Vec<(String, &'static str)>,
+    pub(crate) gives: Vec<(String, String)>,
 }
 
 /// Makes steps of one action step.
@@ -150,21 +150,19 @@ impl Task<'_> {
             let names = names.join(", ").replace("${", "$${");
             parts.push(format!("Targets: {names}"));
         }
-        if !out_args.is_empty() {
-            parts.push(format!(
-                "Write into the note of your approval the value of: {}",
-                out_args.join(", ")
-            ));
+        let gives = outputs(out_args);
+        let mut manual = Map::new();
+        let instructions = lines(&parts.join("\n"));
+        manual.insert("instructions".to_owned(), instructions.into());
+        if !gives.is_empty() {
+            let evidence: Vec<Value> = gives
+                .iter()
+                .map(|(_, name)| json!({"name": name, "kind": "text"}))
+                .collect();
+            manual.insert("evidence".to_owned(), evidence.into());
         }
-        let gives = match out_args {
-            [only] => vec![(only.clone(), "note")],
-            _ => Vec::new(),
-        };
         let mut rest = Map::new();
-        rest.insert(
-            "manual".to_owned(),
-            json!({"instructions": lines(&parts.join("\n"))}),
-        );
+        rest.insert("manual".to_owned(), manual.into());
         self.approval(&mut rest, Action::Confirm.spec());
         self.timeout(&mut rest);
         Some(Made {
@@ -347,6 +345,27 @@ impl Task<'_> {
         let value = variable.and_then(|variable| variable.value.as_ref())?;
         Some(value.replace("${", "$${"))
     }
+}
+
+/// The variables that people hand in, each with the name of a field of evidence of its own.
+fn outputs(variables: &[String]) -> Vec<(String, String)> {
+    let mut outputs: Vec<(String, String)> = Vec::new();
+    for variable in variables {
+        let word = variable.trim_matches('_').replace('_', "-");
+        let word = word.to_ascii_lowercase();
+        let is_free = |word: &String| {
+            let own = Action::Confirm.spec().output(word).is_some();
+            !own && outputs.iter().all(|(_, name)| name != word)
+        };
+        if outputs.iter().any(|(known, _)| known == variable) {
+            continue;
+        }
+        let numbered = (1..=variables.len()).map(|number| format!("value-{number}"));
+        let mut names = std::iter::once(word).chain(numbered);
+        let name = names.find(|name| is_name(name) && is_free(name));
+        outputs.extend(name.map(|name| (variable.clone(), name)));
+    }
+    outputs
 }
 
 /// The next `__name__:value` of a text: what stands before it, its name, what stands after it.

@@ -36,6 +36,8 @@ fn manual_steps_become_tasks_of_people_with_variables_filled_in() {
         "__host__": {"type": "string", "value": "db-${1}"},
         "__ticket__": {"type": "string", "external": true},
         "__answer__": {"type": "string"},
+        "__note__": {"type": "string"},
+        "__ANSWER__": {"type": "string"},
     });
     let ask = playbook["workflow"]
         .as_object_mut()
@@ -43,7 +45,7 @@ fn manual_steps_become_tasks_of_people_with_variables_filled_in() {
         .values_mut()
         .find(|s| s["name"] == "Ask")
         .unwrap();
-    ask["out_args"] = json!(["__answer__"]);
+    ask["out_args"] = json!(["__answer__", "__note__", "__ANSWER__"]);
     ask["timeout"] = json!(90_000);
     assert!(schema().is_valid(&playbook));
 
@@ -73,11 +75,15 @@ fn manual_steps_become_tasks_of_people_with_variables_filled_in() {
         text.starts_with("Is db-$${1} in $${danger}? See ${incident.id}."),
         "{text}"
     );
-    assert!(text.contains("value of: __answer__"), "{text}");
+    let evidence: Vec<String> = ask.evidence.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        evidence,
+        ["answer (text)", "value-1 (text)", "value-2 (text)"]
+    );
     assert_eq!(tell.needs, ["ask"]);
     assert_eq!(
         tell.instructions().unwrap().to_string(),
-        "1. tell everybody ${steps.ask.note}\n2. go home"
+        "1. tell everybody ${steps.ask.answer}\n2. go home"
     );
     assert_eq!(
         tell.approval.as_ref().unwrap().quorum.to_string(),
