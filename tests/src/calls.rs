@@ -9,14 +9,14 @@ use crate::installation::Installation;
 use crate::plans;
 use crate::target::Target;
 
-/// An installation whose plan has the class `roll-back` with these steps (lines of YAML), and whose settings name the target three times.
+/// An installation whose plan has the class `roll-back` with these steps (lines of YAML), and whose settings name the target several times, and what the plan's own runbooks call.
 pub fn prepared(here: Installation, target: &Target, steps: &str) -> Installation {
     assert!(here.up().terminate().success()); // writes the trial plan
     plans::with_runbook(&here, "roll-back", steps);
     let token = Target::token(here.home());
     let common = format!("token_file: {}, timeout_ms: 300", token.display());
     let settings = format!(
-        "runbook-executor:\n  webhooks:\n    asked: {{url: '{}', observe_url: '{}', {common}}}\n    keyed: {{url: '{}', idempotent: true, {common}}}\n    blind: {{url: '{}', {common}}}\n    final: {{url: '{}', destructive: true, {common}}}\n    roll-back: {{url: '{}', destructive: true, {common}}}\n    gone: {{url: 'http://127.0.0.1:9/', {common}}}\n",
+        "runbook-executor:\n  webhooks:\n    asked: {{url: '{}', observe_url: '{}', {common}}}\n    keyed: {{url: '{}', idempotent: true, {common}}}\n    blind: {{url: '{}', {common}}}\n    final: {{url: '{}', destructive: true, {common}}}\n    roll-back: {{url: '{}', destructive: true, {common}}}\n    gone: {{url: 'http://127.0.0.1:9/', {common}}}\n    releases: {{url: 'http://127.0.0.1:9/', {common}}}\n",
         target.url("/once"),
         target.url("/seen"),
         target.url("/keyed"),
