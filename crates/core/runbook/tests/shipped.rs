@@ -234,3 +234,27 @@ fn everything_that_cannot_be_taken_back_follows_a_snapshot() {
         Action::SnapshotEvidence
     );
 }
+
+#[test]
+fn who_could_break_the_glass_and_with_what_is_said() {
+    let lines = [
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILjkarp6c9a1F+abDLEDGL/Yx07+aaxDZaVLUk2CDRYq",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKsoRFj3lg/oqcLTQU4c6TL1TQdmGcowzXV15+nDBqAU",
+    ];
+    let people = ["mara.lindqvist", "tomas.okafor"].into_iter().zip(lines);
+    let keys: BTreeMap<String, Vec<String>> = people
+        .map(|(person, line)| (person.to_owned(), vec![line.to_owned()]))
+        .collect();
+    let trial = shipped().roster().with_trial_keys(&keys).unwrap();
+    let said = |roster: sealwarden_runbook::Roster, code: &str| {
+        let findings = shipped().with_roster(roster).unwrap().check();
+        findings.iter().filter(|it| it.code == code).count()
+    };
+    assert_eq!(said(trial.clone(), "touch-waived"), 2);
+    assert_eq!(said(trial.clone(), "break-glass-out-of-reach"), 0);
+    // The same keys as they would stand in a real roster: they approve, and break no glass.
+    let plain = trial.to_yaml().replace(", touch: waived", "");
+    let plain = sealwarden_runbook::Roster::parse("roster.yaml", &plain).unwrap();
+    assert_eq!(said(plain.clone(), "touch-waived"), 0);
+    assert_eq!(said(plain, "break-glass-out-of-reach"), 1);
+}

@@ -51,7 +51,7 @@ pub(crate) fn may_begin(
             rfc3339_ms(ready_ms)
         ));
     }
-    quorum_met(pinned, id, step, at)?;
+    quorum_met(state, pinned, id, step, at)?;
     let unreviewed = unreviewed(state);
     if pinned.action(id) == Some(Action::CloseIncident) && !unreviewed.is_empty() {
         let steps: Vec<&str> = unreviewed.into_iter().collect();
@@ -85,7 +85,7 @@ pub(crate) fn waits_for_nobody(state: &RunState, pinned: &Pinned, id: &str, ende
 /// Whether a step's quorum stands at this moment, or an override of it; also where it needs none.
 pub fn quorum_stands(state: &RunState, id: &str, at: At) -> bool {
     let known = state.pinned().zip(state.step(id));
-    known.is_none_or(|(pinned, step)| quorum_met(pinned, id, step, at).is_ok())
+    known.is_none_or(|(pinned, step)| quorum_met(state, pinned, id, step, at).is_ok())
 }
 
 /// Whether nobody stands against the step.
@@ -102,6 +102,7 @@ fn not_denied(id: &str, step: &StepState, at: At) -> Result<(), Rejection> {
 
 /// Whether nobody denies and enough people stand for the step at this moment.
 pub(crate) fn quorum_met(
+    state: &RunState,
     pinned: &Pinned,
     id: &str,
     step: &StepState,
@@ -135,7 +136,7 @@ pub(crate) fn quorum_met(
             if expired > 0 {
                 reason = format!("{reason} ({expired} expired before it started)");
             }
-            if nobody_else_could(pinned, quorum) {
+            if nobody_else_could(state, pinned, quorum) {
                 reason = format!(
                     "{reason}; nobody but those who asked for the run could meet the quorum, so the way out is `sealwarden run override`"
                 );
@@ -146,9 +147,11 @@ pub(crate) fn quorum_met(
 }
 
 /// Whether the people of the roster, without those who asked for the run, cannot meet a quorum.
-fn nobody_else_could(pinned: &Pinned, quorum: &Quorum) -> bool {
+fn nobody_else_could(state: &RunState, pinned: &Pinned, quorum: &Quorum) -> bool {
     let others = pinned.roster().people().iter().filter(|person| {
-        !person.keys.is_empty() && !pinned.started().requesters.contains(&person.id)
+        let mut keys = person.keys.iter();
+        keys.any(|key| !state.revoked().contains(&key.fingerprint))
+            && !pinned.started().requesters.contains(&person.id)
     });
     let others: Vec<Approver> = others.map(Approver::from).collect();
     !quorum.assess(&others).is_met()

@@ -377,3 +377,21 @@ fn a_run_without_the_key_or_at_its_end_is_told_nothing() {
     ended.run(abort).unwrap();
     assert!(revoke(&mut ended, "ada").is_empty());
 }
+
+#[test]
+fn when_revocations_leave_too_few_the_way_out_is_named() {
+    let mut world = World::after(&["snapshot"]);
+    for person in ["grace", "linus"] {
+        assert!(
+            !world
+                .begin("isolate")
+                .unwrap_err()
+                .reason
+                .contains("run override")
+        );
+        revoke(&mut world, person);
+    }
+    // Rita is on call too, and asked for the run.
+    let rejection = world.begin("isolate").unwrap_err();
+    assert!(rejection.reason.contains("run override"), "{rejection}");
+}
