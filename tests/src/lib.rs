@@ -9,6 +9,7 @@
     reason = "a scenario that cannot go on fails, and says where"
 )]
 
+pub mod alertmanager;
 pub mod authenticator;
 pub mod bao;
 pub mod binary;
@@ -16,6 +17,7 @@ pub mod calls;
 pub mod faulty;
 pub mod flips;
 pub mod history;
+pub mod http;
 pub mod installation;
 pub mod load;
 pub mod openssl_tsa;
@@ -29,6 +31,7 @@ pub mod target;
 pub mod thief;
 pub mod wait;
 
+pub use alertmanager::Alertmanager;
 pub use bao::Bao;
 pub use binary::{Answer, sealwarden};
 pub use faulty::{Fault, FaultyServer};

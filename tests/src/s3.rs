@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::binary::repository;
+use crate::http;
 use crate::wait::eventually;
 
 /// A server with its buckets in memory, ended when dropped.
@@ -117,27 +118,14 @@ impl S3 {
 
     /// One request on a connection of its own: status and body.
     pub fn call(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
-        let mut stream = TcpStream::connect(self.address).expect("a connection");
         // Whoever names a key is believed; who names none sees what is public.
         let signed = "AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: {signed}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        http::call(
             self.address,
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).expect("a request");
-        stream.write_all(body).expect("a request");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("an answer");
-        let at = answer
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-            .expect("the end of the head");
-        let head = String::from_utf8_lossy(answer.get(..at).unwrap_or_default()).into_owned();
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        (
-            status.expect("a status"),
-            answer.get(at + 4..).unwrap_or_default().to_vec(),
+            method,
+            path,
+            &[("Authorization", signed)],
+            body,
         )
     }
 }

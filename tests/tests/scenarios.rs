@@ -43,6 +43,7 @@ mod scenarios {
     mod mirror;
     mod operators;
     mod outside;
+    mod outside_alerts;
     mod partition;
     mod playbooks;
     mod poisoned;

@@ -8,6 +8,8 @@ use sealwarden_channels::{ChannelSettings, WrongSetting};
 use sealwarden_domain::communication::Retry;
 use serde::{Deserialize, Serialize};
 
+use crate::outside::{BadSource, OutsideSource};
+
 /// Settings of the detection service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -22,6 +24,8 @@ pub struct Config {
     pub channels: BTreeMap<String, ChannelSettings>,
     /// How people are told.
     pub telling: Telling,
+    /// Who may report over HTTP, by name; without any there is no such way in.
+    pub outside: BTreeMap<String, OutsideSource>,
 }
 
 /// How often and how fast people are told.
@@ -96,6 +100,7 @@ impl Default for Config {
             certificate_warn_days: 30,
             channels: BTreeMap::new(),
             telling: Telling::default(),
+            outside: BTreeMap::new(),
         }
     }
 }
@@ -115,6 +120,9 @@ pub enum ConfigError {
     /// How people are told is out of bounds.
     #[error("detection.telling.{0} is {1}; use {2}")]
     Telling(&'static str, String, &'static str),
+    /// An outside source cannot be used.
+    #[error(transparent)]
+    Outside(#[from] BadSource),
     /// A channel's address cannot be used.
     #[error("detection.channels.{0}: {1}")]
     Channel(String, WrongSetting),
@@ -133,6 +141,7 @@ impl Config {
             return Err(ConfigError::CertificateWarn(self.certificate_warn_days));
         }
         self.telling.validate()?;
+        crate::outside::validate(&self.outside)?;
         for (name, channel) in &self.channels {
             let wrong = |error| ConfigError::Channel(name.clone(), error);
             channel.validate().map_err(wrong)?;
@@ -150,6 +159,9 @@ impl Config {
     pub fn resolve_paths(&mut self, folder: &Path) {
         for channel in self.channels.values_mut() {
             channel.resolve_paths(folder);
+        }
+        for source in self.outside.values_mut() {
+            source.token_file = folder.join(&source.token_file);
         }
     }
 

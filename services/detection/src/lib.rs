@@ -9,6 +9,7 @@
 //! - `state`: the fold; `pending`: what the state still lacks; `perform`: doing it; `follow`: the task around them.
 //! - `communication`: telling people, each delivery recorded from its start to its end.
 //! - `duties`, `learning`: duties to notify; postmortems and action items.
+//! - `outside`: Alertmanager and CloudEvents over HTTP.
 //! - `report`, `grpc`, `view`, `timeline`, `words`: reports from outside, and incidents as people see them.
 //!
 //! **Invariant:** everything is derived from the log. A restart folds it again and finds nothing to do that was done.
@@ -28,6 +29,7 @@ mod follow;
 mod grpc;
 mod ids;
 mod learning;
+mod outside;
 mod pending;
 mod perform;
 mod report;
@@ -39,4 +41,5 @@ mod watching;
 mod words;
 
 pub use config::{Config, ConfigError, Telling};
+pub use outside::{BadSource, OutsideSource};
 pub use start::{Mounts, start};

@@ -10,8 +10,8 @@ use sealwarden_domain::{Fold, IllegalEvent, Rejection, RejectionCode};
 use sealwarden_engine::{ExecuteError, Executed, Meta, Node, Stream, StreamName};
 use sealwarden_eventlog::Head;
 use sealwarden_wire::event::v1::{
-    DetectorsInstalled, Envelope, Event, HoldPlaced, IncidentClassified, ReleaseMarked,
-    SignalReported, TimeTicked, event::Kind,
+    DetectorsInstalled, Envelope, Event, HoldPlaced, IncidentClassified, MeasuresTaken,
+    ReleaseMarked, SignalReported, TimeTicked, event::Kind,
 };
 use tracing::Instrument as _;
 
@@ -108,6 +108,25 @@ pub(crate) async fn mark_release(
         })
     });
     executed.await
+}
+
+/// A stream that is only added to, without reading it.
+async fn at_its_end(node: &Node, category: &str, id: &str) -> Result<Stream<Unread>, ExecuteError> {
+    let name = StreamName::new(category, id).map_err(|e| ExecuteError::Broken(e.to_string()))?;
+    let head = node.log.head(&name).await;
+    let head = head.map_err(|e| ExecuteError::Unavailable(e.to_string()))?;
+    Ok(Stream::resume(Arc::clone(&node.log), name, Unread, head))
+}
+
+/// Records what was measured, in the node's own stream.
+pub(crate) async fn record_measures(
+    node: &Node,
+    meta: Meta,
+    taken: MeasuresTaken,
+) -> Result<Executed, ExecuteError> {
+    let mut stream = at_its_end(node, "measure", &node.name).await?;
+    let taken = event(Kind::MeasuresTaken(taken));
+    stream.execute(meta, |_| Ok(vec![taken.clone()])).await
 }
 
 /// Lets detectors be in force from here on.

@@ -40,7 +40,9 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::IncidentClassified(_)
         | Kind::IncidentStageReached(_)
         | Kind::RunLinked(_)
-        | Kind::EvidenceSealed(_) => return of_incident(kind),
+        | Kind::EvidenceSealed(_)
+        | Kind::OutsideCounted(_)
+        | Kind::SignalResolved(_) => return of_incident(kind),
         Kind::DirectiveIssued(e) => {
             let d = e.directive.as_ref()?;
             format!(
@@ -205,6 +207,11 @@ fn of_incident(kind: &Kind) -> Option<String> {
         Kind::IncidentClassified(e) => classified(e),
         Kind::IncidentStageReached(e) => format!("{}: {}", stage_name(e.stage()), e.reason),
         Kind::RunLinked(e) => format!("run {} of runbook {} works on it", e.run, e.runbook),
+        Kind::OutsideCounted(e) => format!(
+            "{} further alerts of {} were counted and not recorded one by one",
+            e.further, e.source
+        ),
+        Kind::SignalResolved(e) => format!("{} says that signal {} is over", e.by, e.signal),
         Kind::EvidenceSealed(e) => {
             format!(
                 "{} files of evidence sealed in {} (manifest {})",

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sealwarden_wire::event::v1::{
     Envelope, Event, EvidenceSealed, IncidentClassified, IncidentOpened, IncidentStage,
-    IncidentStageReached, RunLinked, SignalJoined, SignalReported, event::Kind,
+    IncidentStageReached, OutsideCounted, RunLinked, SignalJoined, SignalReported, SignalResolved,
+    event::Kind,
 };
 
 use crate::fold::{Fold, IllegalEvent, Rejection, RejectionCode, event};
@@ -45,6 +46,10 @@ pub struct Incident {
     pub obligations: Obligations,
     /// Postmortems and action items.
     pub learning: Learning,
+    /// Alerts of outside sources that were counted only.
+    pub counted: u64,
+    /// Signals that their reporters say are over, with the time, Unix milliseconds.
+    pub resolved: BTreeMap<String, i64>,
 }
 
 /// A command to an incident.
@@ -72,6 +77,10 @@ pub enum Command {
     LinkRun(RunLinked),
     /// A bundle of evidence was sealed.
     AddEvidence(EvidenceSealed),
+    /// More came of an outside source than the incident takes in.
+    Count(OutsideCounted),
+    /// A signal's reporter says that it is over.
+    Resolve(SignalResolved),
 }
 
 impl Incident {
@@ -136,6 +145,22 @@ pub fn decide(incident: &Incident, command: Command) -> Result<Vec<Event>, Rejec
                 Vec::new()
             } else {
                 vec![event(Kind::RunLinked(link))]
+            })
+        }
+        Command::Count(counted) => {
+            require_open(incident)?;
+            Ok(vec![event(Kind::OutsideCounted(counted))])
+        }
+        Command::Resolve(resolved) => {
+            if !incident.signals.contains_key(&resolved.signal) {
+                let reason = format!("the incident has no signal {}", resolved.signal);
+                return Err(Rejection::new(RejectionCode::NotFound, reason));
+            }
+            let known = incident.resolved.contains_key(&resolved.signal);
+            Ok(if known {
+                Vec::new()
+            } else {
+                vec![event(Kind::SignalResolved(resolved))]
             })
         }
         Command::AddEvidence(e) => {
@@ -356,6 +381,10 @@ impl Fold for Incident {
                 }
             }
             Kind::EvidenceSealed(e) => self.evidence.push(e.clone()),
+            Kind::OutsideCounted(e) => self.counted = self.counted.saturating_add(e.further),
+            Kind::SignalResolved(e) => {
+                self.resolved.entry(e.signal.clone()).or_insert(at_ms);
+            }
             Kind::RegimeDecided(e) => self.obligations.decided(e),
             Kind::RegimeClockStarted(e) => self.obligations.clock_started(e),
             Kind::DutyMet(e) => self.obligations.duty_met(e),

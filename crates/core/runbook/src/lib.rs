@@ -45,7 +45,7 @@ pub use communication::{Audience, Channel, ChannelKind, Communication};
 pub use condition::{BadCondition, Condition, Evaluated, Fact, MAX_CONDITION_BYTES, OVER_STATES};
 pub use detectors::{
     Aggregate, AnomalyMethod, BUILT_IN, Bound, BurnWindow, Detector, DetectorKind, Detectors,
-    Measure, Rule, SubjectKind, show_thousandths,
+    Measure, OutsideRule, Rule, SubjectKind, show_thousandths,
 };
 pub use directive::DirectiveKind;
 pub use draw::{Live, LiveStep, Tone, draw_dot, draw_mermaid, draw_run_svg, draw_svg, draw_text};

@@ -35,6 +35,18 @@ pub(crate) fn errors(set: &PlanSet) -> Vec<Finding> {
             findings.push(finding.remedy(remedy));
         }
     }
+    for rule in &detectors.outside {
+        if set.plan.class(&rule.class).is_none() {
+            let message = format!(
+                "a rule for outside sources names the class `{}`, which the plan does not have",
+                rule.class
+            );
+            let names = set.plan.classes.keys().map(String::as_str);
+            let remedy = suggest::remedy("classes", &rule.class, names);
+            let finding = Finding::error(DETECTORS_FILE, rule.place, "unknown-class", message);
+            findings.push(finding.remedy(remedy));
+        }
+    }
     findings
 }
 

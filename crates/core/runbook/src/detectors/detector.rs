@@ -290,11 +290,54 @@ impl Detector {
     }
 }
 
+/// What an outside source's labels mean: the first rule that matches says class and subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutsideRule {
+    /// Labels that an alert must have; `*`: with any value.
+    pub labels: BTreeMap<String, String>,
+    /// The class of its signals.
+    pub class: String,
+    /// What they are about, with `{label}` for a label's value; empty: the source.
+    pub about: String,
+    /// Where it stands.
+    pub place: Place,
+}
+
+impl OutsideRule {
+    /// Whether an alert with these labels is meant.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.labels.iter().all(|(name, wanted)| {
+            let value = labels.get(name);
+            value.is_some_and(|value| wanted == "*" || wanted == value)
+        })
+    }
+
+    /// What an alert with these labels is about.
+    pub fn about(&self, labels: &BTreeMap<String, String>) -> String {
+        // In one pass, so that a value with braces is no placeholder.
+        let mut about = String::new();
+        let mut rest = self.about.as_str();
+        while let Some((before, after)) = rest.split_once('{') {
+            about.push_str(before);
+            rest = after;
+            if let Some((name, after)) = after.split_once('}') {
+                about.push_str(labels.get(name).map_or("-", String::as_str));
+                rest = after;
+            } else {
+                about.push('{');
+            }
+        }
+        about.push_str(rest);
+        about
+    }
+}
+
 /// `detectors.yaml`.
 #[derive(Clone, Debug)]
 pub struct Detectors {
     pub(crate) version: u32,
     pub(crate) by_name: BTreeMap<String, Detector>,
+    pub(crate) outside: Vec<OutsideRule>,
     pub(crate) text: String,
     pub(crate) digest: [u8; 32],
 }
@@ -313,6 +356,11 @@ impl Detectors {
     /// The detector of this name.
     pub fn detector(&self, name: &str) -> Option<&Detector> {
         self.by_name.get(name)
+    }
+
+    /// What labels of outside sources mean, in the order of the file.
+    pub fn outside(&self) -> &[OutsideRule] {
+        &self.outside
     }
 
     /// The file as it was read.

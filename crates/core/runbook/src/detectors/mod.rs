@@ -7,14 +7,15 @@
 mod check;
 mod detector;
 mod measure;
+mod outside;
 mod read;
 mod schema;
 #[cfg(test)]
 mod tests;
 
 pub use detector::{
-    Aggregate, AnomalyMethod, BUILT_IN, Bound, BurnWindow, Detector, DetectorKind, Detectors, Rule,
-    show_thousandths,
+    Aggregate, AnomalyMethod, BUILT_IN, Bound, BurnWindow, Detector, DetectorKind, Detectors,
+    OutsideRule, Rule, show_thousandths,
 };
 pub use measure::{Measure, SubjectKind};
 

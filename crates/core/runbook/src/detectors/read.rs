@@ -7,6 +7,7 @@ use super::detector::{
     Aggregate, AnomalyMethod, BUILT_IN, Bound, BurnWindow, Detector, DetectorKind, Detectors, Rule,
 };
 use super::measure::Measure;
+use super::outside::read_outside;
 use crate::digest::sha256;
 use crate::fields::{Fields, Reader, Shape};
 use crate::finding::Finding;
@@ -27,7 +28,7 @@ const AGAIN: Duration = Duration::from_hours(1);
 
 pub(super) const FILE: Shape = Shape {
     what: "`detectors.yaml`",
-    known: &["version", "detectors"],
+    known: &["version", "detectors", "outside"],
     unsupported: &[],
 };
 pub(super) const WINDOW: Shape = Shape {
@@ -158,10 +159,12 @@ pub(crate) fn read_detectors(file: &str, text: &str) -> Result<Detectors, Vec<Fi
             by_name.insert(detector.name.clone(), detector);
         }
     }
+    let outside = read_outside(&mut reader, &fields);
     match version {
         Some(version) if reader.findings.is_empty() => Ok(Detectors {
             version,
             by_name,
+            outside,
             text: text.to_owned(),
             digest: sha256(text.as_bytes()),
         }),

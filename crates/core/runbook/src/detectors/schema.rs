@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::detector::{Aggregate, DetectorKind};
 use super::measure::Measure;
+use super::outside::OUTSIDE;
 use super::read::{FILE, WINDOW, shape};
 use crate::names::Role;
 use crate::schema::{NAME, document, duration, name, object, one_of, text, whole};
@@ -122,11 +123,26 @@ fn detector() -> Value {
 /// The schema of the file.
 pub(crate) fn schema() -> Value {
     let detector = detector();
-    let object = object(&FILE, FILE.known, |field| {
+    let outside = object(&OUTSIDE, &["labels", "class"], |field| {
+        Some(match field {
+            "labels" => {
+                json!({"type": "object", "minProperties": 1, "additionalProperties": text("The value; * is any"), "description": "Labels that an alert must have"})
+            }
+            "class" => name("The class of its signals, one of plan.yaml"),
+            "about" => {
+                text("What they are about, with {label} for a label's value; without it the source")
+            }
+            _ => return None,
+        })
+    });
+    let object = object(&FILE, &["version", "detectors"], |field| {
         Some(match field {
             "version" => whole(1, 1_000_000, "Its version, from 1"),
             "detectors" => {
                 json!({"type": "object", "patternProperties": {NAME: detector.clone()}, "additionalProperties": false, "description": "The detectors, by name"})
+            }
+            "outside" => {
+                json!({"type": "array", "maxItems": 256, "items": outside.clone(), "description": "What labels of outside sources mean; the first rule that matches counts"})
             }
             _ => return None,
         })

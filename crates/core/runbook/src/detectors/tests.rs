@@ -212,3 +212,36 @@ fn thousandths_are_shown_as_they_are_written() {
         assert_eq!(show_thousandths(value), text);
     }
 }
+
+#[test]
+fn labels_of_outside_sources_are_mapped_by_the_first_rule_that_matches() {
+    let text = |rules: &str| format!("version: 1\ndetectors: {{}}\noutside: {rules}\n");
+    let rules = "[{labels: {team: hsm, log: \"*\"}, class: kms-outage, about: \"key providers of log {log} {x\"}, {labels: {team: hsm}, class: data-integrity}]";
+    let read = Detectors::parse("detectors.yaml", &text(rules)).unwrap();
+    let labels = |given: &[(&str, &str)]| {
+        let given = given
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        given.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let first = |labels: &std::collections::BTreeMap<String, String>| {
+        let rule = read.outside().iter().find(|rule| rule.matches(labels));
+        rule.map(|rule| (rule.class.clone(), rule.about(labels)))
+    };
+    let both = labels(&[("team", "hsm"), ("log", "{team}")]);
+    assert_eq!(
+        first(&both),
+        Some((
+            "kms-outage".to_owned(),
+            "key providers of log {team} {x".to_owned()
+        )),
+        "a value with braces is no placeholder"
+    );
+    let one = first(&labels(&[("team", "hsm")])).unwrap();
+    assert_eq!(one, ("data-integrity".to_owned(), String::new()));
+    assert_eq!(first(&labels(&[("team", "web")])), None);
+    let findings = Detectors::parse("detectors.yaml", &text("[{labels: {}, class: x}]"));
+    assert_eq!(findings.unwrap_err()[0].code, "empty");
+    let unknown = text("[{labels: {a: b}, class: nonsense}]");
+    assert_eq!(plan(&unknown).unwrap_err()[0].code, "unknown-class");
+}
