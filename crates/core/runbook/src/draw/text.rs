@@ -55,6 +55,14 @@ fn draw_undo(out: &mut String, runbook: &Runbook) {
             let text = format!("{name} = {template}");
             wrap(out, "     with     ", "                ", &text);
         }
+        draw_evidence(out, undo);
+    }
+}
+
+/// What people hand in.
+fn draw_evidence(out: &mut String, step: &Step) {
+    for field in &step.evidence {
+        wrap(out, "     hand in  ", "              ", &field.to_string());
     }
 }
 
@@ -128,9 +136,7 @@ fn draw_step(out: &mut String, step: &Step) {
             "              ",
             &instructions.to_string(),
         );
-        for field in &step.evidence {
-            wrap(out, "     hand in  ", "              ", &field.to_string());
-        }
+        draw_evidence(out, step);
         return;
     }
     for (name, template) in &step.inputs {

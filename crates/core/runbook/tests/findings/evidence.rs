@@ -76,6 +76,11 @@ fn later_steps_take_what_is_required_and_nothing_else() {
     assert_eq!(step.output("extra"), None);
     let told = "case (text), seen (number), extra (text; optional)";
     assert!(draw_text(&read).contains("hand in  case (text)"));
+    let undo = "undo: {action: confirm, manual: {instructions: Back., evidence: [{name: answer, kind: file}]}, approval: {quorum: {legal-counsel: 1}, within: 1h}}";
+    let manual = "manual: {instructions: Do it.}";
+    let taken_back = super::step("back", "confirm", &[manual, QUORUM, undo]);
+    let back = Runbook::parse("r.yaml", &format!("{HEAD}{taken_back}")).unwrap();
+    assert!(draw_text(&back).contains("hand in  answer (file)"));
     let lines = draw_svg(&read).replace("</text>", " ");
     assert!(lines.contains("hand in: case (text), seen"), "{told}");
 

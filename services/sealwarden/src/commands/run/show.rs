@@ -188,19 +188,21 @@ pub(super) fn text(run: &wire::Run) -> String {
             lines.push(format!("  error{kind}: {}", step.error));
         }
     }
-    let waiting: Vec<&str> = run
-        .steps
-        .iter()
-        .filter(|s| s.state == "awaiting-approval" || s.state == "awaiting-person")
-        .map(|s| s.step.as_str())
-        .collect();
-    if !waiting.is_empty() {
-        lines.push(String::new());
-        lines.push(format!(
-            "waits for people: {}; sign with: sealwarden approve {} STEP --as NAME",
-            waiting.join(", "),
-            run.run
-        ));
+    for (state, how) in [
+        ("awaiting-approval", "sign with: sealwarden approve"),
+        (
+            "awaiting-person",
+            "say that it is done with: sealwarden run done",
+        ),
+    ] {
+        let waiting = run.steps.iter().filter(|step| step.state == state);
+        let waiting: Vec<&str> = waiting.map(|step| step.step.as_str()).collect();
+        if !waiting.is_empty() {
+            let (steps, run) = (waiting.join(", "), &run.run);
+            lines.push(format!(
+                "\nwaits for people: {steps}; {how} {run} STEP --as NAME"
+            ));
+        }
     }
     lines.join("\n")
 }
