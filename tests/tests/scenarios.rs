@@ -57,6 +57,7 @@ mod scenarios {
     mod token;
     mod transit;
     mod undo;
+    mod vendors;
     mod verdicts;
     mod verifiers;
     mod webhooks;

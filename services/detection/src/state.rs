@@ -17,7 +17,7 @@ use sealwarden_wire::event::v1::{
 
 use crate::detectors::{
     Logs, archive_damage, audit_gap, foreign_checkpoint, key_outage, outage_ended, outage_subject,
-    unexplained_key_use, verdict_regression,
+    unexplained_key_use, vendor_outage, verdict_regression,
 };
 use crate::ids::{incident_id, incident_number};
 use crate::timeline::Timelines;
@@ -249,6 +249,7 @@ impl State {
             }
             ("keyuse", Some(Kind::AuditGapObserved(gap))) => audit_gap(logs, envelope, gap),
             ("archive", Some(kind)) => archive_damage(envelope, kind),
+            ("vendor", Some(Kind::VendorProbed(probed))) => vendor_outage(envelope, probed),
             ("verifier", Some(Kind::VerdictsCompared(compared))) => {
                 verdict_regression(envelope, compared)
             }

@@ -30,7 +30,7 @@ pub(crate) struct Timelines {
     signals: BTreeMap<String, Vec<TimelineEntry>>,
     /// Which incident a run works on.
     runs: BTreeMap<String, String>,
-    /// The open incident of an archive or a verifier, by its stream.
+    /// The open incident of an archive, a vendor or a verifier, by its stream.
     watched: BTreeMap<String, String>,
 }
 
@@ -54,7 +54,8 @@ impl Timelines {
             self.runs.insert(id.to_owned(), started.incident.clone());
         }
         if let Kind::IncidentOpened(opened) = kind
-            && let Some((what @ ("archive" | "verifier"), name)) = opened.subject.split_once(' ')
+            && let Some((what @ ("archive" | "vendor" | "verifier"), name)) =
+                opened.subject.split_once(' ')
         {
             self.watched.insert(format!("{what}/{name}"), id.to_owned());
         }
@@ -105,6 +106,10 @@ impl Timelines {
                 crate::detectors::audit_gap_words(e)
             ),
             Some(Kind::VerdictsCompared(e)) => crate::detectors::verdicts_words(e),
+            Some(Kind::VendorProbed(e)) => format!(
+                "vendor {} failed {} probes: {}",
+                e.vendor, e.probes, e.reason
+            ),
             Some(kind) => match crate::archive_words::sentence(kind) {
                 Some(text) => text,
                 None => return,
@@ -177,7 +182,7 @@ impl Timelines {
         {
             Some("incident") => Some(id.to_owned()),
             Some("run") => self.runs.get(id).cloned(),
-            Some("archive" | "verifier") => self.watched.get(&envelope.stream).cloned(),
+            Some("archive" | "vendor" | "verifier") => self.watched.get(&envelope.stream).cloned(),
             _ => {
                 let correlation = &envelope.correlation;
                 let known = self.incidents.contains_key(correlation);

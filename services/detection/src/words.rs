@@ -106,6 +106,9 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::DocumentReleased(_)
         | Kind::RestoreFailed(_) => return crate::archive_words::sentence(kind),
         Kind::VerdictsCompared(e) => crate::detectors::verdicts_words(e),
+        Kind::VendorProbed(_) | Kind::VendorSetAside(_) | Kind::VendorTakenBack(_) => {
+            return crate::detectors::vendor_words(kind);
+        }
         Kind::RegimeDecided(_)
         | Kind::RegimeClockStarted(_)
         | Kind::DutyMet(_)

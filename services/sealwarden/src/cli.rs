@@ -96,6 +96,9 @@ pub(crate) enum Command {
     /// Verifiers that others run: whether their releases still say what is known of archived documents
     #[command(subcommand)]
     Verifier(crate::commands::verifier::Verifier),
+    /// Vendors whose services are used: how they do, who stands in, and that seals need none of them
+    #[command(subcommand)]
+    Vendors(crate::commands::vendors::Vendors),
     /// Sealing keys
     #[command(subcommand)]
     Keys(Keys),
@@ -187,6 +190,7 @@ impl Command {
             Self::Trust(_) => "trust",
             Self::Log(_) => "log",
             Self::Archive(_) => "archive",
+            Self::Vendors(_) => "vendors",
             Self::Verifier(_) => "verifier",
             Self::Keys(_) => "keys",
             Self::Erase(_) => "erase",

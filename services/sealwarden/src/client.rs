@@ -14,6 +14,7 @@ use sealwarden_wire::incident::v1::learning_client::LearningClient;
 use sealwarden_wire::run::v1::runs_client::RunsClient;
 use sealwarden_wire::seal::v1::erasure_client::ErasureClient;
 use sealwarden_wire::seal::v1::sealing_client::SealingClient;
+use sealwarden_wire::verify::v1::vendors_client::VendorsClient;
 use sealwarden_wire::verify::v1::verification_client::VerificationClient;
 use sealwarden_wire::verify::v1::verifiers_client::VerifiersClient;
 use tonic::service::interceptor::InterceptedService;
@@ -176,6 +177,12 @@ impl Client {
         let channel = self.channel_within(Role::Verification, LONG).await?;
         let channel = InterceptedService::new(channel, TraceContext);
         Ok(ArchivesClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Vendors, probed by verification.
+    pub(crate) async fn vendors(&self) -> Result<VendorsClient<Traced>, Failure> {
+        Ok(VendorsClient::new(self.channel(Role::Verification).await?)
+            .max_decoding_message_size(MAX_ANSWER))
     }
 
     /// Verifiers that others run, watched by verification.

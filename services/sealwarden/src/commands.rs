@@ -27,6 +27,7 @@ mod ticket;
 mod trust;
 pub(crate) mod tsa;
 mod up;
+pub(crate) mod vendors;
 pub(crate) mod verifier;
 pub(crate) mod verify;
 mod verify_many;
@@ -52,6 +53,7 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Trust(what) => trust::run(&cli, what).await,
         Command::Log(what) => log::run(&cli, what).await,
         Command::Archive(what) => archive::run(&cli, what).await,
+        Command::Vendors(what) => vendors::run(&cli, what).await,
         Command::Verifier(what) => verifier::run(&cli, what).await,
         Command::Keys(what) => keys::run(&cli, what).await,
         Command::Erase(args) => erase::run(&cli, args).await,

@@ -11,7 +11,9 @@ pub(crate) mod people;
 pub(crate) mod sandbox;
 mod score;
 mod silent_corruption;
+mod stamps;
 pub(crate) mod thief;
+mod vendor_outage;
 mod watch;
 
 use crate::cli::{Cli, Drill, DrillName};
@@ -41,6 +43,16 @@ pub(crate) async fn run(cli: &Cli, args: &Drill) -> Answer {
             };
             let answer = act::perform(cli.json, args, "bad-release", fleet.scene(), play).await;
             fleet.stop().await;
+            answer
+        }
+        DrillName::VendorOutage => {
+            let mut vendors = vendor_outage::Vendors::start().await?;
+            let scene = vendors.scene();
+            let play = async |narrator, args: &Drill, sandbox: &Sandbox| {
+                vendor_outage::play(narrator, args, sandbox, &mut vendors).await
+            };
+            let answer = act::perform(cli.json, args, "vendor-outage", scene, play).await;
+            vendors.stop().await?;
             answer
         }
         DrillName::HsmLatency => {

@@ -8,6 +8,7 @@ use sealwarden_seal::note::{VerifierKey, Vkey};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{ArchiveConfig, check};
+use crate::vendors::{self, VendorConfig};
 use crate::verifiers::{self, VerifierConfig};
 
 /// No witness serves more keys of other installations.
@@ -36,6 +37,8 @@ pub struct Config {
     pub archives: Vec<ArchiveConfig>,
     /// Verifiers that others run, to which archived documents are put.
     pub verifiers: Vec<VerifierConfig>,
+    /// Vendors whose services this installation uses, and how they are probed.
+    pub vendors: Vec<VendorConfig>,
 }
 
 impl Default for Config {
@@ -50,6 +53,7 @@ impl Default for Config {
             clock_skew_ms: 60_000,
             archives: Vec::new(),
             verifiers: Vec::new(),
+            vendors: Vec::new(),
         }
     }
 }
@@ -78,6 +82,14 @@ pub enum ConfigError {
     /// A verifier cannot be asked.
     #[error("verification.verifiers[{at}]: {problem}")]
     Verifier {
+        /// Which one, counted from 0.
+        at: usize,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// A vendor cannot be probed.
+    #[error("verification.vendors[{at}]: {problem}")]
+    Vendor {
         /// Which one, counted from 0.
         at: usize,
         /// Why, and what to do.
@@ -134,7 +146,8 @@ impl Config {
         check(&self.archives).map_err(|(at, problem)| ConfigError::Archive { at, problem })?;
         let archives = self.archives.iter().map(|it| it.name.as_str()).collect();
         verifiers::check(&self.verifiers, &archives)
-            .map_err(|(at, problem)| ConfigError::Verifier { at, problem })
+            .map_err(|(at, problem)| ConfigError::Verifier { at, problem })?;
+        vendors::check(&self.vendors).map_err(|(at, problem)| ConfigError::Vendor { at, problem })
     }
 
     /// The keys of other installations' logs, by origin.

@@ -5,6 +5,7 @@
 //! - `directives`: freezes an origin when its isolation was ordered with the approvals that this node's own plan demands.
 //! - `archive`: stored documents, revalidated on a schedule, quarantined, restored.
 //! - `verifiers`: verifiers that others run, and whether they still say what is known of archived documents.
+//! - `vendors`: vendors whose services are used, probed.
 //! - `trust`, `verify`, `grpc`: the current trust bundle and verdicts; both go on from what is cached while the event log is away.
 //!
 //! **Invariant:** the witness stores what it cosigns before it answers, and a witness that lost what it stored does not start.
@@ -20,6 +21,7 @@ mod intents;
 mod sightings;
 mod start;
 mod trust;
+mod vendors;
 mod verifiers;
 mod verify;
 mod witness;
@@ -29,4 +31,5 @@ mod witness_store;
 pub use archive::ArchiveConfig;
 pub use config::{Config, ConfigError};
 pub use start::{Mounts, start};
+pub use vendors::VendorConfig;
 pub use verifiers::VerifierConfig;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sealwarden_engine::Node;
 use sealwarden_wire::archive::v1::archives_server::ArchivesServer;
+use sealwarden_wire::verify::v1::vendors_server::VendorsServer;
 use sealwarden_wire::verify::v1::verification_server::VerificationServer;
 use sealwarden_wire::verify::v1::verifiers_server::VerifiersServer;
 use tokio::task::JoinSet;
@@ -17,6 +18,7 @@ use crate::http::routes;
 use crate::intents::Intents;
 use crate::sightings::Sightings;
 use crate::trust::Trust;
+use crate::vendors::{self, VendorsService};
 use crate::verifiers::{self, VerifiersService};
 use crate::verify::Verifying;
 use crate::witness::Witness;
@@ -60,11 +62,13 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
     let slots = Slots::start(config.archives.clone(), &node, &verifying, &mut tasks);
     let slots = Arc::new(slots);
     let watched = verifiers::start(&config.verifiers, &node, &slots, &mut tasks);
+    let probed = vendors::start(&config.vendors, &node, &mut tasks);
     let archives = ArchivesService::new(slots);
     let service = VerificationService::new(verifying, config.concurrency);
     let mut grpc = Routes::new(VerificationServer::new(service));
     grpc = grpc.add_service(ArchivesServer::new(archives));
     grpc = grpc.add_service(VerifiersServer::new(VerifiersService::new(watched)));
+    grpc = grpc.add_service(VendorsServer::new(VendorsService::new(probed)));
     Ok(Mounts {
         grpc,
         http: routes(witness, config.concurrency),

@@ -147,6 +147,39 @@ fn carried_on(answer: Answer) {
     assert_eq!(drain["outputs"]["provider"], "hsm", "{drain:#}");
 }
 
+/// One vendor stood in while the other was away, and only then; nothing that was sealed needs either.
+fn stood_in(answer: Answer) {
+    let document = closed(answer);
+    assert_eq!(document["class"], "vendor-failure", "{document:#}");
+    let stamped = list(&document, "stamped");
+    let counts = |at: usize| {
+        let count = |who: &str| stamped[at][who].as_u64().expect("a count");
+        (count("first"), count("second"))
+    };
+    let (fall, meanwhile, end) = (counts(0), counts(1), counts(2));
+    assert_eq!(fall.1, 0, "{document:#}");
+    assert!(
+        meanwhile.0 == fall.0 && meanwhile.1 > fall.0,
+        "{document:#}"
+    );
+    assert!(end.0 > meanwhile.1 && end.1 == meanwhile.1, "{document:#}");
+}
+
+#[test]
+fn a_vendor_that_goes_away_is_stood_in_for() {
+    stood_in(drill(&Installation::new(), "vendor-outage", &[]));
+}
+
+#[test]
+fn a_vendor_that_goes_away_is_stood_in_for_over_a_real_nats_server_too() {
+    let server = TestServer::start().expect("a nats-server");
+    stood_in(drill(
+        &Installation::new(),
+        "vendor-outage",
+        &["--nats", &server.url()],
+    ));
+}
+
 /// A bad release was found, rolled back and replaced in stages; nobody was told that a wrong document is valid.
 fn rolled_back(answer: Answer) {
     let document = closed(answer);

@@ -16,6 +16,7 @@ use crate::incident::Incident;
 use crate::lease::Lease;
 use crate::log_control::LogControl;
 use crate::retention::Retention;
+use crate::vendor::Vendor;
 use crate::verifier::Verifier;
 
 /// A node and how to reach it.
@@ -66,6 +67,8 @@ pub struct Installation {
     pub runs: BTreeMap<String, RunSummary>,
     /// What is erased of logs' private records, and what is held, by log.
     pub retention: BTreeMap<String, Retention>,
+    /// Vendors whose services are used, by name.
+    pub vendors: BTreeMap<String, Vendor>,
     /// Verifiers that others run, by name.
     pub verifiers: BTreeMap<String, Verifier>,
     /// Trust.
@@ -178,6 +181,11 @@ impl Fold for Installation {
                         | Kind::RestoreFailed(_)
                 )
             }),
+            "vendor" => self
+                .vendors
+                .entry(id.to_owned())
+                .or_default()
+                .apply(envelope, event),
             "verifier" => self
                 .verifiers
                 .entry(id.to_owned())

@@ -17,6 +17,7 @@ pub mod log_control;
 pub mod obligation;
 pub mod retention;
 pub mod run;
+pub mod vendor;
 pub mod verifier;
 
 pub use fold::{At, Fold, IllegalEvent, Rejection, RejectionCode};

@@ -1,10 +1,14 @@
 //! The built-in operations that steps perform, and what each of them declares about itself.
 
+mod value;
+mod vendors;
 mod verifiers;
 
 use std::fmt;
 
 use crate::directive::DirectiveKind;
+
+pub use value::ValueType;
 
 /// An operation that a step can perform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +51,10 @@ pub enum Action {
     CompareVerdicts,
     /// As that, and it must be what is known of them.
     ReplayVerdicts,
+    /// Lets another vendor stand in for one that failed.
+    ActivateFallback,
+    /// Lets a vendor serve again that was set aside.
+    TakeBackVendor,
     /// Tells a system outside to do something that can be taken back.
     CallWebhook,
     /// Tells a system outside to do something that cannot be taken back.
@@ -55,41 +63,6 @@ pub enum Action {
     Confirm,
     /// Closes the incident.
     CloseIncident,
-}
-
-/// What an input or output holds. All travel as text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ValueType {
-    /// Any text.
-    Text,
-    /// A point in time, RFC 3339.
-    Time,
-    /// A whole number from 0.
-    Count,
-    /// Which seals are diverted: `queue` (all) or `queue-noncritical`. Always written out, so that the plan can be proven.
-    Mode,
-}
-
-impl ValueType {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Time => "time",
-            Self::Count => "count",
-            Self::Mode => "mode",
-        }
-    }
-
-    /// Whether `text` is a value of this type.
-    pub fn accepts(self, text: &str) -> bool {
-        match self {
-            Self::Text => true,
-            Self::Time => text.parse::<jiff::Timestamp>().is_ok(),
-            Self::Count => text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u64>().is_ok(),
-            Self::Mode => DIVERT.directives.iter().any(|kind| kind.as_str() == text),
-        }
-    }
 }
 
 /// An input or output of an action.
@@ -189,7 +162,7 @@ const fn count(name: &'static str) -> Field {
 
 impl Action {
     /// Every action, in the order of an incident.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::SnapshotEvidence,
         Self::IsolateKey,
         Self::ReadOnly,
@@ -209,6 +182,8 @@ impl Action {
         Self::RevalidateArchive,
         Self::CompareVerdicts,
         Self::ReplayVerdicts,
+        Self::ActivateFallback,
+        Self::TakeBackVendor,
         Self::CallWebhook,
         Self::CallWebhookDestructive,
         Self::Confirm,
@@ -246,6 +221,8 @@ impl Action {
             | Self::RevalidateArchive
             | Self::CompareVerdicts
             | Self::ReplayVerdicts
+            | Self::ActivateFallback
+            | Self::TakeBackVendor
             | Self::CallWebhook
             | Self::CallWebhookDestructive
             | Self::Confirm
@@ -275,6 +252,8 @@ impl Action {
             Self::RevalidateArchive => &REVALIDATE_ARCHIVE,
             Self::CompareVerdicts => &verifiers::COMPARE_VERDICTS,
             Self::ReplayVerdicts => &verifiers::REPLAY_VERDICTS,
+            Self::ActivateFallback => &vendors::ACTIVATE_FALLBACK,
+            Self::TakeBackVendor => &vendors::TAKE_BACK_VENDOR,
             Self::CallWebhook => &CALL_WEBHOOK,
             Self::CallWebhookDestructive => &CALL_WEBHOOK_DESTRUCTIVE,
             Self::Confirm => &CONFIRM,

@@ -13,6 +13,7 @@ use crate::read_plan::{PLAN_FILE, ROSTER_FILE};
 use crate::roster::{BREAK_GLASS, Person, Touch};
 use crate::runbook::Runbook;
 use crate::suggest;
+use crate::vendors::Vendors;
 
 /// A quorum somewhere in the plan.
 struct Asked<'a> {
@@ -59,6 +60,7 @@ pub(crate) fn errors(set: &PlanSet) -> Vec<Finding> {
     }
     check_directives(set, &mut findings);
     findings.extend(communication::errors(set));
+    findings.extend(set.vendors.iter().flat_map(Vendors::errors));
     findings.extend(detectors::errors(set));
     findings
 }
@@ -76,6 +78,7 @@ pub(crate) fn warnings(set: &PlanSet) -> Vec<Finding> {
     check_keys(set, &mut findings);
     check_regimes(set, &mut findings);
     findings.extend(communication::warnings(set));
+    findings.extend(set.vendors.iter().flat_map(Vendors::warnings));
     findings.extend(detectors::warnings(set));
     for asked in quorums(set) {
         let fragile: Vec<&str> = set

@@ -71,9 +71,10 @@ impl Action {
         use ErrorKind::{Damaged, Interrupted, Refused, Timeout, Unavailable};
         match self {
             Self::Confirm => &[],
-            Self::CallWebhook | Self::CallWebhookDestructive => {
-                &[Unavailable, Timeout, Interrupted, Refused]
-            }
+            Self::CallWebhook
+            | Self::CallWebhookDestructive
+            | Self::ActivateFallback
+            | Self::TakeBackVendor => &[Unavailable, Timeout, Interrupted, Refused],
             Self::SnapshotEvidence | Self::ReplayVerdicts => {
                 &[Unavailable, Timeout, Interrupted, Refused, Damaged]
             }

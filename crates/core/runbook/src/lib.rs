@@ -37,6 +37,7 @@ mod shipped;
 mod suggest;
 mod template;
 mod undo;
+mod vendors;
 mod webhooks;
 mod yaml;
 
@@ -73,5 +74,6 @@ pub use template::{
     BadTemplate, IncidentField, MAX_TEMPLATE_BYTES, Part, PlanField, Reference, Template,
 };
 pub use undo::{undo_id, undone_step};
+pub use vendors::{Sla, Vendor, Vendors};
 pub use webhooks::check_webhooks;
 pub use yaml::MAX_FILE_BYTES;

@@ -17,6 +17,7 @@ use crate::read_plan;
 use crate::roster::Roster;
 use crate::runbook::Runbook;
 use crate::template::PlanField;
+use crate::vendors::Vendors;
 
 /// How bad incidents of a class are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,6 +154,7 @@ pub struct PlanSet {
     pub(crate) people_at: BTreeMap<String, Place>,
     pub(crate) runbooks: BTreeMap<String, Runbook>,
     pub(crate) regimes: Option<Regimes>,
+    pub(crate) vendors: Option<Vendors>,
     pub(crate) detectors: Option<Detectors>,
 }
 
@@ -224,6 +226,11 @@ impl PlanSet {
         self.detectors.as_ref()
     }
 
+    /// `vendors.yaml`: whose services the installation rests on; `None` if the plan has none.
+    pub fn vendors(&self) -> Option<&Vendors> {
+        self.vendors.as_ref()
+    }
+
     /// The runbooks, by name.
     pub fn runbooks(&self) -> &BTreeMap<String, Runbook> {
         &self.runbooks
@@ -255,6 +262,9 @@ impl PlanSet {
         }
         if let Some(detectors) = &self.detectors {
             let _ = writeln!(text, "detectors {}", detectors.digest_hex());
+        }
+        if let Some(vendors) = &self.vendors {
+            let _ = writeln!(text, "vendors {}", vendors.digest_hex());
         }
         for (name, runbook) in &self.runbooks {
             let _ = writeln!(text, "runbook {name} {}", runbook.digest_hex());

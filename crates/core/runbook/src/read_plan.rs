@@ -16,6 +16,7 @@ use crate::quorum::Quorum;
 use crate::roster::{ApproverKey, BadRoster, Person, Register, Roster};
 use crate::runbook::Runbook;
 use crate::suggest;
+use crate::vendors::{VENDORS_FILE, read_vendors};
 use crate::yaml::{self, Key, Node, Value};
 
 pub(crate) const PLAN_FILE: &str = "plan.yaml";
@@ -70,7 +71,7 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
 ) -> Result<PlanSet, Vec<Finding>> {
     let mut findings = Vec::new();
     let (mut plan, mut roster, mut runbooks) = (None, None, BTreeMap::new());
-    let (mut regimes, mut detectors) = (None, None);
+    let (mut regimes, mut detectors, mut vendors) = (None, None, None);
     let mut seen = BTreeSet::new();
     for (name, text) in files {
         let (name, text) = (name.as_ref(), text.as_ref());
@@ -91,6 +92,7 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
             PLAN_FILE => plan = keep(read_plan(name, text), &mut findings),
             ROSTER_FILE => roster = keep(read_roster(name, text), &mut findings),
             DETECTORS_FILE => detectors = keep(read_detectors(name, text), &mut findings),
+            VENDORS_FILE => vendors = keep(read_vendors(name, text), &mut findings),
             REGIMES_FILE => regimes = keep(read_regimes(name, text), &mut findings),
             _ => {
                 if let Some(runbook) = keep(Runbook::parse(name, text), &mut findings) {
@@ -114,6 +116,7 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
             people_at,
             runbooks,
             regimes,
+            vendors,
             detectors,
         }),
         _ => {

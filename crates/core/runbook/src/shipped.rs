@@ -1,7 +1,7 @@
 //! The plan that comes along: the sample organisation and its runbooks, as they stand in `runbooks/`.
 
 /// The files of the shipped plan: name and text, in the order in which a person reads them.
-pub const SHIPPED: [(&str, &str); 12] = [
+pub const SHIPPED: [(&str, &str); 14] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
     (
         "roster.yaml",
@@ -22,6 +22,10 @@ pub const SHIPPED: [(&str, &str); 12] = [
     (
         "bad-release.yaml",
         include_str!("../../../../runbooks/bad-release.yaml"),
+    ),
+    (
+        "vendor-failure.yaml",
+        include_str!("../../../../runbooks/vendor-failure.yaml"),
     ),
     (
         "revoke-key.yaml",
@@ -46,5 +50,9 @@ pub const SHIPPED: [(&str, &str); 12] = [
     (
         "detectors.yaml",
         include_str!("../../../../runbooks/detectors.yaml"),
+    ),
+    (
+        "vendors.yaml",
+        include_str!("../../../../runbooks/vendors.yaml"),
     ),
 ];

@@ -28,11 +28,15 @@ pub enum IncidentField {
     Archive,
     /// The verifier concerned that others run.
     Verifier,
+    /// The vendor concerned, as in `vendors.yaml`.
+    Vendor,
+    /// Who stands in for that vendor, by `vendors.yaml` as it was when the run began; `none` if nobody does.
+    Fallback,
 }
 
 impl IncidentField {
     /// Every field.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Id,
         Self::Log,
         Self::Origin,
@@ -41,6 +45,8 @@ impl IncidentField {
         Self::Key,
         Self::Archive,
         Self::Verifier,
+        Self::Vendor,
+        Self::Fallback,
     ];
 
     /// Its name in templates.
@@ -54,6 +60,8 @@ impl IncidentField {
             Self::Key => "key",
             Self::Archive => "archive",
             Self::Verifier => "verifier",
+            Self::Vendor => "vendor",
+            Self::Fallback => "fallback",
         }
     }
 
@@ -67,7 +75,9 @@ impl IncidentField {
             | Self::Class
             | Self::Key
             | Self::Archive
-            | Self::Verifier => ValueType::Text,
+            | Self::Verifier
+            | Self::Vendor
+            | Self::Fallback => ValueType::Text,
         }
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use sealwarden_runbook::schemas;
 use serde_json::Value;
 
-/// Its keys are the plan's own words (regimes, calendars), and it has no schema.
-const OWN_WORDS: &str = "regimes.yaml";
+/// Their keys are the plan's own words (regimes, calendars, vendors), and they have no schema.
+const OWN_WORDS: [&str; 2] = ["regimes.yaml", "vendors.yaml"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../runbooks")
@@ -32,7 +32,7 @@ fn shipped() -> Vec<(String, String)> {
     let files = entries
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
-        .filter(|path| !path.ends_with(OWN_WORDS));
+        .filter(|path| !OWN_WORDS.iter().any(|file| path.ends_with(file)));
     files
         .map(|path| {
             (

@@ -67,6 +67,8 @@ fn started(runbook: &str) -> RunStarted {
         ("incident.key", "main-1"),
         ("incident.archive", "main"),
         ("incident.verifier", "fleet"),
+        ("incident.vendor", "stamps-one"),
+        ("incident.fallback", "stamps-two"),
     ];
     RunStarted {
         run: "run-1".to_owned(),

@@ -7,6 +7,7 @@ mod audit_gap;
 mod foreign_checkpoint;
 mod key_outage;
 mod unexplained_key_use;
+mod vendor_outage;
 mod verdict_regression;
 
 pub(crate) use archive_damage::archive_damage;
@@ -17,6 +18,7 @@ pub(crate) use foreign_checkpoint::{
 };
 pub(crate) use key_outage::{ended as outage_ended, key_outage, subject as outage_subject};
 pub(crate) use unexplained_key_use::unexplained_key_use;
+pub(crate) use vendor_outage::{sentence as vendor_words, vendor_outage};
 pub(crate) use verdict_regression::{sentence as verdicts_words, verdict_regression};
 
 use std::collections::BTreeMap;

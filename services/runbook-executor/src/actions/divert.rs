@@ -51,6 +51,8 @@ fn contains(attempt: &Attempt) -> bool {
                 | Action::RevalidateArchive
                 | Action::CompareVerdicts
                 | Action::ReplayVerdicts
+                | Action::ActivateFallback
+                | Action::TakeBackVendor
                 | Action::CallWebhook
                 | Action::CallWebhookDestructive
                 | Action::Confirm

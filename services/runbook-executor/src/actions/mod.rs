@@ -20,6 +20,7 @@ mod resume;
 mod reverify;
 mod rotate_origin;
 mod snapshot;
+pub(crate) mod vendor;
 mod verdicts;
 mod webhook;
 mod witnesses;
@@ -57,6 +58,8 @@ pub(crate) async fn execute(
         Action::RevalidateArchive => archive::revalidate(executor, attempt, progress).await,
         Action::CompareVerdicts => verdicts::compare(executor, attempt, progress).await,
         Action::ReplayVerdicts => verdicts::replay(executor, attempt, progress).await,
+        Action::ActivateFallback => vendor::activate(executor, attempt, progress).await,
+        Action::TakeBackVendor => vendor::take_back(executor, attempt, progress).await,
         Action::CallWebhook | Action::CallWebhookDestructive => {
             webhook::execute(executor, attempt).await
         }
@@ -95,6 +98,8 @@ pub(crate) async fn observe(
         | Action::ReplayVerdicts => Ok(Observation::NotDone(
             "it changes nothing, so it is simply done again".to_owned(),
         )),
+        Action::ActivateFallback => vendor::observe_activated(executor, attempt).await,
+        Action::TakeBackVendor => vendor::observe_taken_back(executor, attempt).await,
         Action::Reseal => reseal::observe(executor, attempt).await,
         Action::Resume => resume::observe(executor, attempt).await,
         Action::CallWebhook | Action::CallWebhookDestructive => {

@@ -11,6 +11,7 @@ use sealwarden_wire::event::v1::{RunLinked, RunStarted};
 use tracing::Instrument as _;
 
 use super::{pinned_plan, trace_of};
+use crate::actions::vendor::NOBODY;
 use crate::environment::{of_approvals, rfc3339};
 use crate::executor::Executor;
 
@@ -136,8 +137,31 @@ fn first_event(
         installation: executor.node.installation.clone(),
         environment: of_approvals(&executor.node).as_str().to_owned(),
         requesters: incident.requesters(),
-        facts: facts(id, incident),
+        facts: with_vendor(executor, facts(id, incident)),
     })
+}
+
+/// Adds who stands in for the vendor, and, since a vendor's failure names no log, the log and origin of an installation that has one.
+fn with_vendor(
+    executor: &Executor,
+    mut facts: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let Some(vendor) = facts.get("incident.vendor") else {
+        return facts;
+    };
+    let vendors = executor.node.plan.vendors();
+    let fallback = vendors.and_then(|it| it.get(vendor)?.fallback.clone());
+    let fallback = fallback.unwrap_or_else(|| NOBODY.to_owned());
+    facts.insert("incident.fallback".to_owned(), fallback);
+    let only = executor.node.board.read(|all| {
+        let (name, log) = all.logs.iter().next().filter(|_| all.logs.len() == 1)?;
+        Some((name.clone(), log.current()?.origin.clone()))
+    });
+    if let Some((log, origin)) = only {
+        facts.entry("incident.log".to_owned()).or_insert(log);
+        facts.entry("incident.origin".to_owned()).or_insert(origin);
+    }
+    facts
 }
 
 /// What `${incident.…}` stands for. Without a classified time the earliest thing that a signal saw is the earliest possible compromise.
@@ -151,10 +175,12 @@ fn facts(id: &str, incident: &Incident) -> BTreeMap<String, String> {
     };
     let about = |what: &str| opened.subject.strip_prefix(what).unwrap_or_default();
     let (archive, verifier) = (about("archive "), about("verifier "));
+    let vendor = about("vendor ");
     let facts = [
         ("incident.id", id.to_owned()),
         ("incident.archive", archive.to_owned()),
         ("incident.verifier", verifier.to_owned()),
+        ("incident.vendor", vendor.to_owned()),
         ("incident.log", opened.log),
         ("incident.origin", opened.origin),
         ("incident.class", class.class),

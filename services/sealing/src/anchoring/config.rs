@@ -45,6 +45,9 @@ pub struct Tsa {
     /// The policy that is asked for, as an object identifier; any if absent.
     #[serde(default)]
     pub policy: Option<String>,
+    /// The authority of these settings that this one stands in for: it is asked only while a run has set that one aside.
+    #[serde(default)]
+    pub stands_in_for: Option<String>,
 }
 
 impl Default for Anchors {
@@ -105,6 +108,16 @@ impl Anchors {
                 policy.is_none_or(|policy| Policy::parse(policy).is_some()),
                 "anchors.tsas: the policy {:?} of {} is not an object identifier such as 1.3.6.1.4.1.32473.1.1",
                 policy.unwrap_or_default(),
+                tsa.name
+            );
+        }
+        for tsa in &self.tsas {
+            let Some(other) = &tsa.stands_in_for else {
+                continue;
+            };
+            ensure!(
+                *other != tsa.name && names.contains(other),
+                "anchors.tsas: {} stands in for {other:?}, which is no other authority of these settings",
                 tsa.name
             );
         }

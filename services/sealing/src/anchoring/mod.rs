@@ -201,7 +201,13 @@ async fn keep_asking(service: &Service, authority: &Authority) {
         published.mark_unchanged();
         board.mark_unchanged();
         let witnessed = service.current().map(|tree| tree.witnessed.subscribe());
-        let wait = match due(service, authority).await {
+        let next = if is_on_duty(service, authority) {
+            due(service, authority).await
+        } else {
+            // The board tells when a run changes that.
+            Ok(Due::WhenItGrows)
+        };
+        let wait = match next {
             Ok(Due::Now(tree, signed)) => {
                 let pause = ask(service, authority, &tree, &signed).await;
                 authority.note(|state| state.next_ms = in_future(service, pause));
@@ -224,6 +230,18 @@ async fn keep_asking(service: &Service, authority: &Authority) {
             () = grows(witnessed), if wait.is_none() => {}
         }
     }
+}
+
+/// Whether it is asked now: not while a run has set it aside as a vendor, and one that stands in only then.
+fn is_on_duty(service: &Service, authority: &Authority) -> bool {
+    let name = &authority.tsa.name;
+    service.node.board.read(|all| {
+        let aside = |vendor: &String| all.vendors.get(vendor)?.aside.as_ref();
+        match &authority.tsa.stands_in_for {
+            Some(other) => aside(other).is_some_and(|it| it.fallback == *name),
+            None => aside(name).is_none(),
+        }
+    })
 }
 
 /// Waits until the witnessed checkpoint grows.

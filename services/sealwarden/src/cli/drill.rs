@@ -30,6 +30,8 @@ pub(crate) enum DrillName {
     HsmLatency,
     /// A release of a verifier breaks verification
     BadRelease,
+    /// The vendor that time-stamps the log goes away
+    VendorOutage,
     /// A disk loses bytes of archived documents, and says nothing
     SilentCorruption,
 }

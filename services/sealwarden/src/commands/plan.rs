@@ -29,6 +29,8 @@ fn check(cli: &Cli, dir: Option<PathBuf>, settings: Option<&Path>) -> Answer {
     let (findings, runbooks) = match plan::parse(&files) {
         Ok(set) => {
             let mut findings = set.check();
+            let today = jiff::Zoned::now().date();
+            findings.extend(set.vendors().into_iter().flat_map(|it| it.overdue(today)));
             findings.extend(
                 webhooks
                     .iter()

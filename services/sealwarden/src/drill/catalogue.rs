@@ -12,7 +12,7 @@ struct Entry {
     needs: &'static str,
 }
 
-const ENTRIES: [Entry; 4] = [
+const ENTRIES: [Entry; 5] = [
     Entry {
         name: "key-compromise",
         injects: "a copied sealing key forges a seal outside, and is used in place past the service",
@@ -30,6 +30,12 @@ const ENTRIES: [Entry; 4] = [
         injects: "a release of somebody's verifiers whose configuration mistakes days for seconds: good seals are called suspect",
         class: "release-regression",
         needs: "nothing (verifiers and a deployment system run beside the sandbox, on this machine)",
+    },
+    Entry {
+        name: "vendor-outage",
+        injects: "the process of the vendor that time-stamps the log is killed, and comes back when people asked for it; callers go on sealing",
+        class: "vendor-failure",
+        needs: "nothing (two time-stamping authorities run beside the sandbox, on this machine)",
     },
     Entry {
         name: "silent-corruption",

@@ -83,6 +83,9 @@ impl Settings {
         for archive in &mut self.verification.archives {
             archive.resolve_paths(folder);
         }
+        for vendor in &mut self.verification.vendors {
+            vendor.resolve_paths(folder);
+        }
         for verifier in &mut self.verification.verifiers {
             verifier.resolve_paths(folder);
         }

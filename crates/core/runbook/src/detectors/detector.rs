@@ -7,7 +7,7 @@ use crate::finding::Place;
 use crate::names::Role;
 
 /// The detectors that are code: each judges single events and needs no numbers. The plan says who owns them.
-pub const BUILT_IN: [&str; 10] = [
+pub const BUILT_IN: [&str; 11] = [
     "foreign-checkpoint",
     "unexplained-key-use",
     "key-use-not-shown",
@@ -18,6 +18,7 @@ pub const BUILT_IN: [&str; 10] = [
     "certificate-expiring",
     "event-heads",
     "verdict-regression",
+    "vendor-outage",
 ];
 
 /// The kinds of detectors.

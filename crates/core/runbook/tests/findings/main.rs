@@ -469,11 +469,7 @@ fn the_files_of_a_plan_must_fit_together() {
         ["class-without-runbook"]
     );
     assert_eq!(
-        codes(&changed(
-            2,
-            "class: key-compromise",
-            "class: vendor-failure"
-        )),
+        codes(&changed(2, "class: key-compromise", "class: no-such-class")),
         ["unknown-class", "wrong-class"]
     );
     assert_eq!(
