@@ -132,7 +132,7 @@ impl Detecting {
                 .remove(&detector.name)
                 .filter(|it| it.detector.same(detector));
             let place = self.detectors.len();
-            for measure in measures(&detector.rule) {
+            for measure in detector.rule.measures() {
                 if let Some(watching) = self.watching.get_mut(measure.index()) {
                     watching.push(place);
                 }
@@ -408,22 +408,5 @@ impl Step<'_> {
             events: series.events.iter().copied().collect(),
             further: std::mem::take(&mut series.further),
         })))
-    }
-}
-
-/// The measures that a rule looks at.
-fn measures(rule: &Rule) -> Vec<Measure> {
-    match rule {
-        Rule::Proven => Vec::new(),
-        Rule::Window { measure, .. }
-        | Rule::Anomaly { measure, .. }
-        | Rule::Absence { measure, .. } => vec![*measure],
-        Rule::BurnRate { all, bad, .. } | Rule::Release { all, bad, .. } => vec![*all, *bad],
-        Rule::CrossCheck { each, needs, .. } => vec![*each, *needs],
-        Rule::Probe { .. } => vec![
-            Measure::Canaries,
-            Measure::CanaryFailures,
-            Measure::CanaryMs,
-        ],
     }
 }

@@ -253,6 +253,25 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// The measures that it looks at.
+    pub fn measures(&self) -> Vec<Measure> {
+        match self {
+            Self::Proven => Vec::new(),
+            Self::Window { measure, .. }
+            | Self::Anomaly { measure, .. }
+            | Self::Absence { measure, .. } => vec![*measure],
+            Self::BurnRate { all, bad, .. } | Self::Release { all, bad, .. } => vec![*all, *bad],
+            Self::CrossCheck { each, needs, .. } => vec![*each, *needs],
+            Self::Probe { .. } => vec![
+                Measure::Canaries,
+                Measure::CanaryFailures,
+                Measure::CanaryMs,
+            ],
+        }
+    }
+}
+
 /// One detector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detector {

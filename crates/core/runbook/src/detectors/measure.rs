@@ -199,6 +199,38 @@ impl Measure {
         self.spec().unit
     }
 
+    /// Whether this installation takes it. The others are understood where they are recorded, and nothing records them.
+    pub fn is_taken(self) -> bool {
+        match self {
+            Self::SealRequests
+            | Self::SealErrors
+            | Self::Verdicts
+            | Self::NegativeVerdicts
+            | Self::KeyCalls
+            | Self::KeyErrors
+            | Self::KeyCallMs
+            | Self::QueueDepth
+            | Self::Canaries
+            | Self::CanaryFailures
+            | Self::CanaryMs => false,
+            Self::Seals
+            | Self::Intents
+            | Self::SettledIntents
+            | Self::Checkpoints
+            | Self::PublishMs
+            | Self::SignaturesWithheld
+            | Self::KeyUses
+            | Self::Failovers
+            | Self::ForeignCheckpoints
+            | Self::WitnessRefusals
+            | Self::AuditGaps
+            | Self::PermitRequests
+            | Self::Revalidations
+            | Self::ArchiveDamage
+            | Self::Outside => true,
+        }
+    }
+
     /// What it is, in a line.
     pub fn summary(self) -> &'static str {
         self.spec().summary
