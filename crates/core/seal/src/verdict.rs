@@ -11,7 +11,8 @@ mod original;
 
 pub use anchored::VerifiedAnchor;
 
-use crate::record::Record;
+use crate::merkle::{Hash, KnownPaths, verify_inclusion};
+use crate::record::{Record, entry_leaf_hash};
 use crate::seal::Parts;
 use crate::trust::{SignatureType, VerifiedBundle};
 use anchored::Dated;
@@ -158,9 +159,14 @@ pub fn verify_anchored(
 pub struct Verifier<'a> {
     bundle: &'a VerifiedBundle,
     bundle_issued: String,
-    cache: BTreeMap<Box<str>, CheckedNote<'a>>,
+    cache: BTreeMap<Box<str>, (CheckedNote<'a>, KnownPaths)>,
     capacity: usize,
+    /// Paths that are known under all remembered checkpoints.
+    paths: usize,
 }
+
+/// Most of them: 4 MiB. When there are more, they are all forgotten, and come again from the next proofs.
+const MAX_PATHS: usize = 8_192;
 
 impl<'a> Verifier<'a> {
     /// `capacity` bounds the number of remembered checkpoints; a full memory is emptied, since seals come in batches.
@@ -171,6 +177,7 @@ impl<'a> Verifier<'a> {
             bundle_issued,
             cache: BTreeMap::new(),
             capacity,
+            paths: 0,
         }
     }
 
@@ -202,32 +209,52 @@ impl<'a> Verifier<'a> {
         };
         let dated = Dated::by(anchors, parts.note, self.bundle);
         // Only checkpoints whose signatures hold are kept: rubbish cannot push the good ones out.
-        if let Some(checked) = self.cache.get(parts.note) {
-            return judge::judge(
-                self.blank(),
-                &parts,
-                checked,
-                &dated,
-                document_digest,
-                now_ms,
-            );
+        let blank = self.blank();
+        if let Some((checked, known)) = self.cache.get_mut(parts.note) {
+            let before = known.len();
+            let proven = known.verify_inclusion(&leaf_of(&parts), parts.index, &parts.proof);
+            self.paths += known.len() - before;
+            let checked = (&*checked, proven);
+            let answer = judge::judge(blank, &parts, checked, &dated, document_digest, now_ms);
+            self.forget_paths();
+            return answer;
         }
         let checked = CheckedNote::check(parts.note, self.bundle);
+        let proven = match &checked {
+            CheckedNote::Good(good) => {
+                let (size, root) = (good.checkpoint.size, &good.checkpoint.root);
+                verify_inclusion(&leaf_of(&parts), parts.index, size, &parts.proof, root)
+            }
+            CheckedNote::Malformed(_)
+            | CheckedNote::UnknownLog(_)
+            | CheckedNote::BadSignature(..) => Ok(()),
+        };
         let answer = judge::judge(
-            self.blank(),
+            blank,
             &parts,
-            &checked,
+            (&checked, proven),
             &dated,
             document_digest,
             now_ms,
         );
-        if self.capacity > 0 && checked.is_good() {
+        if self.capacity > 0
+            && let CheckedNote::Good(good) = &checked
+        {
+            let known = KnownPaths::under(good.checkpoint.size, good.checkpoint.root);
             if self.cache.len() >= self.capacity {
                 self.cache.clear();
+                self.paths = 0;
             }
-            self.cache.insert(parts.note.into(), checked);
+            self.cache.insert(parts.note.into(), (checked, known));
         }
         answer
+    }
+
+    fn forget_paths(&mut self) {
+        if self.paths > MAX_PATHS {
+            self.cache.values_mut().for_each(|(_, known)| known.clear());
+            self.paths = 0;
+        }
     }
 
     fn blank(&self) -> Verification {
@@ -246,4 +273,9 @@ impl<'a> Verifier<'a> {
             record: None,
         }
     }
+}
+
+/// The leaf that the seal's record is, if it is one.
+fn leaf_of(parts: &Parts<'_>) -> Hash {
+    entry_leaf_hash(&parts.nonce, &parts.record)
 }

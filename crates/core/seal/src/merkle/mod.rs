@@ -6,11 +6,13 @@
 
 mod batch_proof;
 mod frontier;
+mod known;
 mod memory;
 mod proof;
 
 pub use batch_proof::{BatchProof, BatchProofError, MAX_BATCH_PROOF_HASHES, Paths};
 pub use frontier::{Frontier, FrontierError};
+pub use known::KnownPaths;
 pub use memory::MemoryTree;
 pub use proof::{
     MAX_PROOF_HASHES, ProofError, consistency_proof, inclusion_proof, tree_root,

@@ -143,33 +143,71 @@ pub fn verify_inclusion(
     proof: &[Hash],
     root: &Hash,
 ) -> Result<(), ProofError> {
+    walk(leaf, index, (size, root), proof, |_, _, _| false)
+}
+
+/// Where a walk from a leaf to the root stands.
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    /// Levels above the leaves.
+    pub(super) level: u32,
+    /// The node's place on its level.
+    pub(super) node: u64,
+    /// The last place on that level.
+    last: u64,
+}
+
+impl Step {
+    /// Joins the node with its sibling, and goes up to their parent.
+    fn join(&mut self, computed: &Hash, sibling: &Hash) -> Hash {
+        let mut rise = 0;
+        let joined = if self.node & 1 == 1 || self.node == self.last {
+            // A right-most node without a sibling rises unchanged until it is a right child.
+            if self.node & 1 == 0 {
+                rise = self.node.trailing_zeros().min(63);
+            }
+            node_hash(sibling, computed)
+        } else {
+            node_hash(computed, sibling)
+        };
+        self.node = self.node >> rise >> 1;
+        self.last = self.last >> rise >> 1;
+        self.level += rise + 1;
+        joined
+    }
+}
+
+/// Goes from the leaf to the root. `known` is asked at each step whether it knows that the rest of the proof leads from this node to the root; then the
+/// walk ends well.
+pub(super) fn walk(
+    leaf: &Hash,
+    index: u64,
+    (size, root): (u64, &Hash),
+    proof: &[Hash],
+    mut known: impl FnMut(Step, &Hash, &[Hash]) -> bool,
+) -> Result<(), ProofError> {
     if index >= size {
         return Err(ProofError::IndexOutside { index, size });
     }
     let wrong_length = ProofError::WrongLength { found: proof.len() };
-    let (mut node, mut last) = (index, size - 1);
+    let mut step = Step {
+        level: 0,
+        node: index,
+        last: size - 1,
+    };
     let mut computed = *leaf;
-    for sibling in proof {
-        if last == 0 {
+    let mut rest = proof;
+    while let Some((sibling, above)) = rest.split_first() {
+        if step.last == 0 {
             return Err(wrong_length);
         }
-        if node & 1 == 1 || node == last {
-            computed = node_hash(sibling, &computed);
-            // A right-most node without a sibling rises unchanged until it is a right child.
-            let rise = if node & 1 == 1 {
-                0
-            } else {
-                node.trailing_zeros().min(63)
-            };
-            node >>= rise;
-            last >>= rise;
-        } else {
-            computed = node_hash(&computed, sibling);
+        if known(step, &computed, rest) {
+            return Ok(());
         }
-        node >>= 1;
-        last >>= 1;
+        computed = step.join(&computed, sibling);
+        rest = above;
     }
-    if last != 0 {
+    if step.last != 0 {
         return Err(wrong_length);
     }
     matches_root(computed, root)

@@ -141,6 +141,47 @@ fn a_leaf_is_proven_at_its_own_index_and_size_only() {
     }
 }
 
+/// Proofs as they are and changed in every way, one after another through one memory: each answer is the one of hashing everything.
+#[test]
+fn known_paths_change_no_answer() {
+    let leaves = leaves(5_000);
+    let tree = tree(&leaves);
+    for size in [
+        1, 2, 3, 7, 2_047, 2_048, 2_049, 4_095, 4_096, 4_097, 4_999, 5_000,
+    ] {
+        let root = tree.root_at(size).unwrap();
+        let mut known = KnownPaths::under(size, root);
+        let step = usize::try_from(size / 37 + 1).unwrap();
+        for round in 0..2 {
+            for index in (0..size).step_by(step).chain([size - 1, size]) {
+                let place = usize::try_from(index).unwrap();
+                let leaf = leaves.get(place).copied().unwrap_or(root);
+                let proof = tree.inclusion_proof(index, size).unwrap_or_default();
+                let mut answers = |leaf: &Hash, index, proof: &[Hash]| {
+                    let expected = verify_inclusion(leaf, index, size, proof, &root);
+                    let found = known.verify_inclusion(leaf, index, proof);
+                    assert_eq!(found, expected, "leaf {index} of {size}, round {round}");
+                };
+                answers(&leaf, index, &proof);
+                answers(&leaf, index ^ 1, &proof);
+                answers(&leaf, index ^ 2_048, &proof);
+                answers(&leaf_hash(b"another"), index, &proof);
+                for at in 0..proof.len() {
+                    let mut changed = proof.clone();
+                    changed[at].0[31] ^= 1;
+                    answers(&leaf, index, &changed);
+                    changed.swap_remove(at);
+                    answers(&leaf, index, &changed);
+                }
+                answers(&leaf, index, &[proof.as_slice(), &[root]].concat());
+                answers(&leaf, index, proof.get(1..).unwrap_or_default());
+            }
+        }
+        assert!(known.len() <= 2_048);
+        assert_eq!(known.is_empty(), size == 1, "one leaf has no path");
+    }
+}
+
 #[test]
 fn the_empty_tree_extends_only_itself() {
     let root = leaf_hash(b"x");

@@ -96,13 +96,6 @@ impl<'a> CheckedNote<'a> {
             cosigned,
         })
     }
-
-    pub(super) fn is_good(&self) -> bool {
-        match self {
-            Self::Good(_) => true,
-            Self::Malformed(_) | Self::UnknownLog(_) | Self::BadSignature(..) => false,
-        }
-    }
 }
 
 /// Each witness counts once, if it has signed with all that is required of it.

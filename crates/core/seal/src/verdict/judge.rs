@@ -5,8 +5,8 @@ use super::checked::{CheckedNote, Cosigned, Good};
 use super::doubt::{self, date, skew_ms};
 use super::{Verdict, Verification, original};
 use crate::checkpoint::Checkpoint;
-use crate::merkle::{Hash, verify_inclusion};
-use crate::record::{Original, Record, entry_leaf_hash};
+use crate::merkle::{Hash, ProofError};
+use crate::record::{Original, Record};
 use crate::seal::Parts;
 use crate::trust::Quorum;
 use jiff::Timestamp;
@@ -14,10 +14,11 @@ use jiff::Timestamp;
 /// A verdict and its reason.
 type Finding = (Verdict, String);
 
+/// `proven` says whether the record is in the tree of a good checkpoint.
 pub(super) fn judge(
     mut answer: Verification,
     parts: &Parts<'_>,
-    checked: &CheckedNote<'_>,
+    (checked, proven): (&CheckedNote<'_>, Result<(), ProofError>),
     dated: &Dated<'_>,
     document_digest: Option<[u8; 32]>,
     now_ms: i64,
@@ -55,7 +56,7 @@ pub(super) fn judge(
             answer.signed.clone_from(&good.signed);
             judge_good(
                 &mut answer,
-                parts,
+                proven,
                 record,
                 (good, dated),
                 document_digest,
@@ -76,21 +77,12 @@ fn describe(answer: &mut Verification, checkpoint: &Checkpoint) {
 /// The log signed the checkpoint; does the seal hold under it?
 fn judge_good(
     answer: &mut Verification,
-    parts: &Parts<'_>,
+    proven: Result<(), ProofError>,
     record: Record,
     (good, dated): (&Good<'_>, &Dated<'_>),
     document_digest: Option<[u8; 32]>,
     now_ms: i64,
 ) -> Finding {
-    let checkpoint = &good.checkpoint;
-    let leaf = entry_leaf_hash(&parts.nonce, &parts.record);
-    let proven = verify_inclusion(
-        &leaf,
-        parts.index,
-        checkpoint.size,
-        &parts.proof,
-        &checkpoint.root,
-    );
     if let Err(error) = proven {
         return (
             Verdict::BadProof,
