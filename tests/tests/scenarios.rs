@@ -22,6 +22,7 @@ mod scenarios {
     mod communication;
     mod conditions;
     mod crash;
+    mod custody;
     mod damage;
     mod deployed;
     mod detectors;

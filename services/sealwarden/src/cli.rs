@@ -564,9 +564,26 @@ pub(crate) enum Plan {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Evidence {
-    /// Check an evidence bundle; needs no server
+    /// Copy all evidence of an incident into one file, for a court, an auditor or another machine. Who takes it and what for is recorded and signed first; damaged
+    /// evidence is not handed out
+    Export {
+        /// The incident
+        incident: String,
+        /// What the copy is for, in words: a file number, a request
+        #[arg(long, value_name = "WORDS")]
+        purpose: String,
+        /// The file to write (tar)
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// The chain of custody: what is kept of an incident, who collected it, who was given copies
+    Custody {
+        /// The incident
+        incident: String,
+    },
+    /// Check an evidence bundle, or a file that `evidence export` wrote; needs no server
     Verify {
-        /// The bundle's folder
+        /// The bundle's folder, or the exported file
         bundle: PathBuf,
         /// Trust bundle that names the signing key (default: the bundle's own copy, which then proves only that nothing changed since)
         #[arg(long, value_name = "FILE")]

@@ -69,7 +69,7 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Plan(what) => plan::run(&cli, what).await,
         Command::Runbook(what) => runbook::run(&cli, what),
         Command::Drill(args) => crate::drill::run(&cli, args).await,
-        Command::Evidence(what) => evidence::run(&cli, what),
+        Command::Evidence(what) => evidence::run(&cli, what).await,
         Command::Certificate(what) => certificate::run(&cli, what),
         Command::Status => status::run(&cli).await,
         Command::Bench(args) => crate::bench::run(&cli, args).await,

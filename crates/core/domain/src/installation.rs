@@ -11,6 +11,7 @@ use sealwarden_wire::event::v1::{
 
 use crate::approval::RevokedKeys;
 use crate::certificates::Certificates;
+use crate::custody::Custody;
 use crate::fold::{Fold, IllegalEvent};
 use crate::incident::Incident;
 use crate::lease::Lease;
@@ -71,6 +72,8 @@ pub struct Installation {
     pub vendors: BTreeMap<String, Vendor>,
     /// Verifiers that others run, by name.
     pub verifiers: BTreeMap<String, Verifier>,
+    /// Who was given evidence, by incident.
+    pub custody: BTreeMap<String, Custody>,
     /// Trust.
     pub trust: Trust,
     /// Streams that do not fold, with the reason.
@@ -201,6 +204,11 @@ impl Fold for Installation {
                         | Kind::IncidentAcknowledged(_)
                 )
             }),
+            "custody" => self
+                .custody
+                .entry(id.to_owned())
+                .or_default()
+                .apply(envelope, event),
             "retention" => self
                 .retention
                 .entry(id.to_owned())

@@ -7,6 +7,7 @@ pub mod approval;
 pub mod archive;
 pub mod certificates;
 pub mod communication;
+pub mod custody;
 pub mod detect;
 pub mod fold;
 pub mod incident;

@@ -19,6 +19,7 @@
 //! **Invariant:** a bundle appears whole, under its final name, or not at all; it is never overwritten.
 
 mod collect;
+pub mod export;
 mod folder;
 pub(crate) mod heads;
 mod http;

@@ -1,5 +1,6 @@
 //! Where bundles are made and kept.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use sealwarden_keys::private_files::FileLock;
 use sealwarden_seal::note::VkeyError;
 
 use super::collect::{self, Sources};
+use super::export::{self, is_given};
 use super::folder::{private_dirs, sync_tree, write_new};
 use super::heads::Keeper;
 use super::manifest::{Manifest, is_name};
@@ -198,7 +200,7 @@ impl EvidenceStore {
     ) -> Result<(String, String), EvidenceError> {
         self.folders(place)?; // its names can name a folder
         let digest = hex::encode(ring::digest::digest(&ring::digest::SHA256, &bytes));
-        let folder = format!("{}.given", place.name());
+        let folder = place.name() + export::GIVEN;
         let dir = self.dir.join(&place.incident).join(&folder);
         let stored = format!("{}.given/{digest}", place.bundle());
         let (name, mine) = (digest.clone(), format!(".{digest}.{}", self.node.name));
@@ -223,6 +225,53 @@ impl EvidenceStore {
         })
         .await?;
         Ok((stored, digest))
+    }
+
+    /// Where bundles lie.
+    pub(crate) fn dir_of(&self, incident: &str) -> Result<PathBuf, EvidenceError> {
+        if !is_name(incident) || incident.starts_with('.') {
+            return Err(EvidenceError::Name(incident.to_owned()));
+        }
+        Ok(self.dir.join(incident))
+    }
+
+    /// What people handed in for an incident, by folder and SHA-256: the length of each file, checked whole.
+    pub(crate) async fn given(
+        &self,
+        incident: &str,
+    ) -> Result<BTreeMap<String, Result<u64, Damage>>, EvidenceError> {
+        let dir = self.dir_of(incident)?;
+        self.blocking(move || {
+            if dir.exists() {
+                return Ok(export::given_in(&dir)?);
+            }
+            Ok(BTreeMap::new())
+        })
+        .await
+    }
+
+    /// All finished bundles of an incident by their names, each checked whole.
+    pub(crate) async fn bundles(
+        &self,
+        incident: &str,
+    ) -> Result<BTreeMap<String, Result<Report, Damage>>, EvidenceError> {
+        let dir = self.dir_of(incident)?;
+        let (signing, log) = (self.signer.vkey().clone(), self.log.vkey().clone());
+        self.blocking(move || {
+            if !dir.exists() {
+                return Ok(BTreeMap::new());
+            }
+            let names = export::folders(&dir)?;
+            let finished = names
+                .into_iter()
+                .filter(|name| !name.starts_with('.') && !is_given(name));
+            let checked = finished.map(|name| {
+                let report = verify_bundle(&dir.join(&name), &signing, &log);
+                (name, report)
+            });
+            Ok(checked.collect())
+        })
+        .await
     }
 
     fn folders(&self, place: &Place) -> Result<(PathBuf, PathBuf), EvidenceError> {

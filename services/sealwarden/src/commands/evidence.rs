@@ -1,4 +1,7 @@
-//! `evidence verify BUNDLE`: needs no server.
+//! `evidence export | custody | verify`. Checking needs no server.
+
+mod exported;
+mod handing;
 
 use std::path::Path;
 
@@ -18,8 +21,17 @@ const SEAL: &str = "manifest.seal";
 /// A bundle's own copy of the trust bundle.
 const TRUST_FILE: &str = "trust/bundle.json";
 
-pub(crate) fn run(cli: &Cli, what: &Evidence) -> Answer {
+pub(crate) async fn run(cli: &Cli, what: &Evidence) -> Answer {
     match what {
+        Evidence::Export {
+            incident,
+            purpose,
+            out,
+        } => handing::export(cli, incident, purpose, out).await,
+        Evidence::Custody { incident } => handing::custody(cli, incident).await,
+        Evidence::Verify { bundle, trust } if bundle.is_file() => {
+            exported::verify(cli, bundle, trust.as_deref())
+        }
         Evidence::Verify { bundle, trust } => verify(cli, bundle, trust.as_deref()),
     }
 }
@@ -27,7 +39,7 @@ pub(crate) fn run(cli: &Cli, what: &Evidence) -> Answer {
 fn verify(cli: &Cli, folder: &Path, trust_file: Option<&Path>) -> Answer {
     if !folder.is_dir() {
         return Err(Failure::usage(format!(
-            "{} is not a folder; name the folder of an evidence bundle",
+            "{} is neither a folder nor a file; name the folder of an evidence bundle, or a file that `evidence export` wrote",
             folder.display()
         )));
     }
