@@ -59,7 +59,13 @@ pub(super) fn stored_entries(dir: &Path) -> u64 {
 
 fn is_beside(dir: &Path, path: &Path) -> bool {
     let of_mirror = BESIDE_MIRROR.iter().any(|it| path == Path::new(it));
-    path == Path::new(BESIDE) || (of_mirror && is_mirror(dir))
+    is_of_owner(path) || (of_mirror && is_mirror(dir))
+}
+
+/// `heads`, and `heads-<node>` of a further node that writes there.
+fn is_of_owner(path: &Path) -> bool {
+    let rest = path.to_str().and_then(|name| name.strip_prefix(BESIDE));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-') && !rest.contains('/'))
 }
 
 /// Looks at every file's name, one folder at a time.

@@ -225,13 +225,15 @@ fn truncated_missing_appended_and_extra_files_are_told_apart() {
         assert_eq!(report.damage_count, 1);
         fs::remove_file(path).unwrap();
     }
-    let beside = dir.path().join("heads");
-    fs::create_dir(&beside).unwrap();
-    fs::write(
-        beside.join("0000000001.txt"),
-        b"an evidence log's owner keeps it",
-    )
-    .unwrap();
+    for owner in ["heads", "heads-executor-b"] {
+        let beside = dir.path().join(owner);
+        fs::create_dir(&beside).unwrap();
+        fs::write(
+            beside.join("0000000001.txt"),
+            b"an evidence log's owner keeps it",
+        )
+        .unwrap();
+    }
     assert!(audit(dir.path(), &options).is_intact());
 }
 

@@ -11,14 +11,19 @@ use sealwarden_seallog::{LogReader, View};
 use super::around::Around;
 use super::folders;
 
-/// Where heads are kept.
+/// Where heads are kept; a further executor's folder is named after it, behind a hyphen.
 const HEADS: &str = "heads";
 
 impl Around {
     /// Looks at heads and kept proofs, where there are any.
     pub(super) fn beside(&mut self, dir: &Path, reader: &LogReader, view: &View) {
-        if dir.join(HEADS).is_dir() {
-            self.heads(dir, reader, view);
+        let names = folders::names(dir).unwrap_or_default();
+        let of_heads = |name: &String| {
+            let rest = name.strip_prefix(HEADS);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        for name in names.iter().filter(|name| of_heads(name)) {
+            self.heads(dir, Path::new(name), reader, view);
         }
         if dir.join(EVIDENCE).is_dir() {
             self.forks(dir, reader, view);
@@ -30,8 +35,7 @@ impl Around {
         self.add(path, DamageKind::Unreadable, 0, "a readable folder", found);
     }
 
-    fn heads(&mut self, dir: &Path, reader: &LogReader, view: &View) {
-        let base = Path::new(HEADS);
+    fn heads(&mut self, dir: &Path, base: &Path, reader: &LogReader, view: &View) {
         let identity = reader.identity();
         let Some(vkey) = identity.vkeys().into_iter().next() else {
             return;
