@@ -11,7 +11,7 @@ use sealwarden_wire::control::v1::control_client::ControlClient;
 use sealwarden_wire::control::v1::seal_certificates_client::SealCertificatesClient;
 use sealwarden_wire::incident::v1::incidents_client::IncidentsClient;
 use sealwarden_wire::incident::v1::learning_client::LearningClient;
-use sealwarden_wire::run::v1::evidence_client::EvidenceClient;
+use sealwarden_wire::run::v1::evidence_custody_client::EvidenceCustodyClient;
 use sealwarden_wire::run::v1::runs_client::RunsClient;
 use sealwarden_wire::seal::v1::erasure_client::ErasureClient;
 use sealwarden_wire::seal::v1::sealing_client::SealingClient;
@@ -220,9 +220,9 @@ impl Client {
     }
 
     /// Evidence, kept by the runbook executor.
-    pub(crate) async fn evidence(&self) -> Result<EvidenceClient<Traced>, Failure> {
+    pub(crate) async fn evidence(&self) -> Result<EvidenceCustodyClient<Traced>, Failure> {
         Ok(
-            EvidenceClient::new(self.channel(Role::RunbookExecutor).await?)
+            EvidenceCustodyClient::new(self.channel(Role::RunbookExecutor).await?)
                 .max_decoding_message_size(MAX_ANSWER),
         )
     }

@@ -126,4 +126,18 @@ fn what_is_handed_in_is_kept_and_signed_and_goes_on_to_later_steps() {
         late.code == 4 && late.to_string().contains("takes no evidence any more"),
         "{late}"
     );
+
+    // It goes along with a copy of the incident's evidence.
+    let incident = people::run(&here, &run)["incident"].clone();
+    let copy = here.home().join("copy.tar").display().to_string();
+    let words = ["--purpose", "for the regulator", "--out", &copy];
+    let id = incident.as_str().expect("an incident");
+    let exported = here
+        .call(&[&["evidence", "export", id], &words[..]].concat())
+        .good();
+    let given = exported["given"][0].as_str().expect("a file");
+    assert!(given.ends_with(&format!(".given/{digest}")), "{exported}");
+    here.call(&["evidence", "verify", &copy]).good();
+    std::fs::write(&stored, b"Dear somebody else").expect("the letter, changed");
+    here.call(&["evidence", "custody", id]).must_end_with(1);
 }

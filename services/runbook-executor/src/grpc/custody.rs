@@ -9,7 +9,7 @@ use sealwarden_domain::custody::{Custody, hand_out};
 use sealwarden_engine::Meta;
 use sealwarden_pki::{CallerRole, caller_of, require};
 use sealwarden_wire::event::v1::{EvidenceHandedOut, HandedBundle};
-use sealwarden_wire::run::v1::evidence_server::Evidence;
+use sealwarden_wire::run::v1::evidence_custody_server::EvidenceCustody;
 use sealwarden_wire::run::v1::{
     CustodyRequest, CustodyResponse, ExportEvidenceRequest, ExportEvidenceResponse, Handing,
     KeptBundle,
@@ -141,7 +141,7 @@ impl Whole {
 }
 
 #[tonic::async_trait]
-impl Evidence for CustodyService {
+impl EvidenceCustody for CustodyService {
     async fn custody(
         &self,
         request: Request<CustodyRequest>,

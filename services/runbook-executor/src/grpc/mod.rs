@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use sealwarden_wire::control::v1::control_server::ControlServer;
 use sealwarden_wire::control::v1::seal_certificates_server::SealCertificatesServer;
-use sealwarden_wire::run::v1::evidence_server::EvidenceServer;
+use sealwarden_wire::run::v1::evidence_custody_server::EvidenceCustodyServer;
 use sealwarden_wire::run::v1::runs_server::RunsServer;
 use tonic::service::Routes;
 
@@ -28,7 +28,7 @@ pub(crate) fn routes(executor: &Arc<Executor>) -> Routes {
     Routes::new(RunsServer::new(runs).max_decoding_message_size(runs::MAX_REQUEST_BYTES))
         .add_service(ControlServer::new(control))
         .add_service(SealCertificatesServer::new(certificates))
-        .add_service(EvidenceServer::new(custody::CustodyService(Arc::clone(
-            executor,
-        ))))
+        .add_service(EvidenceCustodyServer::new(custody::CustodyService(
+            Arc::clone(executor),
+        )))
 }

@@ -22,7 +22,11 @@ pub(super) struct Exported {
 }
 
 pub(super) fn verify(cli: &Cli, file: &Path, trust_file: Option<&Path>) -> Answer {
-    let checked = check(file, trust_file)?;
+    let named = match trust_file {
+        Some(trust_file) => Some(trust::read_limited(trust_file, trust::MAX_BUNDLE)?),
+        None => None,
+    };
+    let checked = check(file, named)?;
     if cli.json {
         output::json(&match &checked {
             Ok(exported) => describe(file, exported, trust_file.is_none()),
@@ -48,10 +52,10 @@ pub(super) fn verify(cli: &Cli, file: &Path, trust_file: Option<&Path>) -> Answe
     })
 }
 
-/// The outer error is none of the copy's; the inner one names what does not hold.
+/// The outer error is none of the copy's; the inner one names what does not hold. `named` is the trust bundle to check with; without one, the copy's own.
 pub(super) fn check(
     file: &Path,
-    trust_file: Option<&Path>,
+    named: Option<Vec<u8>>,
 ) -> Result<Result<Exported, String>, Failure> {
     let room = tempfile::tempdir().context("making a folder to unpack the export in")?;
     let dir = room.path();
@@ -61,22 +65,20 @@ pub(super) fn check(
     let mut folders = export::folders(dir).context("reading what was unpacked")?;
     folders.retain(|it| !export::is_given(it));
     let given = export::given_in(dir).context("reading what was unpacked")?;
-    let named = match trust_file {
-        Some(trust_file) => Some(trust::read_limited(trust_file, trust::MAX_BUNDLE)?),
-        None => None,
-    };
+    let is_own = named.is_none();
     let own = || {
         let first = folders.first()?;
         std::fs::read(dir.join(first).join(TRUST_FILE)).ok()
     };
     let Some(bytes) = named.or_else(own) else {
         return Ok(Err(
-            "the archive: no bundle with a trust bundle in it".to_owned()
+            "the archive: expected a bundle with a trust bundle in it, found none; name one with --trust"
+                .to_owned()
         ));
     };
     let trusted = match trust_seen::open_without_memory(&bytes) {
         Ok(trusted) => trusted,
-        Err(failure) if trust_file.is_none() => return Ok(Err(failure.message())),
+        Err(failure) if is_own => return Ok(Err(failure.message())),
         Err(failure) => return Err(failure),
     };
     let signing = &trusted.payload().signing_key;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::exported;
 use crate::cli::Cli;
-use crate::commands::{Answer, client};
+use crate::commands::{Answer, client, trust};
 use crate::failure::{Ending, Failure};
 use crate::output;
 
@@ -36,7 +36,8 @@ pub(super) async fn export(cli: &Cli, incident: &str, purpose: &str, out: &Path)
             .with_context(|| format!("writing {}", partial.path.display()))?;
     }
     partial.finish(out)?;
-    let checked = exported::check(out, None)?;
+    let bundle = trust::fetch(client(cli)?).await?;
+    let checked = exported::check(out, Some(bundle))?;
     let report = checked.map_err(|damage| {
         anyhow::anyhow!(
             "{} does not hold although it was just written ({damage}); look at the disk, and export it again",
@@ -44,7 +45,7 @@ pub(super) async fn export(cli: &Cli, incident: &str, purpose: &str, out: &Path)
         )
     })?;
     if cli.json {
-        output::json(&exported::describe(out, &report, true));
+        output::json(&exported::describe(out, &report, false));
     } else {
         exported::tell(out, &report);
         output::line(
