@@ -137,7 +137,9 @@ fn what_is_handed_in_is_kept_and_signed_and_goes_on_to_later_steps() {
         .good();
     let given = exported["given"][0].as_str().expect("a file");
     assert!(given.ends_with(&format!(".given/{digest}")), "{exported}");
-    here.call(&["evidence", "verify", &copy]).good();
+    let trust = here.trust("trust.json").display().to_string();
+    here.call(&["evidence", "verify", &copy, "--trust", &trust])
+        .good();
     std::fs::write(&stored, b"Dear somebody else").expect("the letter, changed");
     here.call(&["evidence", "custody", id]).must_end_with(1);
 }
