@@ -127,8 +127,16 @@ fn what_is_handed_in_is_kept_and_signed_and_goes_on_to_later_steps() {
         "{late}"
     );
 
-    // It goes along with a copy of the incident's evidence.
+    goes_along_with_a_copy(&here, &run, &digest);
+    std::fs::write(&stored, b"Dear somebody else").expect("the letter, changed");
     let incident = people::run(&here, &run)["incident"].clone();
+    let id = incident.as_str().expect("an incident");
+    here.call(&["evidence", "custody", id]).must_end_with(1);
+}
+
+/// What was handed in is a part of the incident's evidence.
+fn goes_along_with_a_copy(here: &Installation, run: &str, digest: &str) {
+    let incident = people::run(here, run)["incident"].clone();
     let copy = here.home().join("copy.tar").display().to_string();
     let words = ["--purpose", "for the regulator", "--out", &copy];
     let id = incident.as_str().expect("an incident");
@@ -140,6 +148,4 @@ fn what_is_handed_in_is_kept_and_signed_and_goes_on_to_later_steps() {
     let trust = here.trust("trust.json").display().to_string();
     here.call(&["evidence", "verify", &copy, "--trust", &trust])
         .good();
-    std::fs::write(&stored, b"Dear somebody else").expect("the letter, changed");
-    here.call(&["evidence", "custody", id]).must_end_with(1);
 }
