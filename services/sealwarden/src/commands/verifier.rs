@@ -133,13 +133,16 @@ fn tell(it: &VerdictsCompared) {
     if !it.problem.is_empty() {
         output::line(&format!("  SILENT:    {}", it.problem));
     }
+    let mut told = "";
     for one in &it.differences {
         output::line(&format!(
             "  differs:   {} {} at release {}: {} instead of {}",
             one.probe, one.object, one.release, one.said, one.expected
         ));
-        if !one.reason.is_empty() {
+        // One reason for a hundred documents is told once.
+        if !one.reason.is_empty() && one.reason != told {
             output::line(&format!("             {}", one.reason));
+            told = &one.reason;
         }
     }
     if it.agreed_at_ms > 0 && !is_good(it) {

@@ -146,10 +146,10 @@ pub(super) fn describe(file: &Path, exported: &Exported, own_trust: bool) -> Val
 pub(super) fn tell(file: &Path, exported: &Exported) {
     let statement = &exported.statement;
     output::line(&format!(
-        "{}: intact, {} bundles of incident {}, {} files, {} bytes",
+        "{}: intact, the evidence of incident {}: bundles {}, files {}, bytes {}",
         file.display(),
-        statement.bundles.len(),
         statement.incident,
+        statement.bundles.len(),
         exported.files,
         exported.bytes
     ));

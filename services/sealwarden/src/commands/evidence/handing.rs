@@ -96,10 +96,10 @@ pub(super) async fn custody(cli: &Cli, incident: &str) -> Answer {
         }
         for it in &answer.handings {
             output::line(&format!(
-                "  {} {} took a copy of {} bundles: {}",
+                "  {} (UTC) {} took a copy of {}: {}",
                 output::time(it.at_ms),
                 it.person,
-                it.bundles.len(),
+                it.bundles.join(", "),
                 it.purpose
             ));
         }

@@ -519,7 +519,7 @@ fn the_shipped_runbook_starts_with_a_roster_that_has_keys() {
 #[test]
 fn a_run_starts_from_a_plan_whose_other_classes_have_runbooks_that_it_does_not_pin() {
     let plan = include_str!("../../../../../../runbooks/plan.yaml");
-    let class = "classes:\n  vendor-failure:\n    title: A vendor fails\n    severity: high\n    runbook: vendor-failure\n    targets: { detect: 1m, contain: 1h, recover: 72h }\n";
+    let class = "classes:\n  lost-building:\n    title: A building is lost\n    severity: high\n    runbook: lost-building\n    targets: { detect: 1m, contain: 1h, recover: 72h }\n";
     starts_with_plan(&plan.replacen("classes:\n", class, 1));
 }
 
