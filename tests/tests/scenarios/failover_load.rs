@@ -258,8 +258,12 @@ async fn sixty_four_callers_notice_no_more_than_waiting_while_the_providers_hang
     crowd.go_on(500, 0).await;
     here.key_on_duty("active", "hsm");
 
-    // It is slow until it is stood in for, and is failed back to once more.
+    // It is slow: seals go on, by it or by the other one. Then it hangs, is stood in for, and is failed back to once more.
     slow_down(&here, 12).await;
+    crowd.go_on(100, 0).await;
+    let hanging = Pid::from_raw(worker(&here)).expect("a process id");
+    // Gone already, if another one took its place.
+    kill_process(hanging, Signal::STOP).ok();
     here.key_on_duty("active", "bao");
     crowd.go_on(200, 0).await;
     eventually("the token answers fast again", || {

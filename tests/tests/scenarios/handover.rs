@@ -286,8 +286,8 @@ fn a_mirror_that_was_killed_goes_on_where_it_stopped() {
     let address = here.address("sealing", "http");
     let server = address.trim_start_matches("http://").parse();
     let way = Proxy::to(server.expect("an address"));
-    // Enough for some tiles; then it falls silent.
-    way.set(Way::Silent(30_000));
+    // Enough for the first tile; then it falls silent.
+    way.set(Way::Silent(18_000));
     let other = Other(tempfile::tempdir().expect("a folder"));
     let dest = other.path("copy");
     let from = format!("{}/main/1", way.url());
