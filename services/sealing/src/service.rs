@@ -20,7 +20,6 @@ use sealwarden_engine::{ExecuteError, Executed, Node, Stream};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -80,8 +79,6 @@ pub(crate) struct Service {
     pub(crate) stuck: watch::Sender<Option<Failure>>,
     /// Bytes of requests that were accepted and are not published yet.
     pub(crate) pending_bytes: AtomicU64,
-    /// Where callers' tasks run. Waking hundreds of them from the writer's own thread costs it, and them, more than one task there that wakes them.
-    pub(crate) callers: Handle,
     /// Cancelled when the writer has made its last batch.
     pub(crate) writer_ended: CancellationToken,
 }
@@ -130,7 +127,6 @@ impl Service {
             tenants: Tenants::default(),
             stuck: watch::Sender::new(None),
             pending_bytes: AtomicU64::new(0),
-            callers: Handle::current(),
             writer_ended: CancellationToken::new(),
         }
     }

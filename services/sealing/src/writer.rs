@@ -435,7 +435,6 @@ fn answer_published(
 ) {
     let mut given = vec![false; published.leaves().len()];
     let shared = Arc::new(published.clone());
-    let mut answers = Vec::with_capacity(jobs.len());
     for (job, at) in jobs.into_iter().zip(of_job) {
         let place = u64::try_from(*at).unwrap_or(u64::MAX);
         let index = published.first_index.saturating_add(place);
@@ -449,18 +448,8 @@ fn answer_published(
             })),
             None => Err(Failure::Unknown("its leaf is not in the batch".to_owned())),
         };
-        service
-            .pending_bytes
-            .fetch_sub(job.bytes, Ordering::Relaxed);
-        answers.push((job.answer, made));
+        answer(service, job, made);
     }
-    // Detached on purpose: it ends by itself at once.
-    drop(service.callers.spawn(async move {
-        for (answer, made) in answers {
-            // A caller that went away does not need its answer.
-            drop(answer.send(made));
-        }
-    }));
 }
 
 /// Lets requests wait in the durable queue that want to; tells the others. A leaf that is staged keeps its nonce, so it is
