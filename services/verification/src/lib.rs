@@ -18,6 +18,7 @@ mod directives;
 mod grpc;
 mod http;
 mod intents;
+mod schedule;
 mod sightings;
 mod start;
 mod trust;

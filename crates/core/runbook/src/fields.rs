@@ -162,6 +162,40 @@ impl Reader {
         entries
     }
 
+    /// The required `version` of a file of the plan.
+    pub(crate) fn version(&mut self, fields: &Fields<'_>) -> Option<u32> {
+        let node = self.required(fields, "version")?;
+        self.count(node, "version", 1, 1_000_000)
+    }
+
+    /// The required mapping `list` of at most `most` entries, each of them `one` ("a vendor") that `read` reads under its name. None of them is read where they are too many.
+    pub(crate) fn named<T>(
+        &mut self,
+        fields: &Fields<'_>,
+        (list, one): (&str, &str),
+        most: usize,
+        mut read: impl FnMut(&mut Self, &Key, &Node) -> Option<T>,
+    ) -> BTreeMap<String, T> {
+        let node = self.required(fields, list);
+        let entries = node
+            .and_then(|node| self.entries(node, &format!("`{list}`")))
+            .unwrap_or_default();
+        let mut by_name = BTreeMap::new();
+        if entries.len() > most {
+            let message = format!("there are {} {list}", entries.len());
+            let remedy = format!("at most {most} are read");
+            self.error(fields.place, "too-many", message, remedy);
+            return by_name;
+        }
+        for (key, node) in entries {
+            let named = self.check_name(&key.text, key.place, one);
+            if let Some(found) = read(self, key, node).filter(|_| named) {
+                by_name.insert(key.text.clone(), found);
+            }
+        }
+        by_name
+    }
+
     /// The node as a list.
     pub(crate) fn list<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [Node]> {
         let items = node.value.as_list();

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::config::VendorConfig;
 use super::probe::{Probed, probe};
+use crate::schedule::repeat;
 
 /// Who probes when it is time.
 const SCHEDULE: &str = "schedule";
@@ -53,19 +54,12 @@ impl Watched {
     /// Probes on schedule until shutdown.
     async fn keep_probing(self: Arc<Self>) -> anyhow::Result<()> {
         let pause = Duration::from_secs(self.config.every_s);
-        loop {
-            tokio::select! {
-                () = self.node.shutdown.cancelled() => return Ok(()),
-                () = tokio::time::sleep(pause) => {}
-            }
-            tokio::select! {
-                () = self.node.shutdown.cancelled() => return Ok(()),
-                probed = self.probe(SCHEDULE) => {
-                    if let Err(error) = probed {
-                        tracing::warn!(vendor = %self.config.name, %error, "what a probe came to cannot be recorded");
-                    }
-                }
-            }
+        repeat(&self.node, pause, || self.probe_on_schedule()).await
+    }
+
+    async fn probe_on_schedule(&self) {
+        if let Err(error) = self.probe(SCHEDULE).await {
+            tracing::warn!(vendor = %self.config.name, %error, "what a probe came to cannot be recorded");
         }
     }
 

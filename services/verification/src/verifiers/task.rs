@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::compare::compare;
 use super::config::VerifierConfig;
 use crate::archive::Slots;
+use crate::schedule::repeat;
 
 /// A verifier at work.
 pub(crate) struct Watched {
@@ -58,19 +59,12 @@ impl Watched {
     /// Asks on schedule until shutdown.
     async fn keep_asking(self: Arc<Self>) -> anyhow::Result<()> {
         let pause = Duration::from_secs(self.config.every_s);
-        loop {
-            tokio::select! {
-                () = self.node.shutdown.cancelled() => return Ok(()),
-                () = tokio::time::sleep(pause) => {}
-            }
-            tokio::select! {
-                () = self.node.shutdown.cancelled() => return Ok(()),
-                compared = self.compare(SCHEDULE) => {
-                    if let Err(error) = compared {
-                        tracing::warn!(verifier = %self.config.name, %error, "a verifier's verdicts are not compared");
-                    }
-                }
-            }
+        repeat(&self.node, pause, || self.compare_on_schedule()).await
+    }
+
+    async fn compare_on_schedule(&self) {
+        if let Err(error) = self.compare(SCHEDULE).await {
+            tracing::warn!(verifier = %self.config.name, %error, "a verifier's verdicts are not compared");
         }
     }
 

@@ -334,7 +334,7 @@ impl OutsideRule {
 
     /// What an alert with these labels is about.
     pub fn about(&self, labels: &BTreeMap<String, String>) -> String {
-        // In one pass, so that a value with braces is no placeholder.
+        // In one pass: braces in a value stand for themselves.
         let mut about = String::new();
         let mut rest = self.about.as_str();
         while let Some((before, after)) = rest.split_once('{') {

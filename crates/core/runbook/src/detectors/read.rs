@@ -1,6 +1,6 @@
 //! Reads `detectors.yaml`; every mistake comes back with its place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::detector::{
@@ -139,26 +139,13 @@ pub(crate) fn read_detectors(file: &str, text: &str) -> Result<Detectors, Vec<Fi
     let Some(fields) = reader.fields(&root, &FILE) else {
         return Err(reader.findings);
     };
-    let version = reader
-        .required(&fields, "version")
-        .and_then(|node| reader.count(node, "version", 1, 1_000_000));
-    let node = reader.required(&fields, "detectors");
-    let entries = node
-        .and_then(|node| reader.entries(node, "`detectors`"))
-        .unwrap_or_default();
-    if entries.len() > MAX_DETECTORS {
-        let message = format!("there are {} detectors", entries.len());
-        let remedy = format!("at most {MAX_DETECTORS} are read");
-        reader.error(fields.place, "too-many", message, remedy);
-        return Err(reader.findings);
-    }
-    let mut by_name = BTreeMap::new();
-    for (key, node) in entries {
-        let named = reader.check_name(&key.text, key.place, "a detector");
-        if let Some(detector) = read_detector(&mut reader, key, node).filter(|_| named) {
-            by_name.insert(detector.name.clone(), detector);
-        }
-    }
+    let version = reader.version(&fields);
+    let by_name = reader.named(
+        &fields,
+        ("detectors", "a detector"),
+        MAX_DETECTORS,
+        read_detector,
+    );
     let outside = read_outside(&mut reader, &fields);
     match version {
         Some(version) if reader.findings.is_empty() => Ok(Detectors {

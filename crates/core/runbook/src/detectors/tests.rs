@@ -237,7 +237,7 @@ fn labels_of_outside_sources_are_mapped_by_the_first_rule_that_matches() {
             "kms-outage".to_owned(),
             "key providers of log {team} {x".to_owned()
         )),
-        "a value with braces is no placeholder"
+        "braces in a value stand for themselves"
     );
     let one = first(&labels(&[("team", "hsm")])).unwrap();
     assert_eq!(one, ("data-integrity".to_owned(), String::new()));

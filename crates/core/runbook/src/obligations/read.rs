@@ -64,27 +64,14 @@ pub(crate) fn read_regimes(file: &str, text: &str) -> Result<Regimes, Vec<Findin
     let Some(fields) = reader.fields(&root, &FILE) else {
         return Err(reader.findings);
     };
-    let version = reader
-        .required(&fields, "version")
-        .and_then(|node| reader.count(node, "version", 1, 1_000_000));
+    let version = reader.version(&fields);
     let calendars = read_calendars(&mut reader, &fields);
-    let node = reader.required(&fields, "regimes");
-    let entries = node
-        .and_then(|node| reader.entries(node, "`regimes`"))
-        .unwrap_or_default();
-    if entries.len() > MAX_REGIMES {
-        let message = format!("there are {} regimes", entries.len());
-        let remedy = format!("at most {MAX_REGIMES} are read");
-        reader.error(fields.place, "too-many", message, remedy);
-        return Err(reader.findings);
-    }
-    let mut regimes = BTreeMap::new();
-    for (key, node) in entries {
-        let named = reader.check_name(&key.text, key.place, "a regime");
-        if let Some(regime) = read_regime(&mut reader, key, node, &calendars).filter(|_| named) {
-            regimes.insert(regime.name.clone(), regime);
-        }
-    }
+    let regimes = reader.named(
+        &fields,
+        ("regimes", "a regime"),
+        MAX_REGIMES,
+        |reader, key, node| read_regime(reader, key, node, &calendars),
+    );
     match version {
         Some(version) if reader.findings.is_empty() => Ok(Regimes {
             version,

@@ -1,6 +1,5 @@
 //! Reads `vendors.yaml`; every mistake comes back with its place.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::civil::Date;
@@ -52,26 +51,8 @@ pub(crate) fn read_vendors(file: &str, text: &str) -> Result<Vendors, Vec<Findin
     let Some(fields) = reader.fields(&root, &FILE) else {
         return Err(reader.findings);
     };
-    let version = reader
-        .required(&fields, "version")
-        .and_then(|node| reader.count(node, "version", 1, 1_000_000));
-    let node = reader.required(&fields, "vendors");
-    let entries = node
-        .and_then(|node| reader.entries(node, "`vendors`"))
-        .unwrap_or_default();
-    if entries.len() > MAX_VENDORS {
-        let message = format!("there are {} vendors", entries.len());
-        let remedy = format!("at most {MAX_VENDORS} are read");
-        reader.error(fields.place, "too-many", message, remedy);
-        return Err(reader.findings);
-    }
-    let mut by_name = BTreeMap::new();
-    for (key, node) in entries {
-        let named = reader.check_name(&key.text, key.place, "a vendor");
-        if let Some(vendor) = read_vendor(&mut reader, key, node).filter(|_| named) {
-            by_name.insert(vendor.name.clone(), vendor);
-        }
-    }
+    let version = reader.version(&fields);
+    let by_name = reader.named(&fields, ("vendors", "a vendor"), MAX_VENDORS, read_vendor);
     match version {
         Some(version) if reader.findings.is_empty() => Ok(Vendors {
             version,
