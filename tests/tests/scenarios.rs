@@ -41,6 +41,7 @@ mod scenarios {
     mod key_orders;
     mod kms_audit;
     mod learning;
+    mod measures;
     mod mirror;
     mod operators;
     mod outside;

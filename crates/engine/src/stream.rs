@@ -64,6 +64,28 @@ pub struct Stream<S> {
     poisoned: Option<IllegalEvent>,
 }
 
+/// The fold of a stream of which nothing is asked before something is added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread;
+
+impl Fold for Unread {
+    fn apply(&mut self, _: &Envelope, _: &Event) -> Result<(), IllegalEvent> {
+        Ok(())
+    }
+}
+
+impl Stream<Unread> {
+    /// A stream that is only added to, without reading it.
+    pub async fn at_its_end(
+        log: Arc<dyn EventLog>,
+        name: StreamName,
+    ) -> Result<Self, ExecuteError> {
+        let head = log.head(&name).await;
+        let head = head.map_err(|e| ExecuteError::Unavailable(e.to_string()))?;
+        Ok(Self::resume(log, name, Unread, head))
+    }
+}
+
 impl<S: Fold> Stream<S> {
     /// Folds a stream from its beginning into `state`.
     pub async fn load(

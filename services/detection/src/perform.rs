@@ -7,10 +7,10 @@ use sealwarden_domain::fold::event;
 use sealwarden_domain::incident::{self, Incident};
 use sealwarden_domain::log_control::{self, Intents, LogControl, Origin};
 use sealwarden_domain::{Fold, IllegalEvent, Rejection, RejectionCode};
-use sealwarden_engine::{ExecuteError, Executed, Meta, Node, Stream, StreamName};
+use sealwarden_engine::{ExecuteError, Executed, Meta, Node, Stream, StreamName, Unread};
 use sealwarden_eventlog::Head;
 use sealwarden_wire::event::v1::{
-    DetectorsInstalled, Envelope, Event, HoldPlaced, IncidentClassified, MeasuresTaken,
+    CanaryRun, DetectorsInstalled, Envelope, Event, HoldPlaced, IncidentClassified, MeasuresTaken,
     ReleaseMarked, SignalReported, TimeTicked, event::Kind,
 };
 use tracing::Instrument as _;
@@ -40,16 +40,6 @@ impl Fold for OneRecord {
             event.kind,
             Some(Kind::SignalReported(_) | Kind::NearMissRecorded(_))
         );
-        Ok(())
-    }
-}
-
-/// A stream of which nothing is asked before something is added.
-#[derive(Debug, Default)]
-struct Unread;
-
-impl Fold for Unread {
-    fn apply(&mut self, _: &Envelope, _: &Event) -> Result<(), IllegalEvent> {
         Ok(())
     }
 }
@@ -113,9 +103,7 @@ pub(crate) async fn mark_release(
 /// A stream that is only added to, without reading it.
 async fn at_its_end(node: &Node, category: &str, id: &str) -> Result<Stream<Unread>, ExecuteError> {
     let name = StreamName::new(category, id).map_err(|e| ExecuteError::Broken(e.to_string()))?;
-    let head = node.log.head(&name).await;
-    let head = head.map_err(|e| ExecuteError::Unavailable(e.to_string()))?;
-    Ok(Stream::resume(Arc::clone(&node.log), name, Unread, head))
+    Stream::at_its_end(Arc::clone(&node.log), name).await
 }
 
 /// Records what was measured, in the node's own stream.
@@ -127,6 +115,17 @@ pub(crate) async fn record_measures(
     let mut stream = at_its_end(node, "measure", &node.name).await?;
     let taken = event(Kind::MeasuresTaken(taken));
     stream.execute(meta, |_| Ok(vec![taken.clone()])).await
+}
+
+/// Records that somebody sealed and verified a digest of their own.
+pub(crate) async fn record_canary(
+    node: &Node,
+    meta: Meta,
+    run: CanaryRun,
+) -> Result<Executed, ExecuteError> {
+    let mut stream = at_its_end(node, "detect", "canary").await?;
+    let run = event(Kind::CanaryRun(run));
+    stream.execute(meta, |_| Ok(vec![run.clone()])).await
 }
 
 /// Lets detectors be in force from here on.

@@ -73,7 +73,8 @@ use crate::service::Service;
 use crate::tree::{Access, Tree};
 use anyhow::{Context as _, bail};
 use sealwarden_domain::log_control::{Command, LogControl};
-use sealwarden_engine::{Node, Stream, StreamName};
+use sealwarden_engine::{Measuring, Node, Stream, StreamName};
+use sealwarden_runbook::Measure;
 use sealwarden_wire::seal::v1::erasure_server::ErasureServer;
 use sealwarden_wire::seal::v1::sealing_server::SealingServer;
 use std::sync::Arc;
@@ -175,7 +176,22 @@ fn spawn(service: &Arc<Service>, waiting: writer::Waiting) -> JoinSet<anyhow::Re
     tasks.spawn(async move { anchoring::run(&own).await });
     let own = Arc::clone(service);
     tasks.spawn(async move { retention::schedule::keep(&own).await });
+    let own = Arc::clone(service);
+    tasks.spawn(async move {
+        let look = |measuring: &Measuring| measure_queue(&own, measuring);
+        own.measuring.keep(&own.node, look).await;
+        Ok(())
+    });
     tasks
+}
+
+/// How many tickets wait; nothing is said of an empty queue.
+fn measure_queue(service: &Service, measuring: &Measuring) {
+    let (tickets, _) = service.tickets.waiting();
+    if tickets > 0 {
+        let depth = i64::try_from(tickets).unwrap_or(i64::MAX);
+        measuring.add(Measure::QueueDepth, service.config.log.as_str(), depth);
+    }
 }
 
 async fn open_trees(

@@ -4,6 +4,7 @@
 use crate::service::Service;
 use sealwarden_domain::log_control::{Command, Origin, Signer};
 use sealwarden_keys::{Algorithm, HealthState};
+use sealwarden_runbook::Measure;
 use sealwarden_wire::event::v1::KeyPressureChanged;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -43,7 +44,7 @@ impl Default for Pace {
 
 impl Pace {
     /// Notes how long a call took; none if it failed.
-    pub(crate) fn note(&self, provider: &str, took_ms: Option<u64>) {
+    fn note(&self, provider: &str, took_ms: Option<u64>) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let of_provider = calls.entry(provider.to_owned()).or_default();
         if of_provider.len() == CALLS {
@@ -182,9 +183,22 @@ async fn probe(service: &Service, provider: &str) {
     let patience = Duration::from_millis(service.config.slow_key_ms);
     let probed = tokio::time::timeout(patience, service.node.keys.probe(provider)).await;
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    service
-        .pace
-        .note(provider, matches!(probed, Ok(Ok(()))).then_some(took));
+    let took_ms = matches!(probed, Ok(Ok(()))).then_some(took);
+    note_call(service, provider, took_ms);
+}
+
+/// Notes how long a call took, for the node's own pace and for the plan's detectors; none if it failed.
+pub(crate) fn note_call(service: &Service, provider: &str, took_ms: Option<u64>) {
+    service.pace.note(provider, took_ms);
+    let measuring = &service.measuring;
+    measuring.add(Measure::KeyCalls, provider, 1);
+    match took_ms {
+        Some(ms) => {
+            let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+            measuring.add(Measure::KeyCallMs, provider, ms);
+        }
+        None => measuring.add(Measure::KeyErrors, provider, 1),
+    }
 }
 
 async fn record(service: &Service, slow: Option<&Slow>) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use crate::trust::Witnesses;
 use crate::witnessing::Answers;
 use crate::writer::{Chunk, Job};
 use sealwarden_domain::log_control::{Command, LogControl, Mode, Signer};
-use sealwarden_engine::{ExecuteError, Executed, Node, Stream};
+use sealwarden_engine::{ExecuteError, Executed, Measuring, Node, Stream};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -48,6 +48,8 @@ pub(crate) struct Service {
     pub(crate) witnesses: Witnesses,
     /// How fast sealing keys answer.
     pub(crate) pace: Pace,
+    /// Calls of key providers and the queue's depth, for the plan's detectors.
+    pub(crate) measuring: Measuring,
     /// The keys that verifiers know.
     pub(crate) listed: Listed,
     pub(crate) authorities: Authorities,
@@ -111,6 +113,7 @@ impl Service {
             successors,
             witnesses: Witnesses::default(),
             pace: Pace::default(),
+            measuring: Measuring::default(),
             listed: Listed::default(),
             authorities,
             answers: Answers::default(),

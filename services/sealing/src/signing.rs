@@ -5,6 +5,7 @@
 //! to the first key by himself: that is a person's decision.
 
 use crate::batch::{on_writer, recheck};
+use crate::pace::note_call;
 use crate::permits::{Permit, decider};
 use crate::service::Service;
 use crate::stop::Failure;
@@ -146,7 +147,7 @@ async fn signature(
     let signed = sign_within(keys, &key, Purpose::Sealing, &message, deadline).await;
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let took_ms = signed.is_ok().then_some(took_ms);
-    service.pace.note(&signer.provider, took_ms);
+    note_call(service, &signer.provider, took_ms);
     let signature = signed.map_err(|error| missing(error.to_string(), false))?;
     let line = log_line(&vkey, signature.as_bytes())
         .and_then(|line| {

@@ -59,6 +59,11 @@ pub async fn start(config: Config, node: Arc<Node>) -> anyhow::Result<Mounts> {
         Arc::clone(&witness),
     ));
     let verifying = Arc::new(Verifying::new(Arc::clone(&node), trust, intents, sightings));
+    let (measuring, own) = (Arc::clone(&verifying.measuring), Arc::clone(&node));
+    tasks.spawn(async move {
+        measuring.keep(&own, |_| {}).await;
+        Ok(())
+    });
     let slots = Slots::start(config.archives.clone(), &node, &verifying, &mut tasks);
     let slots = Arc::new(slots);
     let watched = verifiers::start(&config.verifiers, &node, &slots, &mut tasks);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sealwarden_anchors::file::{Anchors, verified_by_any};
 use sealwarden_anchors::roots::Roots;
-use sealwarden_engine::Node;
+use sealwarden_engine::{Measuring, Node};
+use sealwarden_runbook::Measure;
 use sealwarden_seal::checkpoint::Checkpoint;
 use sealwarden_seal::note::Note;
 use sealwarden_seal::seal::Seal;
@@ -37,6 +38,8 @@ pub(crate) struct Verifying {
     pub(crate) trust: Arc<Trust>,
     intents: Arc<Intents>,
     sightings: Arc<Sightings>,
+    /// Verdicts, for the plan's detectors.
+    pub(crate) measuring: Arc<Measuring>,
 }
 
 /// Adds to an offline verdict how the seal's checkpoint stands to the log's intents. What is worse than suspect stays.
@@ -84,6 +87,7 @@ impl Verifying {
             trust,
             intents,
             sightings,
+            measuring: Arc::default(),
         }
     }
 
@@ -119,9 +123,28 @@ impl Verifying {
                     .await;
             }
         }
+        self.count(verification.verdict);
         let mut answer = response(verification);
         answer.anchors = told(&request.seal, &dated);
         Ok(answer)
+    }
+
+    fn count(&self, verdict: Verdict) {
+        let name = &self.node.name;
+        self.measuring.add(Measure::Verdicts, name, 1);
+        let good = match verdict {
+            Verdict::Valid | Verdict::ValidBeforeCompromise => true,
+            Verdict::Unwitnessed
+            | Verdict::Suspect
+            | Verdict::DocumentMismatch
+            | Verdict::BadProof
+            | Verdict::BadSignature
+            | Verdict::UnknownLog
+            | Verdict::Malformed => false,
+        };
+        if !good {
+            self.measuring.add(Measure::NegativeVerdicts, name, 1);
+        }
     }
 
     /// Why the log never intended a signed checkpoint, if that can be known; it is then kept as a sighting.

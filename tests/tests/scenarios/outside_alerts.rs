@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use sealwarden_tests::{Alertmanager, Installation, eventually, http};
 use serde_json::{Value, json};
 
-const TOKEN: &str = "a-token-of-this-test-0123456789";
+pub(super) const TOKEN: &str = "a-token-of-this-test-0123456789";
 
 /// An installation with one source, `prometheus`, and rules of the plan for its labels.
 fn with_source() -> Installation {
@@ -30,7 +30,13 @@ fn address(here: &Installation) -> SocketAddr {
     address.unwrap_or_else(|e| panic!("{url}: {e}"))
 }
 
-fn post(here: &Installation, path: &str, token: &str, kind: &str, body: &str) -> (u16, String) {
+pub(super) fn post(
+    here: &Installation,
+    path: &str,
+    token: &str,
+    kind: &str,
+    body: &str,
+) -> (u16, String) {
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", kind)];
     let (status, answer) = http::call(address(here), "POST", path, &headers, body.as_bytes());

@@ -46,7 +46,7 @@ impl Token {
         Self { folder, pin_file }
     }
 
-    fn up(&self, here: &Installation) -> Result<Process, String> {
+    pub(super) fn up(&self, here: &Installation) -> Result<Process, String> {
         let module = MODULES.iter().find(|path| Path::new(path).exists());
         let module = module.expect("the SoftHSM2 module: install the package softhsm2");
         let pin_file = self.pin_file.to_str().expect("a path");

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use sealwarden_domain::incident::{self, Incident};
 use sealwarden_domain::{Rejection, RejectionCode};
-use sealwarden_engine::{ExecuteError, Meta, Node, Stream};
+use sealwarden_engine::{ExecuteError, Executed, Meta, Node, Stream};
 use sealwarden_runbook::{Detectors, OutsideRule};
 use sealwarden_wire::event::v1::{
-    Measured, MeasuresTaken, OutsideCounted, ReleaseMarked, Reporter, SignalReported,
+    CanaryRun, Measured, MeasuresTaken, OutsideCounted, ReleaseMarked, Reporter, SignalReported,
     SignalResolved,
 };
 use tokio::sync::Mutex;
@@ -19,7 +19,7 @@ use super::payload::{Alert, Told};
 use super::{Known, Sources};
 use crate::follow::Watch;
 use crate::ids::signal_id;
-use crate::perform::{mark_release, record_measures, record_signal};
+use crate::perform::{mark_release, record_canary, record_measures, record_signal};
 use crate::state::{MAX_SIGNALS_PER_INCIDENT, State};
 
 /// How many alerts that were counted only are known again; one that comes again later than that counts again.
@@ -72,6 +72,13 @@ impl Memory {
         self.order.push_back(id.to_owned());
         self.counted.insert(id.to_owned());
         true
+    }
+
+    /// It was not recorded after all, so that it is news when it is sent again.
+    fn forget(&mut self, id: &str) {
+        if self.counted.remove(id) {
+            self.order.retain(|it| it != id);
+        }
     }
 }
 
@@ -131,6 +138,28 @@ impl Intake {
                 let marked = executed.map_err(|e| e.to_string())?.events.len();
                 Ok(once(marked > 0))
             }
+            Told::Canary {
+                id,
+                log,
+                good,
+                took_ms,
+                reason,
+            } => {
+                // An event that comes twice is one canary.
+                let id = signal_id(&source.name, &[id.as_bytes(), b"canary"]);
+                if !memory.count(&id) {
+                    return Ok(once(false));
+                }
+                let run = CanaryRun {
+                    log,
+                    took_ms,
+                    good,
+                    reason,
+                    node: source.name.clone(),
+                };
+                let recorded = record_canary(&self.node, Meta::detector(&source.name), run).await;
+                counted(recorded, &mut memory, &id)
+            }
             Told::Measure { id, name, value } => {
                 // An event that comes twice is measured once.
                 let id = signal_id(&source.name, &[id.as_bytes(), b"measure"]);
@@ -153,8 +182,7 @@ impl Intake {
                 };
                 let meta = Meta::detector(&source.name);
                 let recorded = record_measures(&self.node, meta, taken).await;
-                recorded.map_err(|e| e.to_string())?;
-                Ok(once(true))
+                counted(recorded, &mut memory, &id)
             }
         }
     }
@@ -310,6 +338,23 @@ impl Intake {
     async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
         let done = tokio::time::timeout(self.wait, work).await;
         done.map_err(|_elapsed| "the event log is not caught up with; send it again".to_owned())
+    }
+}
+
+/// What came of recording something that is counted once.
+fn counted(
+    recorded: Result<Executed, ExecuteError>,
+    memory: &mut Memory,
+    id: &str,
+) -> Result<TakenIn, String> {
+    match recorded {
+        Ok(_) => Ok(once(true)),
+        // It may stand there, and a failure that counts twice would be worse than one that does not count.
+        Err(error @ ExecuteError::Unknown(_)) => Err(error.to_string()),
+        Err(error) => {
+            memory.forget(id);
+            Err(error.to_string())
+        }
     }
 }
 

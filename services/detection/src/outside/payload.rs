@@ -18,6 +18,7 @@ const MAX_LABEL: usize = 200;
 /// The types of CloudEvents that are more than a report.
 const RELEASE: &str = "dev.sealwarden.release.v1";
 const MEASURE: &str = "dev.sealwarden.measure.v1";
+const CANARY: &str = "dev.sealwarden.canary.v1";
 
 /// What is wrong with a payload.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +71,13 @@ pub(crate) enum Told {
         id: String,
         name: String,
         value: i64,
+    },
+    Canary {
+        id: String,
+        log: String,
+        good: bool,
+        took_ms: u64,
+        reason: String,
     },
 }
 
@@ -265,6 +273,17 @@ fn told(attributes: &Map<String, Value>, data: &Value) -> Result<Told, BadPayloa
             id,
             name: needed("name")?,
             value: value.ok_or(BadPayload::Missing("value (a whole number)"))?,
+        });
+    }
+    if kind == CANARY {
+        let good = data.get("good").and_then(Value::as_bool);
+        let took_ms = data.get("took_ms").and_then(Value::as_u64);
+        return Ok(Told::Canary {
+            id,
+            log: needed("log")?,
+            good: good.ok_or(BadPayload::Missing("good (true or false)"))?,
+            took_ms: took_ms.ok_or(BadPayload::Missing("took_ms (a whole number)"))?,
+            reason: text_of(data, "reason", MAX_TEXT),
         });
     }
     let subject = text_of(attributes, "subject", MAX_LABEL);

@@ -11,7 +11,9 @@ const FIRING: &str = r#"{"receiver":"sealwarden","status":"firing","alerts":[{"s
 fn alerts(told: Told) -> Vec<payload::Alert> {
     match told {
         Told::Alerts(alerts) => alerts,
-        Told::Release { .. } | Told::Measure { .. } => panic!("no alerts: {told:?}"),
+        Told::Release { .. } | Told::Measure { .. } | Told::Canary { .. } => {
+            panic!("no alerts: {told:?}")
+        }
     }
 }
 
@@ -103,7 +105,16 @@ fn releases_and_measures_are_events_of_their_own_types() {
     assert!(matches!(release, Ok(Told::Release { version, .. }) if version == "2.4.0"));
     let measure = event("dev.sealwarden.measure.v1", r#"{"name":"lag","value":-3}"#);
     assert!(matches!(measure, Ok(Told::Measure { value: -3, .. })));
+    let data = r#"{"log":"main","good":false,"took_ms":12}"#;
+    let Ok(Told::Canary { good, took_ms, .. }) = event("dev.sealwarden.canary.v1", data) else {
+        panic!("no canary")
+    };
+    assert_eq!((good, took_ms), (false, 12));
     for (kind, data) in [
+        (
+            "dev.sealwarden.canary.v1",
+            r#"{"log":"main","good":"no","took_ms":12}"#,
+        ),
         ("dev.sealwarden.release.v1", r#"{"component":"sealing"}"#),
         ("dev.sealwarden.measure.v1", r#"{"name":"lag","value":1.5}"#),
         ("", "{}"),

@@ -218,3 +218,5 @@ fn a_changed_file_is_installed_and_an_unreadable_one_changes_nothing() {
     assert_eq!(world.state.watching.in_force().count(), 0);
     assert!(installs(&world), "the plan's own file is in force again");
 }
+
+mod shipped;

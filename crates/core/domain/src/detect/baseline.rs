@@ -42,16 +42,17 @@ impl Anomaly {
         if now <= self.bucket {
             return;
         }
-        let began = self.bucket != 0;
-        if let Some(value) = aggregate(of, &self.values) {
-            self.learn(value, method, buckets);
-        }
         // Where nothing came, there was none of what is counted, and nothing to average.
         let counted = match of {
             Aggregate::Sum | Aggregate::Count => true,
             Aggregate::Last | Aggregate::Mean | Aggregate::Most => false,
         };
-        if counted && began {
+        let counts = counted && self.bucket != 0;
+        let value = aggregate(of, &self.values);
+        if let Some(value) = value.or(counts.then_some(0)) {
+            self.learn(value, method, buckets);
+        }
+        if counts {
             let empty = (now - self.bucket - 1).clamp(0, i64::from(buckets));
             for _ in 0..empty {
                 self.learn(0, method, buckets);

@@ -41,7 +41,7 @@ impl Values {
 /// What is taken of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken<'a> {
-    /// A measure, of which log, node …, and its values.
+    /// A measure, of which log, node …, and its values; a count of 0: it was looked for, and there was none.
     Values(Measure, &'a str, Values),
     /// Nothing more of this comes, and that is right: the node ended cleanly.
     Ended(Measure, &'a str),
@@ -274,9 +274,7 @@ fn detect(kind: &Kind, sink: &mut impl FnMut(Taken<'_>)) {
 /// Whether a node may tell this measure; the others follow from events, and nobody's word counts for them.
 fn is_told(measure: Measure) -> bool {
     match measure {
-        Measure::SealRequests
-        | Measure::SealErrors
-        | Measure::Verdicts
+        Measure::Verdicts
         | Measure::NegativeVerdicts
         | Measure::KeyCalls
         | Measure::KeyErrors
@@ -303,6 +301,16 @@ fn is_told(measure: Measure) -> bool {
     }
 }
 
+/// What counts the bad ones of a told measure.
+fn bad_of(measure: Measure) -> Option<Measure> {
+    [
+        (Measure::Verdicts, Measure::NegativeVerdicts),
+        (Measure::KeyCalls, Measure::KeyErrors),
+    ]
+    .into_iter()
+    .find_map(|(all, bad)| (all == measure).then_some(bad))
+}
+
 fn measured(taken: &MeasuresTaken, sink: &mut impl FnMut(Taken<'_>)) {
     let known = taken.measures.iter().take(MAX_MEASURED);
     let mut known: Vec<(Measure, &Measured)> = known
@@ -311,13 +319,21 @@ fn measured(taken: &MeasuresTaken, sink: &mut impl FnMut(Taken<'_>)) {
         .collect();
     // Errors stand behind what they are errors of in the order of measures.
     known.sort_by_key(|(measure, _)| std::cmp::Reverse(*measure));
-    for (measure, it) in known {
+    for &(measure, it) in &known {
         let values = Values {
             count: it.count,
             sum: it.sum.saturating_mul(1000),
             most: it.most.saturating_mul(1000),
             last: it.last.saturating_mul(1000),
         };
+        let told = |bad: Measure| {
+            let name = |other: &Measured| other.name == it.name;
+            known.iter().any(|(other, it)| *other == bad && name(it))
+        };
+        // That none of them was bad is what a baseline is made of.
+        if let Some(bad) = bad_of(measure).filter(|bad| !told(*bad)) {
+            sink(Taken::Values(bad, &it.name, Values::default()));
+        }
         sink(Taken::Values(measure, &it.name, values));
     }
 }

@@ -235,13 +235,18 @@ impl Detecting {
         let Some(series) = in_force.series.get_mut(name) else {
             return;
         };
-        if series.events.back() != Some(&position) {
+        let none = values.count == 0;
+        if !none && series.events.back() != Some(&position) {
             if series.events.len() >= MAX_EVENTS {
                 series.events.pop_front();
             }
             series.events.push_back(position);
         }
-        let ended = series.data.add(&detector.rule, measure, values, at_ms);
+        let ended = if none {
+            None
+        } else {
+            series.data.add(&detector.rule, measure, values, at_ms)
+        };
         if let Some(ended) = ended {
             let step = Step {
                 detector,

@@ -528,3 +528,4 @@ fn a_detector_that_says_the_same_goes_on_and_a_changed_one_begins_anew() {
 }
 
 mod random;
+mod told;

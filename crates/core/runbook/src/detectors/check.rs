@@ -1,7 +1,6 @@
 //! Checks the detectors against the rest of the plan.
 
 use super::detector::{BUILT_IN, Detectors};
-use super::measure::Measure;
 use super::read::DETECTORS_FILE;
 use crate::finding::{Finding, Place};
 use crate::plan::PlanSet;
@@ -24,19 +23,6 @@ pub(crate) fn errors(set: &PlanSet) -> Vec<Finding> {
             let remedy = suggest::remedy("classes", &detector.class, names);
             let finding = Finding::error(DETECTORS_FILE, detector.place, "unknown-class", message);
             findings.push(finding.remedy(remedy));
-        }
-        // A detector that never sees anything would look like one that finds nothing.
-        let untaken = detector.rule.measures();
-        if let Some(untaken) = untaken.into_iter().find(|it| !it.is_taken()) {
-            let message = format!(
-                "detector `{}` needs the measure `{}`, which nothing takes yet",
-                detector.name,
-                untaken.as_str()
-            );
-            let taken = Measure::ALL.into_iter().filter(|it| it.is_taken());
-            let taken: Vec<&str> = taken.map(Measure::as_str).collect();
-            let finding = Finding::error(DETECTORS_FILE, detector.place, "unmeasured", message);
-            findings.push(finding.remedy(format!("use one of {}", taken.join(", "))));
         }
         if !roles.contains(&detector.owner) {
             let message = format!(

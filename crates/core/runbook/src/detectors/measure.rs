@@ -59,10 +59,6 @@ pub enum Measure {
     Revalidations,
     /// Damaged objects found in an archive.
     ArchiveDamage,
-    /// Requests to seal that a node answered.
-    SealRequests,
-    /// Those of them that failed for a reason on our side.
-    SealErrors,
     /// Verdicts that a node gave.
     Verdicts,
     /// Those of them that were not good.
@@ -109,7 +105,7 @@ const fn spec(
 
 impl Measure {
     /// All measures.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 24] = [
         Self::Seals,
         Self::Intents,
         Self::SettledIntents,
@@ -124,8 +120,6 @@ impl Measure {
         Self::PermitRequests,
         Self::Revalidations,
         Self::ArchiveDamage,
-        Self::SealRequests,
-        Self::SealErrors,
         Self::Verdicts,
         Self::NegativeVerdicts,
         Self::KeyCalls,
@@ -156,8 +150,6 @@ impl Measure {
             Self::PermitRequests => spec("permit-requests", Node, "requests", "Permits that the node asked for; a node that seals asks again every few seconds"),
             Self::Revalidations => spec("revalidations", Archive, "revalidations", "Revalidations that ended"),
             Self::ArchiveDamage => spec("archive-damage", Archive, "objects", "Damaged objects that were found"),
-            Self::SealRequests => spec("seal-requests", Node, "requests", "Requests to seal that the node answered"),
-            Self::SealErrors => spec("seal-errors", Node, "requests", "Those that failed for a reason on our side"),
             Self::Verdicts => spec("verdicts", Node, "verdicts", "Verdicts that the node gave"),
             Self::NegativeVerdicts => spec("negative-verdicts", Node, "verdicts", "Those that were not good"),
             Self::KeyCalls => spec("key-calls", Provider, "calls", "Signatures that were asked for"),
@@ -197,38 +189,6 @@ impl Measure {
     /// The unit of its values; empty where the source alone knows.
     pub fn unit(self) -> &'static str {
         self.spec().unit
-    }
-
-    /// Whether this installation takes it. The others are understood where they are recorded, and nothing records them.
-    pub fn is_taken(self) -> bool {
-        match self {
-            Self::SealRequests
-            | Self::SealErrors
-            | Self::Verdicts
-            | Self::NegativeVerdicts
-            | Self::KeyCalls
-            | Self::KeyErrors
-            | Self::KeyCallMs
-            | Self::QueueDepth
-            | Self::Canaries
-            | Self::CanaryFailures
-            | Self::CanaryMs => false,
-            Self::Seals
-            | Self::Intents
-            | Self::SettledIntents
-            | Self::Checkpoints
-            | Self::PublishMs
-            | Self::SignaturesWithheld
-            | Self::KeyUses
-            | Self::Failovers
-            | Self::ForeignCheckpoints
-            | Self::WitnessRefusals
-            | Self::AuditGaps
-            | Self::PermitRequests
-            | Self::Revalidations
-            | Self::ArchiveDamage
-            | Self::Outside => true,
-        }
     }
 
     /// What it is, in a line.

@@ -185,7 +185,7 @@ fn a_detector_has_a_class_of_the_plan_and_an_owner_of_the_roster() {
     assert_eq!(code("kms-outages", "on-call-sre"), "unknown-class");
     assert_eq!(code("kms-outage", "on-call-sres"), "no-owner");
     let probe = "version: 1\ndetectors:\n  it: {title: x, owner: on-call-sre, kind: probe, class: kms-outage, failures: 2, slower: 5s, within: 5m}\n";
-    assert_eq!(plan(probe).unwrap_err()[0].code, "unmeasured");
+    assert!(plan(probe).is_ok());
     let warnings = with("kms-outage", "on-call-sre").unwrap().check();
     let unowned = warnings.iter().filter(|it| it.code == "detector-unowned");
     assert_eq!(unowned.count(), BUILT_IN.len());
