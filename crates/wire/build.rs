@@ -21,6 +21,7 @@ const FILES: &[&str] = &[
     "sealwarden/event/v1/learning.proto",
     "sealwarden/event/v1/log.proto",
     "sealwarden/event/v1/retention.proto",
+    "sealwarden/event/v1/roster.proto",
     "sealwarden/event/v1/run.proto",
     "sealwarden/event/v1/signer.proto",
     "sealwarden/event/v1/vendor.proto",

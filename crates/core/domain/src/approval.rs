@@ -26,6 +26,7 @@ pub(crate) use inputs::sha256_hex;
 pub use inputs::{Inputs, InputsError, MAX_INPUTS_BYTES, is_line_breaking};
 pub use refusal::{Refusal, RefusalCode};
 pub use revocation::{MAX_REVOCATION_REASON_CHARS, REVOKERS, RevokedKeys, revocation_text, revoke};
+pub(crate) use revocation::{one_line, signer};
 pub use signature::{Authenticator, MAX_SIGNATURE_BYTES, Signature, SignatureError, sign};
 pub(crate) use statement::rfc3339_ms;
 pub use statement::{

@@ -17,6 +17,7 @@ use crate::incident::Incident;
 use crate::lease::Lease;
 use crate::log_control::LogControl;
 use crate::retention::Retention;
+use crate::roster::RosterLine;
 use crate::vendor::Vendor;
 use crate::verifier::Verifier;
 
@@ -40,6 +41,8 @@ pub struct Trust {
     pub certificates: Certificates,
     /// Keys of people that count no more.
     pub revoked_keys: RevokedKeys,
+    /// The rosters, one after another, and what is proposed.
+    pub rosters: RosterLine,
 }
 
 /// A run, as far as the installation needs to know it.
@@ -315,6 +318,7 @@ impl Installation {
     }
 
     fn trust(&mut self, envelope: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
+        self.trust.rosters.apply(envelope, event)?;
         match &event.kind {
             Some(Kind::TrustPublished(e)) => {
                 let known = self.trust.published.as_ref().map_or(0, |p| p.version);
@@ -325,6 +329,12 @@ impl Installation {
                 self.trust.published = Some(e.clone());
             }
             Some(Kind::ApproverKeyRevoked(e)) => self.trust.revoked_keys.add(e),
+            Some(
+                Kind::RosterAdopted(_)
+                | Kind::RosterProposed(_)
+                | Kind::RosterDecided(_)
+                | Kind::RosterChanged(_),
+            ) => {} // taken in above
             Some(Kind::SuspensionAdded(e)) => self.trust.suspensions.push(e.clone()),
             Some(kind) if self.trust.certificates.apply(envelope, kind)? => {}
             _ => return foreign(envelope, event),

@@ -17,6 +17,7 @@ pub mod lease;
 pub mod log_control;
 pub mod obligation;
 pub mod retention;
+pub mod roster;
 pub mod run;
 pub mod vendor;
 pub mod verifier;

@@ -375,6 +375,7 @@ fn check_keys(set: &PlanSet, findings: &mut Vec<Finding>) {
         );
     }
     check_break_glass(set, findings);
+    check_change(set, &signing, findings);
     for asked in quorums(set) {
         if let Assessment::Missing(missing) = asked.quorum.assess(&signing) {
             let message = format!(
@@ -389,6 +390,48 @@ fn check_keys(set: &PlanSet, findings: &mut Vec<Finding>) {
                     .remedy("add keys to the roster"),
             );
         }
+    }
+}
+
+/// A roster that nobody can change stays for ever: it is changed by signatures of its own people only.
+fn check_change(set: &PlanSet, signing: &[Approver], findings: &mut Vec<Finding>) {
+    let rule = set.roster.change_rule();
+    let warn = |code, message: String, remedy: &str| {
+        Finding::warning(ROSTER_FILE, Place::default(), code, message).remedy(remedy)
+    };
+    if let Some(missing) = set.roster.assess_change(signing) {
+        let message = format!(
+            "those who have keys cannot change this roster; it takes {rule}; missing: {missing}"
+        );
+        findings.push(warn(
+            "roster-cannot-change",
+            message,
+            "add keys or people before the first start: later nobody can",
+        ));
+        return;
+    }
+    let fragile: Vec<&str> = signing
+        .iter()
+        .map(|away| away.person.as_str())
+        .filter(|away| {
+            let others: Vec<Approver> = signing
+                .iter()
+                .filter(|it| it.person != *away)
+                .cloned()
+                .collect();
+            set.roster.assess_change(&others).is_some()
+        })
+        .collect();
+    if !fragile.is_empty() {
+        let message = format!(
+            "nobody can change this roster while one of these is away or has asked for it: {}; it takes {rule}",
+            fragile.join(", ")
+        );
+        findings.push(warn(
+            "roster-change-fragile",
+            message,
+            "give their roles to one more person",
+        ));
     }
 }
 

@@ -31,6 +31,7 @@ mod read_plan;
 mod read_runbook;
 mod retry;
 mod roster;
+mod roster_change;
 mod runbook;
 mod schema;
 mod shipped;

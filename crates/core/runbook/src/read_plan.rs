@@ -50,7 +50,7 @@ pub(crate) const TARGETS: Shape = Shape {
 };
 pub(crate) const ROSTER: Shape = Shape {
     what: "a roster",
-    known: &["people"],
+    known: &["people", "changed_by"],
     unsupported: &[],
 };
 pub(crate) const PERSON: Shape = Shape {
@@ -312,11 +312,12 @@ pub(crate) fn read_roster(
         places.insert(person.id.clone(), item.place);
         people.push(person);
     }
+    let changed_by = read_changed_by(&mut reader, &fields);
     if !reader.findings.is_empty() {
         return Err(reader.findings);
     }
     Roster::new(people)
-        .map(|roster| (roster, places))
+        .map(|roster| (roster.with_changed_by(changed_by), places))
         .map_err(|bad| {
             vec![Finding::error(
                 file,
@@ -325,6 +326,23 @@ pub(crate) fn read_roster(
                 bad.to_string(),
             )]
         })
+}
+
+/// The roster's quorum for its own changes: two people at least, since one alone could make themselves anything.
+fn read_changed_by(reader: &mut Reader, fields: &Fields<'_>) -> Option<Quorum> {
+    let node = fields.get("changed_by")?;
+    let quorum = reader.quorum(node)?;
+    if quorum.people() < 2 {
+        let message = format!("`changed_by` asks for {quorum}: one person could change everything");
+        reader.error(
+            node.place,
+            "weak-quorum",
+            message,
+            "ask for two people at least",
+        );
+        return None;
+    }
+    Some(quorum)
 }
 
 fn read_person(reader: &mut Reader, node: &Node) -> Option<Person> {

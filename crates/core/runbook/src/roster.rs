@@ -8,6 +8,7 @@ use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
 
 use crate::digest::{hex, sha256};
 use crate::names::{Role, is_person_id};
+use crate::quorum::Quorum;
 
 /// The role of the people who may order a step without its quorum.
 pub const BREAK_GLASS: &str = "break-glass";
@@ -239,6 +240,7 @@ impl Register {
 pub struct Roster {
     people: Vec<Person>,
     by_key: BTreeMap<String, usize>,
+    changed_by: Option<Quorum>,
     digest: [u8; 32],
 }
 
@@ -260,10 +262,54 @@ impl Roster {
         let mut roster = Self {
             people,
             by_key,
+            changed_by: None,
             digest: [0; 32],
         };
         roster.digest = sha256(roster.canonical_text().as_bytes());
         Ok(roster)
+    }
+
+    /// The same people with a quorum of their own for changes of the roster.
+    #[must_use]
+    pub fn with_changed_by(mut self, quorum: Option<Quorum>) -> Self {
+        self.changed_by = quorum;
+        self.digest = sha256(self.canonical_text().as_bytes());
+        self
+    }
+
+    /// What of this roster still holds under a later one: everybody keeps the keys that are still theirs, as long as they have all the roles that they had. It
+    /// keeps its digest, so statements of a run that began with it still name it.
+    #[must_use]
+    pub fn still(&self, now: &Self) -> Self {
+        let mut people = self.people.clone();
+        for person in &mut people {
+            let keeps = now
+                .person(&person.id)
+                .is_some_and(|it| it.roles.is_superset(&person.roles));
+            person.keys.retain(|key| {
+                let owner = now.by_fingerprint(&key.fingerprint);
+                // A key that needs a touch now needs one here, too.
+                let same = owner.is_some_and(|(owner, it)| {
+                    owner.id == person.id && (it.touch == key.touch || key.touch != Touch::Waived)
+                });
+                keeps && same
+            });
+        }
+        let keys = people.iter().enumerate().flat_map(|(index, person)| {
+            let keys = person.keys.iter();
+            keys.map(move |key| (key.fingerprint.clone(), index))
+        });
+        Self {
+            by_key: keys.collect(),
+            people: people.clone(),
+            changed_by: self.changed_by.clone(),
+            digest: self.digest,
+        }
+    }
+
+    /// The quorum that this roster names for its own changes; `None`: two people of different roles, see [`Self::assess_change`].
+    pub fn changed_by(&self) -> Option<&Quorum> {
+        self.changed_by.as_ref()
     }
 
     /// The people, in the file's order.
@@ -290,9 +336,10 @@ impl Roster {
     /// role <role>                      each role, sorted
     /// key <algorithm> <base64>         each key without its comment, sorted by fingerprint
     /// touch waived                     after a key of which the roster says so
+    /// changed-by <role> <count>        where it names a quorum for its own changes: each role, sorted; after everybody
     /// ```
     ///
-    /// The five last kinds repeat for each person, sorted by id. Contacts and the file's layout are left out.
+    /// `person` to `touch` repeat for each person, sorted by id. Contacts and the file's layout are left out.
     pub fn canonical_text(&self) -> String {
         let mut text = String::from("sealwarden-roster/v1\n");
         let sorted: BTreeMap<&str, &Person> = self
@@ -318,6 +365,9 @@ impl Roster {
                     text.push_str("touch waived\n");
                 }
             }
+        }
+        for (role, count) in self.changed_by.iter().flat_map(Quorum::roles) {
+            let _ = writeln!(text, "changed-by {role} {count}");
         }
         text
     }
@@ -372,13 +422,22 @@ impl Roster {
                 }
             }
         }
-        Self::new(people)
+        Ok(Self::new(people)?.with_changed_by(self.changed_by.clone()))
     }
 
     /// The roster as the text of a `roster.yaml` with the same digest.
     pub fn to_yaml(&self) -> String {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let mut yaml = String::from("people:\n");
+        let mut yaml = String::new();
+        if let Some(quorum) = &self.changed_by {
+            let roles = quorum.roles().iter();
+            let roles: Vec<String> = roles
+                .map(|(role, count)| format!("{role}: {count}"))
+                .collect();
+            // Writing to a String cannot fail.
+            let _ = writeln!(yaml, "changed_by: {{{}}}", roles.join(", "));
+        }
+        yaml.push_str("people:\n");
         for person in &self.people {
             let roles: Vec<&str> = person.roles.iter().map(Role::as_str).collect();
             // Writing to a String cannot fail.

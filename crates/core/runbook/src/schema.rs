@@ -491,9 +491,15 @@ fn roster() -> Value {
         },
     );
     let object = object(&ROSTER, &["people"], |field| {
-        (field == "people").then(
-            || json!({"type": "array", "items": person, "description": "Who may approve what"}),
-        )
+        Some(match field {
+            "people" => {
+                json!({"type": "array", "items": person, "description": "Who may approve what"})
+            }
+            "changed_by" => quorum(
+                "Who must sign a change of this roster, two people at least; without it two people of different roles, one of them security-lead or break-glass",
+            ),
+            _ => return None,
+        })
     });
     document("A Sealwarden roster", object)
 }

@@ -49,7 +49,14 @@ impl Fold for TrustFacts {
     fn apply(&mut self, envelope: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
         match &event.kind {
             // Written by a newer version, or of people and not of the log.
-            None | Some(Kind::ApproverKeyRevoked(_)) => {}
+            None
+            | Some(
+                Kind::ApproverKeyRevoked(_)
+                | Kind::RosterAdopted(_)
+                | Kind::RosterProposed(_)
+                | Kind::RosterDecided(_)
+                | Kind::RosterChanged(_),
+            ) => {}
             Some(Kind::TrustPublished(e)) => {
                 let next = self.published.last().map_or(1, |last| last.version + 1);
                 if e.version != next {

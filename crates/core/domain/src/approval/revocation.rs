@@ -21,7 +21,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealwarden_runbook::{BREAK_GLASS, Roster};
+use sealwarden_runbook::{BREAK_GLASS, Person, Roster};
 use sealwarden_wire::event::v1::event::Kind;
 use sealwarden_wire::event::v1::{ApproverKeyRevoked, Envelope, Event};
 
@@ -93,16 +93,7 @@ pub fn revoke(
     revoked: ApproverKeyRevoked,
 ) -> Result<Vec<Kind>, Rejection> {
     let refused = |reason: String| Err(Rejection::new(RejectionCode::Refused, reason));
-    let (chars, reason) = (revoked.reason.chars().count(), revoked.reason.trim());
-    if reason.is_empty()
-        || chars > MAX_REVOCATION_REASON_CHARS
-        || revoked.reason.chars().any(is_line_breaking)
-    {
-        let reason = format!(
-            "the reason has {chars} characters or more than one line; say it in one line of 1 to {MAX_REVOCATION_REASON_CHARS}"
-        );
-        return Err(Rejection::new(RejectionCode::Invalid, reason));
-    }
+    one_line(&revoked.reason)?;
     let key = &revoked.key_fingerprint;
     let Some((owner, _)) = roster
         .by_fingerprint(key)
@@ -117,23 +108,12 @@ pub fn revoke(
     if known.get(key).is_some() {
         return Ok(Vec::new());
     }
-    let signature = match Signature::parse(&revoked.signature) {
-        Ok(signature) => signature,
-        Err(error) => return refused(error.to_string()),
+    let text = revocation_text(installation, environment, &revoked);
+    let signed = (revoked.by.as_str(), revoked.signature.as_str());
+    let signer = match signer(roster, &known.fingerprints(), environment, &text, signed) {
+        Ok((signer, _)) => signer,
+        Err(reason) => return refused(reason),
     };
-    let signing = signature.fingerprint();
-    let Some((signer, _)) = roster
-        .by_fingerprint(&signing)
-        .filter(|(signer, _)| signer.id == revoked.by)
-    else {
-        return refused(format!(
-            "the key {signing} is not {}'s on the roster; sign in your own name, with a key that stands there",
-            revoked.by
-        ));
-    };
-    if known.get(&signing).is_some() {
-        return refused(format!("the key {signing} is revoked itself"));
-    }
     let may = |role: &sealwarden_runbook::Role| REVOKERS.contains(&role.as_str());
     if signer.id != owner.id && !signer.roles.iter().any(may) {
         return refused(format!(
@@ -143,16 +123,53 @@ pub fn revoke(
             REVOKERS.join(" or ")
         ));
     }
+    Ok(vec![Kind::ApproverKeyRevoked(revoked)])
+}
+
+/// Whose signature over a text this is, and by which key: the person who is named beside it, by a key of theirs that was not revoked, in the namespace of this environment. If not,
+/// why not, in words. For texts that have one form and hold all that they bind; statements about steps are judged by [`super::check`].
+pub(crate) fn signer<'a>(
+    roster: &'a Roster,
+    revoked: &BTreeSet<String>,
+    environment: Environment,
+    text: &str,
+    (by, armored): (&str, &str),
+) -> Result<(&'a Person, String), String> {
+    let signature = Signature::parse(armored).map_err(|error| error.to_string())?;
+    let key = signature.fingerprint();
+    let Some((signer, _)) = roster
+        .by_fingerprint(&key)
+        .filter(|(signer, _)| signer.id == by)
+    else {
+        return Err(format!(
+            "the key {key} is not {by}'s on the roster; sign in your own name, with a key that stands there"
+        ));
+    };
+    if revoked.contains(&key) {
+        return Err(format!("the key {key} is revoked itself"));
+    }
     let namespace = environment.namespace().as_str();
     if signature.namespace() != namespace {
-        return refused(format!(
+        return Err(format!(
             "it was signed in the namespace {:?}; this installation's is {namespace}",
             signature.namespace()
         ));
     }
-    let text = revocation_text(installation, environment, &revoked);
-    match signature.verify(&text) {
-        Ok(()) => Ok(vec![Kind::ApproverKeyRevoked(revoked)]),
-        Err(error) => refused(error.to_string()),
+    signature.verify(text).map_err(|error| error.to_string())?;
+    Ok((signer, key))
+}
+
+/// A reason that people are to read, in one line; the error says what is wrong with it.
+pub(crate) fn one_line(reason: &str) -> Result<(), Rejection> {
+    let chars = reason.chars().count();
+    if !reason.trim().is_empty()
+        && chars <= MAX_REVOCATION_REASON_CHARS
+        && !reason.chars().any(is_line_breaking)
+    {
+        return Ok(());
     }
+    let reason = format!(
+        "the reason has {chars} characters or more than one line; say it in one line of 1 to {MAX_REVOCATION_REASON_CHARS}"
+    );
+    Err(Rejection::new(RejectionCode::Invalid, reason))
 }
