@@ -130,6 +130,30 @@ pub fn approve_until_the_end(at: &Installation, id: &str) -> Value {
     })
 }
 
+/// Puts another roster in force, as its people do it: proposed by an operator, and signed by these.
+pub fn change_roster(at: &Installation, text: &str, signers: &[&str]) -> Value {
+    let file = at.file("roster-to-be.yaml", text.as_bytes());
+    let file = file.to_str().expect("a path");
+    let reason = "the rota changes";
+    at.call(&["roster", "propose", file, "--reason", reason])
+        .good();
+    let signed = signers.iter().map(|person| {
+        at.call(&["roster", "approve", "--as", person, "--yes"])
+            .good()
+    });
+    let last = signed.last().expect("somebody signs");
+    assert_eq!(last["in_force"], true, "{last:#}");
+    wait::eventually("the plan folder has the roster in force", || {
+        (roster_text(at) == text).then_some(())
+    });
+    last
+}
+
+/// The text of the plan folder's roster.yaml.
+pub fn roster_text(at: &Installation) -> String {
+    std::fs::read_to_string(at.data().join("plan/roster.yaml")).expect("the roster")
+}
+
 /// Where a person's trial key lies.
 pub fn key_file(at: &Installation, person: &str) -> PathBuf {
     at.data().join("people").join(person).join("id_ed25519")

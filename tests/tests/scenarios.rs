@@ -51,6 +51,7 @@ mod scenarios {
     mod poisoned;
     mod queue;
     mod retries;
+    mod roster;
     mod sealing;
     mod strangers;
     mod tampered;

@@ -13,6 +13,7 @@ mod clock;
 mod codec;
 mod measuring;
 mod node;
+mod roster_file;
 mod stream;
 
 pub use board::Board;
@@ -20,6 +21,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use codec::{DecodeError, Meta, decode, encode};
 pub use measuring::Measuring;
 pub use node::{Node, PeerError, Role, SignError, enrolment_text};
+pub use roster_file::{ROSTER_FILE, RosterFile};
 pub use stream::{ExecuteError, Executed, Stream, Unread};
 
 /// Name of an event stream, `<category>/<id>`.

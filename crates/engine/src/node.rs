@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sealwarden_domain::Fold;
+use sealwarden_domain::approval::Statement;
+use sealwarden_domain::roster::{Judged, RosterAnchor};
 use sealwarden_eventlog::{Environment, EventLog, StreamName};
 use sealwarden_keys::{KeyError, KeyId, KeyProvider, Purpose};
 use sealwarden_pki::Identity;
-use sealwarden_runbook::PlanSet;
+use sealwarden_runbook::{PlanSet, Roster};
 use sealwarden_seal::note::{Note, NoteError, UnsignedNote, Vkey};
+use sealwarden_wire::event::v1::Directive;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -105,8 +108,12 @@ pub struct Node {
     pub key: KeyId,
     /// Its verifier key; the name in it is the node's name.
     pub vkey: Vkey,
-    /// The node's own copy of plan and roster: what it judges directives by.
+    /// The node's own copy of the plan: what it judges directives by, together with [`Self::roster`]. The roster in it is the one that the process started with.
     pub plan: Arc<PlanSet>,
+    /// A roster that this node knows to have been in force, whatever the event log says.
+    pub known_roster: RosterAnchor,
+    /// Where the plan's files lie.
+    pub plan_dir: PathBuf,
     /// Its identity for mutual TLS.
     pub identity: Identity,
     /// The role's own folder.
@@ -125,6 +132,26 @@ impl Node {
         let name =
             StreamName::new(category, id).map_err(|e| ExecuteError::Broken(e.to_string()))?;
         Stream::load(Arc::clone(&self.log), name, S::default()).await
+    }
+
+    /// The roster in force, as far as this node believes the event log.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.judged_roster().roster
+    }
+
+    /// The same with its number, and what does not fit.
+    pub fn judged_roster(&self) -> Judged {
+        self.board
+            .read(|it| self.known_roster.judge(&it.trust.rosters))
+    }
+
+    /// The roster by which the approvals of a directive are judged: the one that they name, as far as it still holds.
+    pub fn roster_of(&self, directive: &Directive) -> Arc<Roster> {
+        let mut approvals = directive.approvals.iter();
+        let named = approvals.find_map(|it| Statement::parse(&it.statement).ok());
+        let named = named.map(|it| it.roster_digest).unwrap_or_default();
+        self.board
+            .read(|it| self.known_roster.named(&it.trust.rosters, &named))
     }
 
     /// Who decides, for an envelope.

@@ -41,7 +41,7 @@ impl LearningService {
         let meta = Meta::person(caller.name.as_str()).correlated(id.to_owned());
         let executed = stream
             .execute(meta, |incident| {
-                decide(incident, node.plan.roster(), command.clone())
+                decide(incident, &node.roster(), command.clone())
             })
             .await
             .map_err(status)?;
@@ -79,7 +79,7 @@ fn view(node: &Node, id: &str, incident: &Incident, now_ms: i64) -> api::Learned
         postmortems: learning.postmortems.values().map(postmortem).collect(),
         items: learning.items.iter().map(|it| item(it, now_ms)).collect(),
         now_ms,
-        publishers: publishers(node.plan.roster()),
+        publishers: publishers(&node.roster()),
     }
 }
 

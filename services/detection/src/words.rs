@@ -70,6 +70,21 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         }
         Kind::SuspensionAdded(e) => suspended(e),
         Kind::SignatureWithheld(e) => withheld(e),
+        Kind::RosterAdopted(e) => format!("the first roster is sha256:{}", e.digest),
+        Kind::RosterProposed(e) => format!(
+            "{} proposes roster {} sha256:{}: {}",
+            e.proposed_by, e.number, e.digest, e.reason
+        ),
+        Kind::RosterDecided(e) => format!(
+            "{} says {} to roster {} sha256:{}",
+            e.signed.as_ref().map_or("", |it| it.person.as_str()),
+            e.decision,
+            e.number,
+            e.digest
+        ),
+        Kind::RosterChanged(e) => {
+            format!("roster {} is in force: {}", e.number, e.reason)
+        }
         Kind::SealCertificateImported(_)
         | Kind::SealCertificateBound(_)
         | Kind::SealCertificateRevoked(_) => return of_certificate(kind),
@@ -84,10 +99,6 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::ApprovalRecorded(_)
         | Kind::ApprovalRefused(_)
         | Kind::ApproverKeyRevoked(_)
-        | Kind::RosterAdopted(_)
-        | Kind::RosterProposed(_)
-        | Kind::RosterDecided(_)
-        | Kind::RosterChanged(_)
         | Kind::StepStarted(_)
         | Kind::StepTaken(_)
         | Kind::StepProgressed(_)

@@ -1,7 +1,7 @@
 //! Keys of people that count no more: recorded for all in the trust stream, and in each open run, whose approvals they could be.
 //!
 //! A run learns of them before it takes an approval in and before a step begins, so a crash between the two streams changes nothing. What went away with the roster while
-//! a run was open counts no more in it either: the run is pinned to the roster that it began with, and that must not keep a key alive that the installation gave up.
+//! a run was open counts no more in it either: the run is pinned to the roster that it began with, and that must not keep a key or a role alive that the installation gave up.
 
 use sealwarden_domain::fold::event;
 use sealwarden_domain::run::{Command, RunState, decide};
@@ -19,19 +19,18 @@ fn due(node: &Node, state: &RunState) -> Vec<ApproverKeyRevoked> {
         let revoked = installation.trust.revoked_keys.all();
         revoked.cloned().collect()
     });
-    let (then, now) = (pinned.roster(), node.plan.roster());
+    let (then, now) = (pinned.roster(), node.roster());
     if then.digest() != now.digest() {
+        let still = then.still(&now);
         for person in then.people() {
-            let stays = |key: &str| {
-                let owner = now.by_fingerprint(key);
-                owner.is_some_and(|(owner, _)| owner.id == person.id)
-            };
-            let gone = person.keys.iter().filter(|key| !stays(&key.fingerprint));
+            let counts = |key: &str| still.by_fingerprint(key).is_some();
+            let gone = person.keys.iter().filter(|key| !counts(&key.fingerprint));
             due.extend(gone.map(|key| ApproverKeyRevoked {
                 key_fingerprint: key.fingerprint.clone(),
                 person: person.id.clone(),
                 by: String::new(),
-                reason: "it is not on the installation's roster any more".to_owned(),
+                reason: "under the roster in force it is not this person's with these roles any more"
+                    .to_owned(),
                 signature: String::new(),
             }));
         }

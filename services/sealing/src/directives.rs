@@ -142,7 +142,7 @@ fn judge(service: &Service, directive: &Directive, seen: &BTreeSet<Order>) -> Re
             sealwarden_eventlog::Environment::Drill => Environment::Drill,
         },
         log: &service.config.log,
-        roster: node.plan.roster(),
+        roster: &node.roster_of(directive),
         required,
         max_validity_ms: i64::try_from(validity).unwrap_or(i64::MAX),
         now_ms: node.clock.now().wall_ms,

@@ -9,6 +9,7 @@ pub(crate) mod node_facts;
 pub(crate) mod plan;
 mod purposes;
 pub(crate) mod roles;
+pub(crate) mod roster;
 pub(crate) mod services;
 pub(crate) mod settings;
 pub(crate) mod start;

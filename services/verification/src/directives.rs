@@ -423,7 +423,7 @@ fn judge(
             eventlog::Environment::Drill => Environment::Drill,
         },
         log: name,
-        roster: node.plan.roster(),
+        roster: &node.roster_of(&state.directive),
         required,
         max_validity_ms: i64::try_from(validity).unwrap_or(i64::MAX),
         now_ms: node.clock.now().wall_ms,

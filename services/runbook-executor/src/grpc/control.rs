@@ -29,6 +29,7 @@ impl Control for ControlService {
             .board
             .read(|installation| of_installation(installation, wall_ms));
         status.set_aside.extend(self.set_aside(&status));
+        status.roster_findings = super::roster::misfits(node);
         status.installation.clone_from(&node.installation);
         node.environment
             .as_str()

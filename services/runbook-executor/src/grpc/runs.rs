@@ -11,9 +11,10 @@ use sealwarden_engine::{Meta, Stream, StreamName};
 use sealwarden_pki::{Caller, CallerRole, caller_of, require};
 use sealwarden_wire::run::v1::runs_server::Runs;
 use sealwarden_wire::run::v1::{
-    ApproveRequest, ApproveResponse, GiveEvidenceRequest, ListRequest, ListResponse,
-    OperateRequest, PrepareRequest, PrepareResponse, RevokeKeyRequest, RevokeKeyResponse, Roster,
-    Run, ShowRequest, ShowRosterRequest, Verb,
+    ApproveRequest, ApproveResponse, DecideRosterRequest, DecideRosterResponse,
+    GiveEvidenceRequest, ListRequest, ListResponse, OperateRequest, PrepareRequest,
+    PrepareResponse, ProposeRosterRequest, RevokeKeyRequest, RevokeKeyResponse, Roster,
+    RosterProposal, Run, ShowRequest, ShowRosterRequest, Verb,
 };
 use tonic::{Request, Response, Status};
 
@@ -170,6 +171,26 @@ impl Runs for RunsService {
     ) -> Result<Response<Roster>, Status> {
         require(&caller_of(&request)?, &READERS)?;
         Ok(Response::new(roster::shown(&self.0)))
+    }
+
+    async fn propose_roster(
+        &self,
+        request: Request<ProposeRosterRequest>,
+    ) -> Result<Response<RosterProposal>, Status> {
+        let caller = caller_of(&request)?;
+        require(&caller, &[CallerRole::Operator])?;
+        let proposed = roster::proposed(&self.0, caller.name.as_str(), request.into_inner());
+        proposed.await.map(Response::new)
+    }
+
+    async fn decide_roster(
+        &self,
+        request: Request<DecideRosterRequest>,
+    ) -> Result<Response<DecideRosterResponse>, Status> {
+        let caller = caller_of(&request)?;
+        require(&caller, &[CallerRole::Operator])?;
+        let decided = roster::decided(&self.0, caller.name.as_str(), request.into_inner());
+        decided.await.map(Response::new)
     }
 
     async fn revoke_key(

@@ -125,14 +125,15 @@ fn first_event(
         .ok_or_else(|| unusable(format!("the plan has no runbook {:?}", class.runbook)))?;
     let plan_text = pinned_plan::text(plan.plan(), runbook.class())
         .ok_or_else(|| unusable(format!("the plan has no class {:?}", runbook.class())))?;
+    let roster = executor.node.roster();
     Ok(RunStarted {
         run: run.to_owned(),
         incident: id.to_owned(),
         runbook: runbook.name().to_owned(),
         runbook_digest: runbook.digest_hex(),
         runbook_text: runbook.source().to_owned(),
-        roster_digest: plan.roster().digest_hex(),
-        roster_text: plan.roster().to_yaml(),
+        roster_digest: roster.digest_hex(),
+        roster_text: roster.to_yaml(),
         plan_text,
         installation: executor.node.installation.clone(),
         environment: of_approvals(&executor.node).as_str().to_owned(),

@@ -348,6 +348,11 @@ impl World {
             key,
             keys,
             plan: Arc::clone(&self.plan),
+            known_roster: sealwarden_domain::roster::RosterAnchor::new(
+                0,
+                Arc::new(self.plan.roster().clone()),
+            ),
+            plan_dir: self.dir.path().join("plan"),
             identity: self.identity("runbook-executor-1", CallerRole::Node),
             data: self.dir.path().join("executor"),
             shutdown: shutdown.clone(),

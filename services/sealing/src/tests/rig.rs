@@ -256,6 +256,11 @@ impl Rig {
             key,
             vkey: Vkey::ed25519("sealing-1", info.ed25519().unwrap()).unwrap(),
             plan: Arc::clone(&world.plan),
+            known_roster: sealwarden_domain::roster::RosterAnchor::new(
+                0,
+                Arc::new(world.plan.roster().clone()),
+            ),
+            plan_dir: world.dir.path().join("plan"),
             identity: authority
                 .issue(&name, CallerRole::Node, &[], validity)
                 .unwrap(),

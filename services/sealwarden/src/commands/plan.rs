@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sealwarden_runbook::{Finding, check_webhooks};
+use sealwarden_engine::ROSTER_FILE;
+use sealwarden_runbook::{Finding, Place, Roster, check_webhooks};
 use serde_json::json;
 
 use super::Answer;
 use crate::cli::{Cli, Plan};
 use crate::failure::{Ending, Failure};
 use crate::host::settings::{FILE_NAME, Settings};
-use crate::host::{installation::Installation, plan};
+use crate::host::{installation::Installation, plan, roster};
 use crate::output;
 
 pub(crate) async fn run(cli: &Cli, what: &Plan) -> Answer {
@@ -24,6 +25,7 @@ pub(crate) async fn run(cli: &Cli, what: &Plan) -> Answer {
 
 fn check(cli: &Cli, dir: Option<PathBuf>, settings: Option<&Path>) -> Answer {
     let webhooks = webhooks(cli, dir.is_none(), settings)?;
+    let own = dir.is_none();
     let dir = folder(cli, dir, "plan check DIR")?;
     let files = plan::read_files(&dir).map_err(|e| Failure::usage(format!("{e:#}")))?;
     let (findings, runbooks) = match plan::parse(&files) {
@@ -36,6 +38,9 @@ fn check(cli: &Cli, dir: Option<PathBuf>, settings: Option<&Path>) -> Answer {
                     .iter()
                     .flat_map(|known| check_webhooks(&set, known)),
             );
+            if own {
+                findings.extend(unsigned(cli, set.roster())?);
+            }
             (findings, set.runbooks().keys().cloned().collect())
         }
         Err(findings) => (findings, Vec::new()),
@@ -84,6 +89,28 @@ pub(super) fn folder(cli: &Cli, dir: Option<PathBuf>, command: &str) -> Result<P
                 ))
             }),
     }
+}
+
+/// Says that the installation's roster.yaml is not the roster in force, as far as its data folder knows.
+fn unsigned(cli: &Cli, roster: &Roster) -> Result<Option<Finding>, Failure> {
+    let failed = |error: anyhow::Error| Failure::usage(format!("{error:#}"));
+    let installation = Installation::open(&cli.data).map_err(failed)?;
+    let line = roster::known(&installation).map_err(failed)?;
+    let now = line.in_force();
+    let other = now.filter(|it| it.roster.digest() != roster.digest());
+    Ok(other.map(|now| {
+        let message = format!(
+            "this is not the roster in force, and counts for nothing until its people sign it: {}",
+            now.roster.differences(roster).join("; ")
+        );
+        Finding::warning(
+            ROSTER_FILE,
+            Place::default(),
+            "roster-not-in-force",
+            message,
+        )
+        .remedy("sealwarden roster propose FILE --reason …")
+    }))
 }
 
 /// What steps may call, and whether it is destructive; `None` for a plan of no installation, where no settings are known.

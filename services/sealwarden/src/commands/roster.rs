@@ -1,6 +1,11 @@
-//! `roster show | revoke`
+//! `roster show | propose | approve | deny | revoke`
+
+pub(super) mod change;
+
+use std::path::PathBuf;
 
 use sealwarden_domain::approval::{Environment, revocation_text};
+use sealwarden_domain::roster::Vote;
 use sealwarden_wire::event::v1::ApproverKeyRevoked;
 use sealwarden_wire::run::v1 as wire;
 use serde_json::json;
@@ -14,13 +19,45 @@ use crate::output;
 /// The words behind `roster`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Roster {
-    /// Who may approve, with which roles and keys, and which keys count no more
-    Show,
+    /// Who may approve, with which roles and keys, which keys count no more, and which changes wait for signatures
+    ///
+    /// Ends with 1 if something does not fit, such as a roster.yaml that somebody edited and nobody signed.
+    Show {
+        /// Print the roster in force as roster.yaml, and nothing else
+        #[arg(long)]
+        yaml: bool,
+    },
+    /// Ask for another roster: people, roles and keys change only when a quorum of the roster in force signs
+    ///
+    /// The quorum is what roster.yaml names under `changed_by`; if it names none, two people in different roles, one of them security-lead or break-glass. Whoever proposes
+    /// it and whoever gains a role by it does not count. It waits for a week. Once it is signed it is in force at once, on every node and without a restart, and roster.yaml is
+    /// written. Runs that are open go on with those keys and roles that both rosters have.
+    Propose {
+        /// The changed roster.yaml
+        file: PathBuf,
+        /// Why, in one line; it is signed, and everybody reads it
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Sign a proposed roster
+    Approve {
+        /// The beginning of its digest, as `roster show` prints it (default: the one that waits)
+        digest: Option<String>,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// End a proposal: anybody on the roster can. It may be proposed again, and must be signed again
+    Deny {
+        /// The beginning of its digest, as `roster show` prints it (default: the one that waits)
+        digest: Option<String>,
+        #[command(flatten)]
+        signing: Signing,
+    },
     /// A key is lost, stolen, or its owner has gone: it counts no more
     ///
     /// Its owner signs that, or anybody with the role `security-lead` or `break-glass`, alone. From then on no approval by the key counts for a step that has not begun, also
     /// in runs under way and whenever it was given; every node refuses it, too. Steps that began stay. A denial stands until its person approves with another key. This is
-    /// not taken back: put a new key into roster.yaml, and take the old one out.
+    /// not taken back: propose a roster with a new key, and without the old one.
     Revoke {
         /// The key's fingerprint (`SHA256:…`), or the person, if they have one key
         #[arg(value_name = "KEY")]
@@ -38,7 +75,22 @@ pub(crate) async fn run(cli: &Cli, what: &Roster) -> Answer {
     let roster = runs.show_roster(wire::ShowRosterRequest {});
     let roster = roster.await?.into_inner();
     let (whose, why, signing) = match what {
-        Roster::Show => return Ok(show(cli, &roster)),
+        Roster::Show { yaml: true } => {
+            output::line(roster.text.trim_end());
+            return Ok(Ending::Good);
+        }
+        Roster::Show { yaml: false } => return Ok(show(cli, &roster)),
+        Roster::Propose { file, reason } => {
+            return change::propose(cli, &mut runs, file, reason).await;
+        }
+        Roster::Approve { digest, signing } => {
+            let named = (digest.as_deref(), Vote::Approve);
+            return change::sign(cli, &mut runs, &roster, named, signing).await;
+        }
+        Roster::Deny { digest, signing } => {
+            let named = (digest.as_deref(), Vote::Deny);
+            return change::sign(cli, &mut runs, &roster, named, signing).await;
+        }
         Roster::Revoke {
             whose,
             why,
@@ -81,7 +133,7 @@ pub(crate) async fn run(cli: &Cli, what: &Roster) -> Answer {
             format!("it counts no more in {}", told.join(", "))
         };
         output::line(&format!(
-            "revoked: {} of {}; {runs}. Take it out of roster.yaml with the next change.",
+            "revoked: {} of {}; {runs}. Propose a roster without it (`roster propose`).",
             revoked.key_fingerprint, revoked.person
         ));
     }
@@ -111,12 +163,7 @@ fn revocation(
             );
             return Err(Failure::usage(problem));
         };
-    let signing = mine.fingerprint();
-    let (signer, _) = of(&signing).ok_or_else(|| {
-        Failure::refused(format!(
-            "key {signing} belongs to nobody on the roster; name yours with --key"
-        ))
-    })?;
+    let signer = signer(roster, mine)?;
     Ok(ApproverKeyRevoked {
         key_fingerprint: fingerprint,
         person: owner.person.clone(),
@@ -124,6 +171,22 @@ fn revocation(
         reason: why.to_owned(),
         signature: String::new(),
     })
+}
+
+/// Whose key it is.
+fn signer<'a>(
+    roster: &'a wire::Roster,
+    mine: &SigningKey,
+) -> Result<&'a wire::RosterPerson, Failure> {
+    let key = mine.fingerprint();
+    let mut people = roster.people.iter();
+    people
+        .find(|person| person.keys.iter().any(|it| it.fingerprint == key))
+        .ok_or_else(|| {
+            Failure::refused(format!(
+                "key {key} belongs to nobody on the roster; name yours with --key"
+            ))
+        })
 }
 
 /// The key of somebody who has one.
@@ -156,8 +219,10 @@ fn show(cli: &Cli, roster: &wire::Roster) -> Ending {
             .collect();
         output::json(&json!({
             "installation": roster.installation, "environment": roster.environment, "digest": roster.digest, "people": people,
+            "number": roster.number, "change_rule": roster.change_rule, "findings": roster.findings,
+            "proposals": roster.proposals.iter().map(change::document).collect::<Vec<_>>(),
         }));
-        return Ending::Good;
+        return ending(roster);
     }
     let mut rows = vec![
         ["PERSON", "ROLES", "KEY", "TOUCH", ""]
@@ -191,6 +256,23 @@ fn show(cli: &Cli, roster: &wire::Roster) -> Ending {
         }));
     }
     output::table(&rows);
-    output::line(&format!("roster sha256:{}", roster.digest));
-    Ending::Good
+    output::line(&format!(
+        "roster {} sha256:{}; a change takes {}",
+        roster.number, roster.digest, roster.change_rule
+    ));
+    for proposal in &roster.proposals {
+        output::line(&format!("\n{}", change::shown(proposal)));
+    }
+    for finding in &roster.findings {
+        output::line(&format!("\nNOT AS IT SHOULD BE: {finding}"));
+    }
+    ending(roster)
+}
+
+fn ending(roster: &wire::Roster) -> Ending {
+    if roster.findings.is_empty() {
+        Ending::Good
+    } else {
+        Ending::Negative
+    }
 }

@@ -34,6 +34,7 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
             "seal_certificates": certified.as_json(),
             "installation": control.installation, "environment": control.environment,
             "set_aside": control.set_aside.iter().map(|it| json!({ "stream": it.stream, "reason": it.reason })).collect::<Vec<_>>(),
+            "roster_findings": control.roster_findings,
             "trust_version": control.trust_version, "open_incidents": control.open_incidents, "open_runs": control.open_runs,
             "sealing": sealing.as_ref().map(|s| json!({
                 "node": s.node, "log": s.log, "origin": s.origin, "size": s.size, "mode": s.mode, "reason": s.reason, "permit": s.permit, "queued": s.queued, "tickets": s.tickets, "ticket_bytes": s.ticket_bytes,
@@ -107,12 +108,15 @@ pub(crate) async fn run(cli: &Cli) -> Answer {
             it.stream, it.reason
         ));
     }
+    for finding in &control.roster_findings {
+        output::line(&format!("ROSTER {finding}"));
+    }
     Ok(ending(&control))
 }
 
-/// A stream that cannot be used is something to look at.
+/// A stream that cannot be used is something to look at, and so is a roster that is not the one in force.
 fn ending(control: &StatusResponse) -> Ending {
-    if control.set_aside.is_empty() {
+    if control.set_aside.is_empty() && control.roster_findings.is_empty() {
         Ending::Good
     } else {
         Ending::Negative

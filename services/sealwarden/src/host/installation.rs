@@ -109,7 +109,12 @@ impl Installation {
 
     /// Reads the plan: `--plan DIR`, or the one in the data folder.
     pub(crate) fn plan(&self, named: Option<&Path>) -> anyhow::Result<PlanSet> {
-        plan::load(named.unwrap_or(&self.data.join("plan")))
+        plan::load(&self.plan_dir(named))
+    }
+
+    /// Where the plan lies: `--plan DIR`, or in the data folder.
+    pub(crate) fn plan_dir(&self, named: Option<&Path>) -> PathBuf {
+        named.map_or_else(|| self.data.join("plan"), Path::to_path_buf)
     }
 
     /// The local trust root's private key.

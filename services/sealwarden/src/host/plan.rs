@@ -49,7 +49,12 @@ pub(crate) fn read_files(folder: &Path) -> anyhow::Result<Vec<(String, String)>>
 
 /// Reads and validates a plan folder.
 pub(crate) fn load(folder: &Path) -> anyhow::Result<PlanSet> {
-    parse(&read_files(folder)?).map_err(|findings| {
+    usable(folder, &read_files(folder)?)
+}
+
+/// Validates the files of a plan folder.
+pub(crate) fn usable(folder: &Path, files: &[(String, String)]) -> anyhow::Result<PlanSet> {
+    parse(files).map_err(|findings| {
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
         anyhow::anyhow!(
             "the plan in {} cannot be used:\n{}",

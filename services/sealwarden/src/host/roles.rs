@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use sealwarden_domain::roster::RosterAnchor;
 use sealwarden_engine::{Board, Clock, Node, Role, enrolment_text};
 use sealwarden_eventlog::EventLog;
 use sealwarden_keys::{CreateKey, KeyError, KeyId, KeyInfo, KeyProvider, Purpose};
@@ -38,6 +39,10 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     /// The plan.
     pub(crate) plan: Arc<PlanSet>,
+    /// A roster that is known to have been in force.
+    pub(crate) known_roster: RosterAnchor,
+    /// Where the plan's files lie.
+    pub(crate) plan_dir: PathBuf,
     /// Ends the process.
     pub(crate) shutdown: CancellationToken,
     /// Where keys are kept.
@@ -89,6 +94,8 @@ impl Shared {
             key,
             vkey,
             plan: Arc::clone(&self.plan),
+            known_roster: self.known_roster.clone(),
+            plan_dir: self.plan_dir.clone(),
             identity,
             data,
             shutdown: self.shutdown.clone(),

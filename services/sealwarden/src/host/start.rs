@@ -19,6 +19,7 @@ use super::key_providers::{InjectedFault, KeySource, ProviderSettings};
 use super::listen::Listeners;
 use super::purposes::Purposes;
 use super::roles::{Shared, announce};
+use super::roster::KnownRoster;
 use super::settings::Settings;
 
 /// How long clients' certificates last that `up` makes.
@@ -84,10 +85,17 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
         bail!("faults are injected into drills only");
     }
     let settings = Settings::read(options.settings.as_deref(), &installation.data)?;
-    let plan = Arc::new(installation.plan(options.plan.as_deref())?);
+    let mut roster = KnownRoster::read(&installation, options.plan.as_deref())?;
+    let plan = Arc::new(roster.plan.clone());
     let log = open_log(&installation, options.nats.as_deref()).await?;
     let (board, follower) = Board::follow(Arc::clone(&log));
     board.caught_up().await;
+    let executor = |(role, _): &&(Role, String)| *role == Role::RunbookExecutor;
+    if let Some((_, name)) = options.roles.iter().find(executor) {
+        roster.record(&log, &board, name).await?;
+    }
+    let known_roster = roster.anchor(&board)?;
+    roster.settle(&board, &known_roster);
     let shutdown = CancellationToken::new();
     let shared = Shared {
         installation: installation.clone(),
@@ -95,6 +103,8 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
         board: Arc::clone(&board),
         clock: Arc::new(SystemClock),
         plan,
+        known_roster: known_roster.clone(),
+        plan_dir: roster.dir.clone(),
         shutdown: shutdown.clone(),
         key_source: KeySource {
             passphrase_file: options.passphrase_file.clone(),
@@ -116,6 +126,12 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
         follower,
         shutdown,
     };
+    let keeping = roster.keep(
+        Arc::clone(&started.board),
+        known_roster,
+        started.shutdown.clone(),
+    );
+    started.tasks.spawn(keeping);
     started.serve(&shared, &options, &settings).await?;
     Ok(started)
 }

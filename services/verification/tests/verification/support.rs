@@ -295,6 +295,11 @@ impl World {
             key,
             vkey: Vkey::ed25519("verification-1", info.ed25519().unwrap()).unwrap(),
             plan: plan(),
+            known_roster: sealwarden_domain::roster::RosterAnchor::new(
+                0,
+                Arc::new(plan().roster().clone()),
+            ),
+            plan_dir: std::path::PathBuf::new(),
             identity: self.identity(),
             data: self.data(),
             shutdown: CancellationToken::new(),

@@ -66,11 +66,11 @@ fn refused(code: RejectionCode, reason: impl Into<String>) -> Rejection {
     Rejection::new(code, reason)
 }
 
-/// Takes the first roster of an installation. No events where one was taken before.
+/// Takes the first roster of an installation, with the text that it was read from. No events where one was taken before.
 pub fn adopt(
     line: &RosterLine,
     environment: Environment,
-    roster: &Roster,
+    (roster, text): (&Roster, &str),
 ) -> Result<Vec<Kind>, Rejection> {
     if line.in_force().is_some() {
         return Ok(Vec::new());
@@ -78,7 +78,7 @@ pub fn adopt(
     Ok(vec![Kind::RosterAdopted(RosterAdopted {
         environment: environment.as_str().to_owned(),
         digest: roster.digest_hex(),
-        text: roster.to_yaml(),
+        text: text.to_owned(),
     })])
 }
 

@@ -102,6 +102,33 @@ impl RosterLine {
         &self.rosters
     }
 
+    /// The events that lead to the roster in force, without what was only proposed: a line folded from them has the same rosters.
+    pub fn events(&self) -> Vec<Kind> {
+        let first = self.rosters.first().map(|first| {
+            Kind::RosterAdopted(RosterAdopted {
+                environment: self.place().1.as_str().to_owned(),
+                digest: first.roster.digest_hex(),
+                text: first.text.clone(),
+            })
+        });
+        let changes = self.rosters.iter().filter_map(|it| it.changed.clone());
+        first
+            .into_iter()
+            .chain(changes.map(Kind::RosterChanged))
+            .collect()
+    }
+
+    /// What is missing here of a line that goes further: all of it where there is none, nothing where this one is not its beginning.
+    pub fn missing_of(&self, further: &Self) -> Vec<Kind> {
+        let begins =
+            |(mine, other): (&InForce, &InForce)| mine.roster.digest() == other.roster.digest();
+        if !self.rosters.iter().zip(&further.rosters).all(begins) {
+            return Vec::new();
+        }
+        let events = further.events().into_iter();
+        events.skip(self.rosters.len()).collect()
+    }
+
     /// Proposals to change the roster in force, also those that are over.
     pub fn proposals(&self) -> impl Iterator<Item = &Proposal> {
         self.proposals.iter()

@@ -45,7 +45,7 @@ impl World {
     fn new() -> Self {
         let mut world = Self::default();
         let roster = fixture::roster();
-        let events = adopt(&world.line, Environment::Production, &roster).unwrap();
+        let events = adopt(&world.line, Environment::Production, (&roster, &first())).unwrap();
         world.take(events);
         world
     }
@@ -327,7 +327,7 @@ fn what_was_only_written_into_the_event_log_is_never_in_force() {
     let mut other = adopt(
         &RosterLine::default(),
         Environment::Production,
-        &fixture::roster(),
+        (&fixture::roster(), &first()),
     )
     .unwrap();
     world.take(std::mem::take(&mut other));
@@ -389,7 +389,7 @@ fn a_roster_names_the_quorum_of_its_next_change() {
     assert_eq!(world.number(), 1);
     let proposed = world.propose(&promoted(), "operator");
     for by in ["ada", "grace", "leila"] {
-        let _ = world.sign(decided(&proposed, Vote::Approve, by));
+        drop(world.sign(decided(&proposed, Vote::Approve, by)));
     }
     assert_eq!(world.number(), 1);
     world
@@ -411,6 +411,13 @@ fn a_node_goes_by_a_line_that_passes_through_what_it_knows() {
     let anchor = RosterAnchor::new(0, Arc::clone(&zero));
     assert_eq!(anchor.judge(&RosterLine::default()).roster, zero);
     assert_eq!(anchor.judge(&world.line).roster, one);
+    // What a node keeps of the line is the line, and mends a log that went back.
+    let mut kept = World::default();
+    kept.take(world.line.events());
+    assert_eq!(kept.line.rosters(), world.line.rosters());
+    assert_eq!(before.missing_of(&kept.line).len(), 1);
+    assert_eq!(RosterLine::default().missing_of(&kept.line).len(), 2);
+    assert!(world.line.missing_of(&kept.line).is_empty());
     // The event log went back.
     let newer = RosterAnchor::new(1, Arc::clone(&one));
     let judged = newer.judge(&before);

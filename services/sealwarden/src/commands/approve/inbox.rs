@@ -6,6 +6,7 @@ use serde_json::json;
 use super::SigningKey;
 use crate::cli::{Approve, Cli};
 use crate::client::Client;
+use crate::commands::roster::change;
 use crate::failure::{Ending, Failure};
 use crate::output::{self, span, time};
 
@@ -79,7 +80,7 @@ pub(super) async fn list(cli: &Cli, client: &Client, args: &Approve) -> Result<E
         Err(_) => None,
     };
     let me = key.and_then(|key| {
-        let mut people = roster.people.into_iter();
+        let mut people = roster.people.iter();
         people.find(|it| it.keys.iter().any(|it| it.fingerprint == key))
     });
     if args.mine && me.is_none() {
@@ -87,7 +88,9 @@ pub(super) async fn list(cli: &Cli, client: &Client, args: &Approve) -> Result<E
             "your key belongs to nobody on the roster, so nothing waits for you; name yours with --key",
         ));
     }
-    let me = me.map(|person| person.person);
+    let me = me.map(|person| person.person.clone());
+    let mut changes = roster.proposals;
+    changes.retain(|it| !args.mine || me.as_ref().is_some_and(|me| it.can_sign.contains(me)));
     let steps = open
         .iter()
         .flat_map(|run| run.steps.iter().map(move |step| (run, step)));
@@ -103,7 +106,15 @@ pub(super) async fn list(cli: &Cli, client: &Client, args: &Approve) -> Result<E
     items.sort_by_key(|item| (item.for_me != Some(true), item.step.due_ms));
     if cli.json {
         let rows: Vec<_> = items.iter().map(Item::json).collect();
-        output::json(&json!({ "waiting": rows, "me": me }));
+        let changes: Vec<_> = changes.iter().map(change::document).collect();
+        output::json(&json!({ "waiting": rows, "me": me, "roster": changes }));
+        return Ok(Ending::Good);
+    }
+    for it in &changes {
+        output::line(&change::shown(it));
+        output::line("sign it: sealwarden roster approve\n");
+    }
+    if items.is_empty() && !changes.is_empty() {
         return Ok(Ending::Good);
     }
     if items.is_empty() {
