@@ -179,7 +179,7 @@ fn the_roster_in_force_survives_what_happens_to_files_and_to_the_event_log() {
     std::fs::remove_file(here.data().join("roster.events")).expect("a file");
     edit(&here, &promoted(&promoted(&old)));
     let refused = Process::try_start(here.home(), "up", &here.arguments(&["up"]));
-    let refused = refused.err().expect("it does not start");
+    let refused = refused.expect_err("it does not start");
     assert!(refused.contains("is not the roster in force"), "{refused}");
     edit(&here, &old);
     let _up = here.up();

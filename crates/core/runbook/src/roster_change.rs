@@ -32,7 +32,7 @@ impl Roster {
             None
         } else if held.is_empty() {
             Some("1 security-lead or break-glass + 1 of another role".to_owned())
-        } else if held.iter().any(|role| senior(role)) {
+        } else if held.iter().any(senior) {
             Some("1 more person, of another role".to_owned())
         } else {
             Some("1 security-lead or break-glass".to_owned())

@@ -92,7 +92,7 @@ impl Bench {
                 .map(|role| (role, format!("{}-1", role.as_str())))
                 .to_vec(),
         };
-        let started = start(options).await?;
+        let started = Box::pin(start(options)).await?;
         let certificates = data.join("certificates");
         let identity = IdentityFiles::in_dir(&certificates, "operator").load()?;
         let server = IdentityFiles::in_dir(&certificates, "sealing-1").load()?;

@@ -81,15 +81,15 @@ pub(crate) async fn run(cli: &Cli, what: &Roster) -> Answer {
         }
         Roster::Show { yaml: false } => return Ok(show(cli, &roster)),
         Roster::Propose { file, reason } => {
-            return change::propose(cli, &mut runs, file, reason).await;
+            return Box::pin(change::propose(cli, &mut runs, file, reason)).await;
         }
         Roster::Approve { digest, signing } => {
             let named = (digest.as_deref(), Vote::Approve);
-            return change::sign(cli, &mut runs, &roster, named, signing).await;
+            return Box::pin(change::sign(cli, &mut runs, &roster, named, signing)).await;
         }
         Roster::Deny { digest, signing } => {
             let named = (digest.as_deref(), Vote::Deny);
-            return change::sign(cli, &mut runs, &roster, named, signing).await;
+            return Box::pin(change::sign(cli, &mut runs, &roster, named, signing)).await;
         }
         Roster::Revoke {
             whose,

@@ -67,7 +67,7 @@ async fn host(cli: &Cli, hosting: &Hosting, roles: Vec<(Role, String)>, service:
     };
     tokio::pin!(stop);
     let started = tokio::select! {
-        started = start(options(cli, hosting, roles.clone())) => started.map_err(|e| unavailable(&e))?,
+        started = Box::pin(start(options(cli, hosting, roles.clone()))) => started.map_err(|e| unavailable(&e))?,
         () = &mut stop => return Ok(Ending::Good),
     };
     ready(cli, &started, &roles);

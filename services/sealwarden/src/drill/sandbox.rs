@@ -89,7 +89,7 @@ impl Sandbox {
                 .map(|role| (role, format!("{}-1", role.as_str())))
                 .to_vec(),
         };
-        let started = start(options).await?;
+        let started = Box::pin(start(options)).await?;
         Ok(Self {
             folder,
             fault,

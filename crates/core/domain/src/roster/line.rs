@@ -218,7 +218,7 @@ impl RosterLine {
             .ok_or_else(|| format!("the environment {:?} is unknown", adopted.environment))?;
         let roster = read(&adopted.text, &adopted.digest)?;
         let (_, installation) = stream.split_once('/').unwrap_or_default();
-        self.installation = installation.to_owned();
+        installation.clone_into(&mut self.installation);
         self.environment = Some(environment);
         self.rosters.push(InForce {
             number: 0,
@@ -348,10 +348,6 @@ fn read(text: &str, digest: &str) -> Result<Arc<Roster>, String> {
 
 impl Fold for RosterLine {
     fn apply(&mut self, envelope: &Envelope, event: &Event) -> Result<(), IllegalEvent> {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the stream holds what else is trusted, too"
-        )]
         let taken = match &event.kind {
             Some(Kind::RosterAdopted(it)) => self.adopted(it, &envelope.stream),
             Some(Kind::RosterProposed(it)) => self.proposed(it),
