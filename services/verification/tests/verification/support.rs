@@ -299,7 +299,7 @@ impl World {
                 0,
                 Arc::new(plan().roster().clone()),
             ),
-            plan_dir: std::path::PathBuf::new(),
+            plan_dir: PathBuf::new(),
             identity: self.identity(),
             data: self.data(),
             shutdown: CancellationToken::new(),
