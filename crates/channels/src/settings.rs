@@ -15,6 +15,8 @@ pub enum ChannelSettings {
     Pagerduty(PagerDuty),
     /// Mail.
     Mail(Mail),
+    /// Static pages.
+    StatusPage(StatusPage),
 }
 
 /// A Slack-compatible webhook.
@@ -87,6 +89,19 @@ pub struct Mail {
     pub tls_roots: Option<PathBuf>,
 }
 
+/// A folder of static pages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusPage {
+    /// The folder that a web server serves. It is made if it is not there; files of other names in it stay.
+    pub folder: PathBuf,
+    /// What stands above the pages.
+    #[serde(default = "default_page_title")]
+    pub title: String,
+    /// Where the folder is served, `https://status.example.com/`: the feed names it.
+    pub url: String,
+}
+
 fn default_timeout_ms() -> u64 {
     10_000
 }
@@ -97,6 +112,10 @@ fn default_pagerduty_url() -> String {
 
 fn default_mail_port() -> u16 {
     465
+}
+
+fn default_page_title() -> String {
+    "Sealing service status".to_owned()
 }
 
 /// A setting that cannot be used.
@@ -118,6 +137,7 @@ impl ChannelSettings {
             Self::Slack(_) => "slack",
             Self::Pagerduty(_) => "pagerduty",
             Self::Mail(_) => "mail",
+            Self::StatusPage(_) => "status-page",
         }
     }
 
@@ -134,6 +154,15 @@ impl ChannelSettings {
                 wrong("url", format!("{:?}", it.url), remedy)
             }
             Self::Mail(it) => it.validate(),
+            Self::StatusPage(it) => {
+                let plain = is_callable(&it.url) || it.url.starts_with("http://");
+                if plain && !it.url.contains(['<', '>', '"', '&', ' ']) {
+                    return Ok(());
+                }
+                let remedy =
+                    "write where the folder is served, such as https://status.example.com/";
+                wrong("url", format!("{:?}", it.url), remedy)
+            }
         }
     }
 
@@ -143,6 +172,10 @@ impl ChannelSettings {
             Self::Slack(it) => (Some(&mut it.url_file), &mut it.tls_roots),
             Self::Pagerduty(it) => (Some(&mut it.routing_key_file), &mut it.tls_roots),
             Self::Mail(it) => (it.password_file.as_mut(), &mut it.tls_roots),
+            Self::StatusPage(it) => {
+                it.folder = folder.join(&it.folder);
+                return;
+            }
         };
         for path in secret.into_iter().chain(roots) {
             *path = folder.join(&*path);
@@ -155,6 +188,7 @@ impl ChannelSettings {
             Self::Slack(it) => crate::slack::is_local(it).await,
             Self::Pagerduty(it) => Ok(is_local(&it.url)),
             Self::Mail(it) => Ok(is_loopback_host(&it.host)),
+            Self::StatusPage(_) => Ok(true),
         }
     }
 }
@@ -225,6 +259,7 @@ mod tests {
             serde_json::json!({"kind": "pagerduty", "routing_key_file": "f"}),
             mail.clone(),
             serde_json::json!({"kind": "mail", "host": "127.0.0.1", "port": 25, "tls": "none", "from": "s@example.com"}),
+            serde_json::json!({"kind": "status-page", "folder": "f", "url": "https://status.example.com/"}),
         ] {
             assert_eq!(read(&good), Ok(()), "{good}");
         }

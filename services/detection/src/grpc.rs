@@ -1,28 +1,31 @@
 //! The `Incidents` service.
 
+mod telling;
+
 use std::sync::Arc;
 
-use sealwarden_domain::communication::Brief;
 use sealwarden_domain::obligation::Command;
 use sealwarden_domain::{Rejection, RejectionCode};
 use sealwarden_engine::{ExecuteError, Meta, Node};
 use sealwarden_pki::{Caller, CallerRole, caller_of, require};
-use sealwarden_runbook::Audience;
 use sealwarden_wire::event::v1::{
     DutyMet, IncidentClassified, RegimeClockStarted, RegimeDecided, SignalReported,
 };
 use sealwarden_wire::incident::v1::incidents_server::Incidents;
 use sealwarden_wire::incident::v1::{
     AcknowledgeRequest, BacktestRequest, BacktestResponse, BriefRequest, BriefResponse,
-    ClassifyRequest, DetectorsRequest, DetectorsResponse, ExplainRequest, Explanation, Incident,
-    ListRequest, ListResponse, MarkReleaseRequest, MarkReleaseResponse, NoticesRequest,
-    NoticesResponse, ObligationsRequest, ObligationsResponse, RecordToldRequest, ReportRequest,
-    ReportResponse, RuleRegimeRequest, ShowRequest, StartClockRequest, TellRequest,
+    ClassifyRequest, DecideNoticeRequest, DetectorsRequest, DetectorsResponse, ExplainRequest,
+    Explanation, Incident, ListRequest, ListResponse, MarkReleaseRequest, MarkReleaseResponse,
+    NoticesRequest, NoticesResponse, ObligationsRequest, ObligationsResponse, PrepareNoticeRequest,
+    RecordToldRequest, ReportRequest, ReportResponse, RuleRegimeRequest, ShowRequest,
+    StartClockRequest, TellRequest,
 };
+use sealwarden_wire::run::v1::{ApproveResponse, PrepareResponse};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use crate::communication::{self, Sinks, Told};
+use self::telling::internal;
+use crate::communication::{self, Sinks};
 use crate::config::Config;
 use crate::duties;
 use crate::follow::Watch;
@@ -223,77 +226,11 @@ impl IncidentsService {
             .ok_or_else(|| not_found(id))
     }
 
-    fn notices(&self, id: &str) -> Result<NoticesResponse, Status> {
-        self.watch
-            .read(|state| communication::notices(state, id))
-            .ok_or_else(|| not_found(id))
-    }
-
-    fn brief(&self, id: &str, audience: Audience) -> Result<Brief, Status> {
-        let now_ms = self.node.clock.now().wall_ms;
-        self.watch
-            .read(|state| communication::brief(state, &self.node, id, audience, now_ms))
-            .ok_or_else(|| not_found(id))
-    }
-
-    /// Shows what was told, as soon as this is part of it.
-    async fn notices_after(&self, id: &str, position: u64) -> Result<NoticesResponse, Status> {
-        let seen = self
-            .watch
-            .wait_until(|state| (state.position >= position).then_some(()));
-        self.within(seen).await?;
-        self.notices(id)
-    }
-
-    async fn tell(&self, caller: &Caller, asked: &TellRequest) -> Result<NoticesResponse, Status> {
-        checked("text", &asked.text)?;
-        if asked.request_id.is_empty() {
-            return Err(Status::invalid_argument(
-                "request_id is empty; name the call, so that a repetition tells nobody twice",
-            ));
-        }
-        let audiences = match asked.audiences.as_slice() {
-            [] => vec![Audience::Engineers, Audience::Executives],
-            named => named
-                .iter()
-                .map(|word| internal(word))
-                .collect::<Result<_, _>>()?,
-        };
-        self.catch_up().await?;
-        let mut position = 0;
-        for audience in audiences {
-            let told = Told {
-                by: caller.name.as_str(),
-                audience,
-                title: self.brief(&asked.incident, audience)?.title,
-                text: &asked.text,
-                request: &asked.request_id,
-            };
-            let meta = Meta::person(caller.name.as_str()).correlated(asked.incident.clone());
-            let reachable = &self.sinks.reachable;
-            let executed = communication::tell(&self.node, meta, &asked.incident, reachable, &told)
-                .await
-                .map_err(status)?;
-            position = position.max(executed.position);
-        }
-        self.notices_after(&asked.incident, position).await
-    }
-
     fn show(&self, id: &str) -> Result<Incident, Status> {
         self.watch
             .read(|state| details(state, id))
             .ok_or_else(|| not_found(id))
     }
-}
-
-/// An audience inside the organisation.
-fn internal(word: &str) -> Result<Audience, Status> {
-    Audience::from_name(word).ok_or_else(|| {
-        let word: String = word.chars().take(64).collect();
-        Status::invalid_argument(format!(
-            "there is no audience {word:?} inside the organisation; use engineers or executives"
-        ))
-    })
 }
 
 pub(crate) fn operator<T>(request: &Request<T>) -> Result<Caller, Status> {
@@ -567,5 +504,26 @@ impl Incidents for IncidentsService {
         request: Request<MarkReleaseRequest>,
     ) -> Result<Response<MarkReleaseResponse>, Status> {
         self.release_marked(request).await.map(Response::new)
+    }
+
+    async fn prepare_notice(
+        &self,
+        request: Request<PrepareNoticeRequest>,
+    ) -> Result<Response<PrepareResponse>, Status> {
+        require(
+            &caller_of(&request)?,
+            &[CallerRole::Operator, CallerRole::Node],
+        )?;
+        Self::prepare_notice(self, &request.into_inner()).map(Response::new)
+    }
+
+    async fn decide_notice(
+        &self,
+        request: Request<DecideNoticeRequest>,
+    ) -> Result<Response<ApproveResponse>, Status> {
+        let caller = operator(&request)?;
+        Self::decide_notice(self, &caller, &request.into_inner())
+            .await
+            .map(Response::new)
     }
 }

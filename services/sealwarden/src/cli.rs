@@ -112,6 +112,9 @@ pub(crate) enum Command {
     /// Incidents
     #[command(subcommand)]
     Incident(Incident),
+    /// Notices to people outside: written here, sent when legal counsel and communications have signed them
+    #[command(subcommand)]
+    Notice(crate::commands::notice::Notice),
     /// What happened and why: drafted from the event log, completed by people, published under a signature
     #[command(subcommand)]
     Postmortem(crate::commands::postmortem::Postmortem),
@@ -130,7 +133,7 @@ pub(crate) enum Command {
     Roster(crate::commands::roster::Roster),
     /// The response plan
     #[command(subcommand)]
-    Plan(Plan),
+    Plan(crate::commands::plan::Plan),
     /// Runbooks as text and picture
     #[command(subcommand)]
     Runbook(crate::commands::runbook::Runbook),
@@ -197,6 +200,7 @@ impl Command {
             Self::Signal(_) => "signal",
             Self::Detectors(_) => "detectors",
             Self::Incident(_) => "incident",
+            Self::Notice(_) => "notice",
             Self::Postmortem(_) => "postmortem",
             Self::Items(_) => "items",
             Self::Report(_) => "report",
@@ -539,27 +543,6 @@ pub(crate) struct Signing {
     /// Sign without asking
     #[arg(long)]
     pub(crate) yes: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Plan {
-    /// Check the properties of a plan
-    Check {
-        /// Its folder (default: the installation's)
-        dir: Option<PathBuf>,
-        /// Settings that name the webhooks which steps call (default: DATA/settings.yaml)
-        #[arg(long, env = "SEALWARDEN_SETTINGS", value_name = "FILE")]
-        settings: Option<PathBuf>,
-    },
-    /// What a changed detectors.yaml would have said about what is recorded, against what was said
-    Backtest {
-        /// The folder of the changed plan (default: the installation's)
-        #[arg(long, value_name = "DIR")]
-        plan: Option<PathBuf>,
-        /// Only signals from this time on (RFC 3339; default: all)
-        #[arg(long, value_name = "TIME")]
-        since: Option<String>,
-    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,7 +13,8 @@ pub(crate) mod incident;
 pub(crate) mod items;
 pub(crate) mod keys;
 pub(crate) mod log;
-mod plan;
+pub(crate) mod notice;
+pub(crate) mod plan;
 pub(crate) mod postmortem;
 pub(crate) mod report;
 pub(crate) mod roster;
@@ -21,6 +22,7 @@ pub(crate) mod run;
 pub(crate) mod runbook;
 pub(crate) mod seal;
 mod seal_many;
+mod sign_notice;
 pub(crate) mod signal;
 mod status;
 mod ticket;
@@ -60,6 +62,7 @@ pub(crate) async fn run(cli: Cli) -> Answer {
         Command::Signal(args) => signal::run(&cli, args).await,
         Command::Detectors(what) => detectors::run(&cli, what).await,
         Command::Incident(what) => incident::run(&cli, what).await,
+        Command::Notice(what) => notice::run(&cli, what).await,
         Command::Postmortem(what) => postmortem::run(&cli, what).await,
         Command::Items(what) => items::run(&cli, what).await,
         Command::Report(args) => report::run(&cli, args).await,

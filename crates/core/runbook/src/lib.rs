@@ -43,7 +43,10 @@ mod webhooks;
 mod yaml;
 
 pub use action::{Action, ActionSpec, Effect, Field, ValueType};
-pub use communication::{Audience, Channel, ChannelKind, Communication};
+pub use communication::{
+    Audience, BadNotice, Channel, ChannelKind, Communication, NOTICE_FIELDS, NoticeTemplate,
+    is_language,
+};
 pub use condition::{BadCondition, Condition, Evaluated, Fact, MAX_CONDITION_BYTES, OVER_STATES};
 pub use detectors::{
     Aggregate, AnomalyMethod, BUILT_IN, Bound, BurnWindow, Detector, DetectorKind, Detectors,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::check;
-use crate::communication::Communication;
+use crate::communication::{Communication, NoticeTemplate};
 use crate::detectors::Detectors;
 use crate::digest::{hex, sha256};
 use crate::directive::DirectiveKind;
@@ -156,6 +156,7 @@ pub struct PlanSet {
     pub(crate) regimes: Option<Regimes>,
     pub(crate) vendors: Option<Vendors>,
     pub(crate) detectors: Option<Detectors>,
+    pub(crate) notices: BTreeMap<String, NoticeTemplate>,
 }
 
 impl PlanSet {
@@ -231,6 +232,11 @@ impl PlanSet {
         self.vendors.as_ref()
     }
 
+    /// Templates of notices to everybody, by name.
+    pub fn notices(&self) -> &BTreeMap<String, NoticeTemplate> {
+        &self.notices
+    }
+
     /// The runbooks, by name.
     pub fn runbooks(&self) -> &BTreeMap<String, Runbook> {
         &self.runbooks
@@ -247,7 +253,7 @@ impl PlanSet {
     }
 
     /// SHA-256 over everything: `sealwarden-plan/v1`, then `plan <hex>`, `roster <hex>`, where there are regimes
-    /// `regimes <hex>`, where there are detectors `detectors <hex>`, and, sorted by name, `runbook <name> <hex>`, with the digests of the parts; each line ends in `\n`.
+    /// `regimes <hex>`, where there are detectors `detectors <hex>`, and, sorted by name, `runbook <name> <hex>` and then `notice <name> <hex>`, with the digests of the parts; each line ends in `\n`.
     pub fn digest(&self) -> [u8; 32] {
         let mut text = String::from("sealwarden-plan/v1\n");
         // Writing to a String cannot fail.
@@ -268,6 +274,9 @@ impl PlanSet {
         }
         for (name, runbook) in &self.runbooks {
             let _ = writeln!(text, "runbook {name} {}", runbook.digest_hex());
+        }
+        for (name, notice) in &self.notices {
+            let _ = writeln!(text, "notice {name} {}", notice.digest);
         }
         sha256(text.as_bytes())
     }

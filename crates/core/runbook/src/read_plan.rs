@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::communication;
+use crate::communication::{self, NoticeTemplate};
 use crate::detectors::{DETECTORS_FILE, read_detectors};
 use crate::digest::sha256;
 use crate::directive::DirectiveKind;
@@ -21,6 +21,10 @@ use crate::yaml::{self, Key, Node, Value};
 
 pub(crate) const PLAN_FILE: &str = "plan.yaml";
 pub(crate) const ROSTER_FILE: &str = "roster.yaml";
+
+/// How the names of notices and of their signatures end.
+const NOTICE: &str = ".md";
+const SIGNATURES: &str = ".sig";
 
 /// The most people of a roster.
 const MAX_PEOPLE: usize = 1_000;
@@ -72,6 +76,7 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
     let mut findings = Vec::new();
     let (mut plan, mut roster, mut runbooks) = (None, None, BTreeMap::new());
     let (mut regimes, mut detectors, mut vendors) = (None, None, None);
+    let (mut notices, mut signatures) = (BTreeMap::new(), BTreeMap::new());
     let mut seen = BTreeSet::new();
     for (name, text) in files {
         let (name, text) = (name.as_ref(), text.as_ref());
@@ -93,12 +98,26 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
             ROSTER_FILE => roster = keep(read_roster(name, text), &mut findings),
             DETECTORS_FILE => detectors = keep(read_detectors(name, text), &mut findings),
             VENDORS_FILE => vendors = keep(read_vendors(name, text), &mut findings),
+            _ if name.ends_with(SIGNATURES) => {
+                signatures.insert(name.trim_end_matches(SIGNATURES).to_owned(), text);
+            }
+            _ if name.ends_with(NOTICE) => {
+                if let Some(notice) = keep(NoticeTemplate::parse(name, text), &mut findings) {
+                    notices.insert(notice.name.clone(), notice);
+                }
+            }
             REGIMES_FILE => regimes = keep(read_regimes(name, text), &mut findings),
             _ => {
                 if let Some(runbook) = keep(Runbook::parse(name, text), &mut findings) {
                     runbooks.insert(runbook.name().to_owned(), runbook);
                 }
             }
+        }
+    }
+    for notice in notices.values_mut() {
+        let notice: &mut NoticeTemplate = notice;
+        if let Some(text) = signatures.get(&notice.file) {
+            notice.sign(text);
         }
     }
     for file in [PLAN_FILE, ROSTER_FILE]
@@ -118,6 +137,7 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
             regimes,
             vendors,
             detectors,
+            notices,
         }),
         _ => {
             finding::sort(&mut findings);
@@ -127,6 +147,9 @@ pub(crate) fn read_set<N: AsRef<str>, T: AsRef<str>>(
 }
 
 fn is_plan_file(name: &str) -> bool {
+    if name.starts_with(communication::FOLDER) {
+        return name.ends_with(NOTICE) || name.ends_with(SIGNATURES);
+    }
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
     matches!(extension, Some("yaml" | "yml"))
 }

@@ -1,7 +1,7 @@
 //! The plan that comes along: the sample organisation and its runbooks, as they stand in `runbooks/`.
 
 /// The files of the shipped plan: name and text, in the order in which a person reads them.
-pub const SHIPPED: [(&str, &str); 14] = [
+pub const SHIPPED: [(&str, &str); 16] = [
     ("plan.yaml", include_str!("../../../../runbooks/plan.yaml")),
     (
         "roster.yaml",
@@ -54,5 +54,13 @@ pub const SHIPPED: [(&str, &str); 14] = [
     (
         "vendors.yaml",
         include_str!("../../../../runbooks/vendors.yaml"),
+    ),
+    (
+        "notices/key-compromise.md",
+        include_str!("../../../../runbooks/notices/key-compromise.md"),
+    ),
+    (
+        "notices/kms-outage.md",
+        include_str!("../../../../runbooks/notices/kms-outage.md"),
     ),
 ];

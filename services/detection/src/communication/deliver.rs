@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
+use sealwarden_channels::page::{self, PublicIncident};
 use sealwarden_channels::{Message, Outcome, Page};
 use sealwarden_domain::communication::{Command, Communication, Retry, Sending, decide, one_line};
 use sealwarden_engine::{ExecuteError, Node, Stream};
@@ -34,6 +35,10 @@ pub(super) struct Item {
 pub(super) struct Job {
     pub(super) channel: String,
     pub(super) items: Vec<Item>,
+    /// Everything that is public, where the channel is a folder of pages.
+    pub(super) site: Option<Vec<PublicIncident>>,
+    /// Whether the pages could not be written.
+    pub(super) unwritten: bool,
 }
 
 impl Item {
@@ -47,7 +52,7 @@ impl Item {
 }
 
 /// Sends one message, from the recorded start to the recorded end. The job comes back.
-pub(super) async fn deliver(node: Arc<Node>, sinks: Arc<Sinks>, retry: Retry, job: Job) -> Job {
+pub(super) async fn deliver(node: Arc<Node>, sinks: Arc<Sinks>, retry: Retry, mut job: Job) -> Job {
     let Some(channel) = sinks.channels.get(&job.channel) else {
         return job;
     };
@@ -70,14 +75,23 @@ pub(super) async fn deliver(node: Arc<Node>, sinks: Arc<Sinks>, retry: Retry, jo
             }
         }
     }
-    if begun.is_empty() {
-        return job;
+    let outcome = match (&channel.sink, &job.site) {
+        (Sink::Pages(settings), Some(site)) => page::publish(settings, site).await,
+        (Sink::Pages(_) | Sink::Address(_) | Sink::Outbox(_), _) => {
+            if begun.is_empty() {
+                return job;
+            }
+            send(&sinks, channel, &compose(&node, key, &begun)).await
+        }
+    };
+    let unwritten = job.site.is_some() && !matches!(outcome, Outcome::Delivered(_));
+    if unwritten && begun.is_empty() {
+        tracing::warn!(channel = %job.channel, ?outcome, "the status page could not be written");
     }
-    let message = compose(&node, key, &begun);
-    let outcome = send(&sinks, channel, &message).await;
     for item in begun {
         end(&node, &job.channel, item, &outcome, retry).await;
     }
+    job.unwritten = unwritten;
     job
 }
 
@@ -105,7 +119,7 @@ fn compose(node: &Node, key: String, items: &[&Item]) -> Message {
         text: String::new(),
         severity: first.map(|item| item.severity.clone()).unwrap_or_default(),
         source: node.installation.clone(),
-        page: first.map_or(Page::None, |item| page(item.notice.page())),
+        page: first.map_or(Page::None, |item| action(item.notice.page())),
         to: first
             .map(|item| item.notice.mail.clone())
             .filter(|mail| !mail.is_empty()),
@@ -133,8 +147,8 @@ fn compose(node: &Node, key: String, items: &[&Item]) -> Message {
     message
 }
 
-fn page(action: PageAction) -> Page {
-    match action {
+fn action(page: PageAction) -> Page {
+    match page {
         PageAction::Unspecified | PageAction::None => Page::None,
         PageAction::Trigger => Page::Trigger,
         PageAction::Acknowledge => Page::Acknowledge,
@@ -144,6 +158,7 @@ fn page(action: PageAction) -> Page {
 
 async fn send(sinks: &Sinks, channel: &Channel, message: &Message) -> Outcome {
     match &channel.sink {
+        Sink::Pages(_) => Outcome::NotSent("its pages are written without a message".to_owned()),
         Sink::Outbox(folder) => outbox(folder, message).await,
         Sink::Address(settings) => {
             // The file of an address may have changed since the start.

@@ -1,6 +1,7 @@
 //! Telling people: what is due is recorded, sent, and its end recorded.
 //!
 //! - `sinks`: the plan's channels with their addresses.
+//! - `site`: what stands on status pages.
 //! - `task`: looks at incidents of which something was folded, records texts that are due, and hands deliveries out.
 //! - `deliver`: one message on one channel, from the recorded start to the recorded end.
 //! - `calls`: what callers see and say.
@@ -11,16 +12,17 @@
 mod calls;
 mod deliver;
 mod sinks;
+mod site;
 mod task;
 
-pub(crate) use calls::{Told, acknowledge, brief, notices, tell};
+pub(crate) use calls::{Told, acknowledge, brief, decide_signed, notices, prepare, tell};
 pub(crate) use sinks::Sinks;
 pub(crate) use task::communicate;
 
 use std::collections::BTreeSet;
 
 use sealwarden_domain::communication::{Communication, RunFacts, Situation};
-use sealwarden_runbook::PlanSet;
+use sealwarden_engine::Node;
 
 use crate::state::State;
 use crate::view::earliest;
@@ -29,7 +31,7 @@ use crate::view::earliest;
 pub(crate) fn with_situation<T>(
     state: &State,
     id: &str,
-    plan: &PlanSet,
+    node: &Node,
     reachable: &BTreeSet<String>,
     now_ms: i64,
     look: impl FnOnce(&Situation<'_>) -> T,
@@ -43,13 +45,15 @@ pub(crate) fn with_situation<T>(
         .collect();
     let log = incident.opened.as_ref().map_or("", |o| o.log.as_str());
     Some(look(&Situation {
+        installation: &node.installation,
         id,
         incident,
         earliest_ms: earliest(state, incident),
         log: state.logs.get(log),
         runs: &runs,
         communication: state.communications.get(id).unwrap_or(&nothing),
-        plan,
+        plan: &node.plan,
+        revoked: &state.revoked_keys,
         reachable,
         now_ms,
     }))

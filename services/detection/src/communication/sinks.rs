@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use sealwarden_channels::ChannelSettings;
+use sealwarden_channels::{ChannelSettings, StatusPage};
 use sealwarden_engine::Node;
 use sealwarden_eventlog::Environment;
 use sealwarden_runbook::ChannelKind;
@@ -15,6 +15,8 @@ use crate::config::Config;
 pub(crate) enum Sink {
     /// To its address.
     Address(Box<ChannelSettings>),
+    /// Onto static pages in a folder.
+    Pages(StatusPage),
     /// Into a folder: a drill's channels that have no address of their own.
     Outbox(PathBuf),
 }
@@ -34,6 +36,16 @@ pub(crate) struct Sinks {
     pub(crate) reachable: BTreeSet<String>,
     /// Nothing leaves this machine.
     pub(crate) drill: bool,
+}
+
+impl Channel {
+    /// Whether it is a folder of pages.
+    pub(crate) fn is_page(&self) -> bool {
+        match self.sink {
+            Sink::Pages(_) => true,
+            Sink::Address(_) | Sink::Outbox(_) => false,
+        }
+    }
 }
 
 impl Sinks {
@@ -62,15 +74,21 @@ impl Sinks {
             if drill {
                 local(name, settings).await?;
             }
-            let sink = Sink::Address(Box::new(settings.clone()));
+            let sink = match settings {
+                // What a drill says must not stand where people outside read.
+                ChannelSettings::StatusPage(_) if drill => outbox(node, name),
+                ChannelSettings::StatusPage(page) => Sink::Pages(page.clone()),
+                ChannelSettings::Slack(_)
+                | ChannelSettings::Pagerduty(_)
+                | ChannelSettings::Mail(_) => Sink::Address(Box::new(settings.clone())),
+            };
             let kind = channel.kind;
             sinks.channels.insert(name.clone(), Channel { kind, sink });
         }
         let unnamed = planned.into_iter().flat_map(|plan| plan.channels.values());
         for channel in unnamed.filter(|channel| !config.channels.contains_key(&channel.name)) {
             if drill {
-                let folder = node.data.join("outbox").join(&channel.name);
-                let sink = Sink::Outbox(folder);
+                let sink = outbox(node, &channel.name);
                 let kind = channel.kind;
                 let name = channel.name.clone();
                 sinks.channels.insert(name, Channel { kind, sink });
@@ -81,6 +99,11 @@ impl Sinks {
         sinks.reachable = sinks.channels.keys().cloned().collect();
         Ok(sinks)
     }
+}
+
+/// Where a drill's messages on a channel lie.
+fn outbox(node: &Node, channel: &str) -> Sink {
+    Sink::Outbox(node.data.join("outbox").join(channel))
 }
 
 /// Drills tell only this machine.

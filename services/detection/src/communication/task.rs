@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use sealwarden_domain::communication::{Command, Communication, Due, decide, due, pending};
 use sealwarden_engine::{ExecuteError, Node, Stream};
-use sealwarden_runbook::ChannelKind;
+use sealwarden_runbook::{Audience, ChannelKind};
 use sealwarden_wire::event::v1::NoticePrepared;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::deliver::{Item, Job, deliver};
-use super::sinks::Sinks;
+use super::sinks::{Channel, Sinks};
+use super::site::{Site, public, standing};
 use super::with_situation;
 use crate::config::Telling;
 use crate::follow::{Watch, sleep_until};
@@ -48,6 +49,7 @@ struct Task {
     paused: BTreeMap<String, Instant>,
     under_way: JoinSet<Job>,
     busy: BTreeSet<String>,
+    site: Site,
 }
 
 /// Tells people until shutdown.
@@ -74,6 +76,7 @@ pub(crate) async fn communicate(
         paused: BTreeMap::new(),
         under_way: JoinSet::new(),
         busy: BTreeSet::new(),
+        site: Site::default(),
     };
     loop {
         task.act().await;
@@ -122,16 +125,22 @@ impl Task {
 
     /// Records what is due of one incident, and remembers what may be sent.
     async fn look(&mut self, id: &str, now_ms: i64) {
-        let plan = &self.node.plan;
+        let node = &self.node;
         let reachable = &self.sinks.reachable;
         let seen = self.watch.read(|state| {
-            with_situation(state, id, plan, reachable, now_ms, |situation| {
-                (due(situation), pending(situation.communication, now_ms))
+            with_situation(state, id, node, reachable, now_ms, |situation| {
+                let pending = pending(situation.communication, now_ms);
+                (due(situation), pending, standing(situation))
             })
         });
-        let Some((Due { notices, next_ms }, (sendings, next_sending_ms))) = seen else {
+        let Some((Due { notices, next_ms }, (sendings, next_sending_ms), standing)) = seen else {
             return;
         };
+        let channels = self.sinks.channels.iter();
+        let pages = channels
+            .filter(|(_, it)| it.is_page())
+            .map(|(name, _)| name);
+        self.site.take_in(id, standing, pages);
         for at_ms in next_ms.into_iter().chain(next_sending_ms) {
             self.look_at(id.to_owned(), at_ms);
         }
@@ -166,17 +175,18 @@ impl Task {
     fn hand_out(&mut self) {
         let now = Instant::now();
         self.paused.retain(|_, until| *until > now);
-        let idle: Vec<String> = self
-            .ready
-            .iter()
-            .filter(|(name, ready)| {
-                !ready.is_empty() && !self.busy.contains(*name) && !self.paused.contains_key(*name)
-            })
-            .map(|(name, _)| name.clone())
+        let with_news = self.ready.iter().filter(|(_, ready)| !ready.is_empty());
+        let with_news = with_news.map(|(name, _)| name).chain(&self.site.stale);
+        let idle: BTreeSet<String> = with_news
+            .filter(|name| !self.busy.contains(*name) && !self.paused.contains_key(*name))
+            .cloned()
             .collect();
         for name in idle {
             let items = self.next_of(&name);
-            if items.is_empty() {
+            let page = self.sinks.channels.get(&name).is_some_and(Channel::is_page);
+            let site = page.then(|| self.watch.read(public));
+            self.site.stale.remove(&name);
+            if items.is_empty() && site.is_none() {
                 continue;
             }
             for item in &items {
@@ -187,6 +197,8 @@ impl Task {
             let job = Job {
                 channel: name,
                 items,
+                site,
+                unwritten: false,
             };
             let (node, sinks) = (Arc::clone(&self.node), Arc::clone(&self.sinks));
             let retry = self.settings.retry();
@@ -200,11 +212,13 @@ impl Task {
             return Vec::new();
         };
         let kind = self.sinks.channels.get(name).map(|channel| channel.kind);
-        let joins = matches!(kind, Some(ChannelKind::Slack | ChannelKind::Mail));
-        let most = if joins && ready.len() >= TOGETHER_FROM {
-            TOGETHER_MOST
-        } else {
-            1
+        let most = match kind {
+            // Its pages are written whole, once for all.
+            Some(ChannelKind::StatusPage) => TOGETHER_MOST,
+            Some(ChannelKind::Slack | ChannelKind::Mail) if ready.len() >= TOGETHER_FROM => {
+                TOGETHER_MOST
+            }
+            Some(ChannelKind::Slack | ChannelKind::Mail | ChannelKind::PagerDuty) | None => 1,
         };
         let mut items: Vec<Item> = Vec::new();
         self.watch.read(|state| {
@@ -218,9 +232,11 @@ impl Task {
                 let Some(notice) = notice.map(|notice| notice.prepared.clone()) else {
                     continue;
                 };
-                let own = !notice.mail.is_empty();
+                let outside = notice.audience == Audience::Public.as_str()
+                    && kind != Some(ChannelKind::StatusPage);
+                let own = !notice.mail.is_empty() || outside;
                 if own && !items.is_empty() {
-                    // It goes to one person: with the next message.
+                    // It goes to one person, or to people outside, who read no lists: with the next message.
                     ready.insert((incident, number), attempt);
                     break;
                 }
@@ -254,7 +270,15 @@ impl Task {
             self.look_at(item.incident, now_ms.saturating_add(AGAIN_MS));
         }
         self.busy.remove(&job.channel);
-        let gap = Duration::from_millis(self.settings.gap_ms);
+        if job.unwritten {
+            self.site.stale.insert(job.channel.clone());
+        }
+        let retry = self.settings.retry();
+        let gap = if job.unwritten {
+            Duration::from_millis(u64::try_from(retry.first_ms).unwrap_or(0))
+        } else {
+            Duration::from_millis(self.settings.gap_ms)
+        };
         self.paused.insert(job.channel, Instant::now() + gap);
         Ok(())
     }
@@ -266,7 +290,10 @@ impl Task {
             let left = u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0);
             Instant::now() + Duration::from_millis(left).clamp(LEAST, MOST)
         });
-        let waits = |name: &&String| self.ready.get(*name).is_some_and(|ready| !ready.is_empty());
+        let waits = |name: &String| {
+            let ready = self.ready.get(name);
+            self.site.stale.contains(name) || ready.is_some_and(|ready| !ready.is_empty())
+        };
         let pauses = self.paused.iter().filter(|(name, _)| waits(name));
         pauses.map(|(_, until)| *until).chain(looks).min()
     }

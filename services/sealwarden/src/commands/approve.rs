@@ -52,17 +52,11 @@ pub(crate) async fn signed(
 ) -> Answer {
     let (run, step) = (request.run.clone(), request.step.clone());
     let prepared = runs.prepare(request).await?.into_inner();
-    let key = SigningKey::find(cli, signing)?;
-    let approver = approver(&prepared, &key)?;
-    let statement = statement(&prepared, deny, &approver.person)?;
-    let text = statement.to_string();
-    if !cli.json || !signing.yes {
-        output::complain(&explanation(&prepared, statement.decision, approver, &text));
-    }
-    if !signing.yes && !output::confirmed(&format!("Sign this as {}?", approver.name)) {
-        return Err(Failure::usage("not signed: nothing was sent"));
-    }
-    let signature = key.sign(&text, statement.environment.namespace())?;
+    let Signed {
+        statement,
+        text,
+        signature,
+    } = sign(cli, &prepared, deny, signing)?;
     let request = wire::ApproveRequest {
         statement: text,
         signature,
@@ -77,7 +71,7 @@ pub(crate) async fn signed(
     }
     if cli.json {
         output::json(&json!({
-            "accepted": true, "run": run, "step": step, "person": approver.person, "decision": statement.decision.as_str(),
+            "accepted": true, "run": run, "step": step, "person": statement.approver, "decision": statement.decision.as_str(),
             "missing": answer.missing,
         }));
     } else {
@@ -88,11 +82,46 @@ pub(crate) async fn signed(
         };
         output::line(&format!(
             "recorded: {} {} {step} of {run}; {rest}",
-            approver.person,
+            statement.approver,
             does(statement.decision)
         ));
     }
     Ok(Ending::Good)
+}
+
+/// A signed statement.
+pub(crate) struct Signed {
+    /// What was signed.
+    pub(crate) statement: Statement,
+    /// Its text.
+    pub(crate) text: String,
+    /// The armored signature.
+    pub(crate) signature: String,
+}
+
+/// Shows what will be signed, asks, and signs it with the person's key.
+pub(crate) fn sign(
+    cli: &Cli,
+    prepared: &wire::PrepareResponse,
+    deny: bool,
+    signing: &Signing,
+) -> Result<Signed, Failure> {
+    let key = SigningKey::find(cli, signing)?;
+    let approver = approver(prepared, &key)?;
+    let statement = statement(prepared, deny, &approver.person)?;
+    let text = statement.to_string();
+    if !cli.json || !signing.yes {
+        output::complain(&explanation(prepared, statement.decision, approver, &text));
+    }
+    if !signing.yes && !output::confirmed(&format!("Sign this as {}?", approver.name)) {
+        return Err(Failure::usage("not signed: nothing was sent"));
+    }
+    let signature = key.sign(&text, statement.environment.namespace())?;
+    Ok(Signed {
+        statement,
+        text,
+        signature,
+    })
 }
 
 /// What a person signs to decide the prepared step.
@@ -239,12 +268,7 @@ fn approver<'a>(
         .approvers
         .iter()
         .find(|a| a.key_fingerprints.contains(&fingerprint))
-        .ok_or_else(|| {
-            Failure::refused(format!(
-                "key {} ({fingerprint}) belongs to nobody on the roster; name yours with --key",
-                key.path.display()
-            ))
-        })
+        .ok_or_else(|| key.of_nobody())
 }
 
 /// The approver's key: in a file we can read, or one that ssh-keygen uses for us.
@@ -288,6 +312,15 @@ impl SigningKey {
     /// As `ssh-keygen -l` prints it.
     pub(crate) fn fingerprint(&self) -> String {
         self.public.fingerprint(HashAlg::Sha256).to_string()
+    }
+
+    /// That it is nobody's.
+    pub(crate) fn of_nobody(&self) -> Failure {
+        Failure::refused(format!(
+            "key {} ({}) belongs to nobody on the roster; name yours with --key",
+            self.path.display(),
+            self.fingerprint()
+        ))
     }
 
     pub(crate) fn sign(&self, text: &str, namespace: Namespace) -> Result<String, Failure> {

@@ -7,18 +7,56 @@ use sealwarden_engine::ROSTER_FILE;
 use sealwarden_runbook::{Finding, Place, Roster, check_webhooks};
 use serde_json::json;
 
-use super::Answer;
-use crate::cli::{Cli, Plan};
+use super::{Answer, sign_notice};
+use crate::cli::{Cli, Signing};
 use crate::failure::{Ending, Failure};
+use crate::host::installation::Installation;
 use crate::host::settings::{FILE_NAME, Settings};
-use crate::host::{installation::Installation, plan, roster};
+use crate::host::{plan, roster};
 use crate::output;
+
+/// The words behind `plan`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Plan {
+    /// Check the properties of a plan
+    Check {
+        /// Its folder (default: the installation's)
+        dir: Option<PathBuf>,
+        /// Settings that name the webhooks which steps call (default: DATA/settings.yaml)
+        #[arg(long, env = "SEALWARDEN_SETTINGS", value_name = "FILE")]
+        settings: Option<PathBuf>,
+    },
+    /// What a changed detectors.yaml would have said about what is recorded, against what was said
+    Backtest {
+        /// The folder of the changed plan (default: the installation's)
+        #[arg(long, value_name = "DIR")]
+        plan: Option<PathBuf>,
+        /// Only signals from this time on (RFC 3339; default: all)
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+    },
+    /// Sign a notice's template beforehand; signed by legal-counsel and communications-lead it goes out by itself when an incident meets its threshold
+    ///
+    /// The signature is added to notices/NAME.md.sig. Whatever changes in the template afterwards makes the signatures worthless, and `plan check` says so.
+    /// Services read the plan when they start.
+    SignNotice {
+        /// The notice: notices/NAME.md in the plan's folder
+        name: String,
+        /// The plan's folder (default: the installation's)
+        dir: Option<PathBuf>,
+        #[command(flatten)]
+        signing: Signing,
+    },
+}
 
 pub(crate) async fn run(cli: &Cli, what: &Plan) -> Answer {
     match what {
         Plan::Check { dir, settings } => check(cli, dir.clone(), settings.as_deref()),
         Plan::Backtest { plan, since } => {
             super::backtest::run(cli, plan.clone(), since.as_deref()).await
+        }
+        Plan::SignNotice { name, dir, signing } => {
+            sign_notice::run(cli, name, dir.clone(), signing)
         }
     }
 }
@@ -33,6 +71,7 @@ fn check(cli: &Cli, dir: Option<PathBuf>, settings: Option<&Path>) -> Answer {
             let mut findings = set.check();
             let today = jiff::Zoned::now().date();
             findings.extend(set.vendors().into_iter().flat_map(|it| it.overdue(today)));
+            findings.extend(sign_notice::findings(&set));
             findings.extend(
                 webhooks
                     .iter()

@@ -11,20 +11,41 @@ use super::installation::{new_ssh_key, private_dir, write_durably};
 
 /// Largest plan file that is read, bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// The folder of notices' templates and their signatures below a plan's.
+const NOTICES: &str = "notices";
 
 /// The files of a plan folder: name and text, sorted by name.
 pub(crate) fn read_files(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
-    let entries = fs::read_dir(folder).with_context(|| {
+    let mut files = read_folder(folder, "", &["yaml", "yml"]).with_context(|| {
         format!(
             "reading the plan folder {}; name another one with --plan",
             folder.display()
         )
     })?;
+    let notices = folder.join(NOTICES);
+    if notices.is_dir() {
+        files.extend(read_folder(
+            &notices,
+            &format!("{NOTICES}/"),
+            &["md", "sig"],
+        )?);
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The files of a folder with one of these endings, their names behind `prefix`.
+fn read_folder(
+    folder: &Path,
+    prefix: &str,
+    endings: &[&str],
+) -> anyhow::Result<Vec<(String, String)>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     let mut files = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let is_yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
-        if !is_yaml || !path.is_file() {
+        let ending = path.extension().unwrap_or_default();
+        if !endings.iter().any(|known| ending == *known) || !path.is_file() {
             continue;
         }
         let size = path.metadata()?.len();
@@ -36,14 +57,9 @@ pub(crate) fn read_files(folder: &Path) -> anyhow::Result<Vec<(String, String)>>
         }
         let text =
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        files.push((name, text));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        files.push((format!("{prefix}{name}"), text));
     }
-    files.sort();
     Ok(files)
 }
 
@@ -103,6 +119,7 @@ pub(crate) fn write_trial(data: &Path) -> anyhow::Result<()> {
         .roster()
         .with_trial_keys(&keys)
         .context("giving the trial roster its keys")?;
+    private_dir(&folder.join(NOTICES))?;
     for (name, text) in SHIPPED {
         if name == "roster.yaml" {
             write_durably(&folder.join(name), roster.to_yaml().as_bytes())?;

@@ -81,6 +81,8 @@ pub enum Namespace {
     Approval,
     /// Approvals in drills.
     ApprovalDrill,
+    /// Templates of notices, signed beforehand.
+    Notice,
 }
 
 impl Namespace {
@@ -89,6 +91,7 @@ impl Namespace {
         match self {
             Self::Approval => "sealwarden-approval",
             Self::ApprovalDrill => "sealwarden-approval-drill",
+            Self::Notice => "sealwarden-notice",
         }
     }
 }

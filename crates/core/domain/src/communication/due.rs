@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use sealwarden_runbook::{Audience, Channel, ChannelKind, IncidentSeverity, Person, PlanSet, Role};
 use sealwarden_wire::event::v1::{IncidentStage, NoticePrepared, PageAction};
 
+use super::beforehand;
 use super::brief::{self, millis, one_line};
 use super::runs::RunFacts;
 use super::state::Communication;
+use crate::approval::RevokedKeys;
 use crate::incident::{Incident, stage_name, time_text};
 use crate::log_control::LogControl;
 
@@ -19,6 +21,8 @@ const STALE_MS: i64 = 3_600_000;
 /// Everything that decides what is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
+    /// The installation's name.
+    pub installation: &'a str,
     /// The incident's id.
     pub id: &'a str,
     /// The incident.
@@ -33,6 +37,8 @@ pub struct Situation<'a> {
     pub communication: &'a Communication,
     /// The plan.
     pub plan: &'a PlanSet,
+    /// Keys of people that were revoked.
+    pub revoked: &'a RevokedKeys,
     /// Names of channels that have an address here.
     pub reachable: &'a BTreeSet<String>,
     /// Now, Unix milliseconds.
@@ -53,6 +59,8 @@ struct Cause {
     key: String,
     says: String,
     page: PageAction,
+    /// What engineers can type; empty where nothing has to be done.
+    command: String,
     /// Whether executives hear of it, too.
     executives: bool,
     /// The person who is asked, where it is one.
@@ -70,6 +78,7 @@ impl Cause {
             key,
             says,
             page: PageAction::None,
+            command: String::new(),
             executives: false,
             person: None,
         }
@@ -77,6 +86,11 @@ impl Cause {
 
     fn paging(mut self, page: PageAction) -> Self {
         self.page = page;
+        self
+    }
+
+    fn with_command(mut self, command: String) -> Self {
+        self.command = command;
         self
     }
 
@@ -101,6 +115,8 @@ pub fn due(situation: &Situation<'_>) -> Due {
         return due;
     }
     let mut causes = Vec::new();
+    let (public, failed) = beforehand::due(situation);
+    outside(situation, &public, &failed, &mut causes);
     life(situation, &mut causes, &mut due.next_ms);
     duties(situation, &mut causes);
     waiting(situation, &mut causes, &mut due.next_ms);
@@ -124,6 +140,7 @@ pub fn due(situation: &Situation<'_>) -> Due {
             due.notices.push(notice(situation, audience, &[cause]));
         }
     }
+    due.notices.extend(public);
     for notice in &mut due.notices {
         notice.channels = channels(situation, notice);
     }
@@ -138,6 +155,7 @@ fn channels(situation: &Situation<'_>, notice: &NoticePrepared) -> Vec<String> {
     };
     let audience = match notice.audience.as_str() {
         "executives" => Audience::Executives,
+        "public" => Audience::Public,
         _ => Audience::Engineers,
     };
     let pages = notice.page() != PageAction::None;
@@ -149,7 +167,7 @@ fn channels(situation: &Situation<'_>, notice: &NoticePrepared) -> Vec<String> {
             ChannelKind::PagerDuty => reads && pages,
             // One letter is enough, whichever server sends it.
             ChannelKind::Mail if personal => !std::mem::replace(&mut mailed, true),
-            ChannelKind::Slack | ChannelKind::Mail => reads,
+            ChannelKind::Slack | ChannelKind::Mail | ChannelKind::StatusPage => reads,
         }
     };
     let reachable = communication.channels.values();
@@ -172,11 +190,15 @@ fn is_stale(situation: &Situation<'_>) -> bool {
 fn notice(situation: &Situation<'_>, audience: Audience, causes: &[&Cause]) -> NoticePrepared {
     let brief = match audience {
         Audience::Executives => brief::executives(situation),
-        Audience::Engineers => brief::engineers(situation),
+        Audience::Engineers | Audience::Public => brief::engineers(situation),
     };
     let mut text = String::new();
     for cause in causes {
         text.push_str(&one_line(&cause.says));
+        if audience == Audience::Engineers && !cause.command.is_empty() {
+            text.push(' ');
+            text.push_str(&cause.command);
+        }
         text.push('\n');
     }
     text.push('\n');
@@ -207,6 +229,41 @@ fn notice(situation: &Situation<'_>, audience: Audience, causes: &[&Cause]) -> N
         mail: person.map(|p| p.mail.clone()).unwrap_or_default(),
         language: "en".to_owned(),
         ..NoticePrepared::default()
+    }
+}
+
+/// Notices to people outside that wait for signatures, or cannot be made.
+fn outside(
+    situation: &Situation<'_>,
+    public: &[NoticePrepared],
+    failed: &[beforehand::Failed],
+    causes: &mut Vec<Cause>,
+) {
+    let id = situation.id;
+    let told = situation.communication.notices.iter();
+    let waiting = told
+        .filter(|notice| !notice.is_free() && !notice.is_denied())
+        .map(|notice| &notice.prepared);
+    let new = public.iter().filter(|notice| !notice.awaits.is_empty());
+    for notice in waiting.chain(new) {
+        let says = format!(
+            "A notice to people outside, \"{}\", waits for signatures of {}.",
+            notice.title,
+            notice.awaits.join(" and ")
+        );
+        let key = format!("waits {}", notice.covers.join(", "));
+        let cause = Cause::new(key, says).for_executives();
+        causes.push(cause.with_command(format!("sealwarden notice list {id}")));
+    }
+    for it in failed {
+        let says = format!(
+            "The notice {} to people outside is NOT made: {}.",
+            it.name, it.reason
+        );
+        let key = format!("template {} {} fails", it.name, it.digest);
+        let by_hand = format!("sealwarden notice publish {id} --title … --text …");
+        let cause = Cause::new(key, says).for_executives();
+        causes.push(cause.with_command(by_hand));
     }
 }
 

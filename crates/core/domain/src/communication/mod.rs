@@ -7,6 +7,8 @@
 //!
 //! **Invariant:** nothing here can hold up containment: no other stream waits for this one.
 
+mod approve;
+mod beforehand;
 mod brief;
 mod decide;
 mod due;
@@ -15,6 +17,11 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use approve::{
+    Ballot, RUN, decide_notice, missing, notice_digest, notice_text, number_of, quorum, source_of,
+    step_of,
+};
+pub use beforehand::{APPROVERS, Signed, signed};
 pub use brief::{Brief, engineers, executives, one_line};
 pub use decide::{Command, MAX_NOTICES, decide};
 pub use due::{Due, Situation, due};

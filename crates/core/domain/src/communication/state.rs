@@ -7,6 +7,7 @@ use sealwarden_wire::event::v1::{
     NoticePrepared, event::Kind,
 };
 
+use super::approve::missing;
 use crate::fold::{Fold, IllegalEvent};
 
 /// Where a delivery on one channel stands.
@@ -61,6 +62,8 @@ pub struct NoticeState {
     pub deliveries: BTreeMap<String, Delivery>,
     /// Decisions in order of time; the last of each person stands.
     pub decided: Vec<NoticeDecided>,
+    /// Since when it may be sent, Unix milliseconds: from its beginning, or since its quorum was met at a time at which all approvals were good.
+    pub freed_at_ms: Option<i64>,
 }
 
 /// Folded state of `communication/<incident>`.
@@ -111,18 +114,6 @@ pub struct Sending {
 }
 
 impl NoticeState {
-    /// The roles that have not approved yet.
-    pub fn missing_roles(&self) -> Vec<&str> {
-        let given: BTreeSet<&str> = self
-            .standing()
-            .filter(|d| d.decision == "approve")
-            .flat_map(|d| d.roles.iter().map(String::as_str))
-            .collect();
-        let NoticePrepared { awaits: roles, .. } = &self.prepared;
-        let awaited = roles.iter().map(String::as_str);
-        awaited.filter(|role| !given.contains(role)).collect()
-    }
-
     /// Whether a person's denial stands.
     pub fn is_denied(&self) -> bool {
         self.standing().any(|d| d.decision == "deny")
@@ -130,7 +121,7 @@ impl NoticeState {
 
     /// Whether it may be sent.
     pub fn is_free(&self) -> bool {
-        !self.is_denied() && self.missing_roles().is_empty()
+        !self.is_denied() && self.freed_at_ms.is_some()
     }
 
     /// The last decision of each person.
@@ -182,6 +173,7 @@ impl Communication {
             at_ms: envelope.recorded_at_ms,
             deliveries: deliveries.collect(),
             decided: Vec::new(),
+            freed_at_ms: e.awaits.is_empty().then_some(envelope.recorded_at_ms),
         });
         Ok(())
     }
@@ -249,6 +241,10 @@ impl Fold for Communication {
                     IllegalEvent::new(envelope, format!("there is no notice {}", e.number))
                 })?;
                 notice.decided.push(e.clone());
+                let now_ms = envelope.recorded_at_ms;
+                if notice.freed_at_ms.is_none() && missing(notice, now_ms).is_empty() {
+                    notice.freed_at_ms = Some(now_ms);
+                }
                 Ok(())
             }
             Kind::IncidentAcknowledged(e) => {

@@ -1,3 +1,5 @@
+mod outside;
+
 use std::collections::BTreeSet;
 
 use sealwarden_runbook::{PlanSet, SHIPPED};
@@ -8,6 +10,7 @@ use sealwarden_wire::event::v1::{
 };
 
 use super::*;
+use crate::approval::RevokedKeys;
 use crate::fold::{Fold as _, event};
 use crate::incident::Incident;
 
@@ -26,6 +29,7 @@ struct World {
     runs: Vec<RunFacts>,
     communication: Communication,
     reachable: BTreeSet<String>,
+    revoked: RevokedKeys,
 }
 
 fn at(ms: i64) -> Envelope {
@@ -46,6 +50,7 @@ impl World {
             reachable: ["incident-room", "leadership", "pager"]
                 .map(str::to_owned)
                 .into(),
+            revoked: RevokedKeys::default(),
         };
         world.happen(
             OPENED,
@@ -102,6 +107,8 @@ impl World {
     fn due(&self, now_ms: i64) -> Due {
         let runs: Vec<&RunFacts> = self.runs.iter().collect();
         due(&Situation {
+            installation: "acme",
+            revoked: &self.revoked,
             id: "I-1",
             incident: &self.incident,
             earliest_ms: OPENED - MINUTE,
@@ -172,7 +179,7 @@ fn a_class_is_told_to_both_audiences_once() {
     let mut world = World::opened("a checkpoint that nobody intended");
     world.classify(OPENED + 10);
     let told = world.record(OPENED + 20);
-    assert_eq!(audiences(&told), ["engineers", "executives"]);
+    assert_eq!(audiences(&told), ["engineers", "executives", "public"]);
     let engineers = &told[0];
     assert_eq!(engineers.page(), PageAction::Trigger);
     assert_eq!(engineers.channels, ["incident-room", "pager"]);

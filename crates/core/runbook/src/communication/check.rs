@@ -1,5 +1,6 @@
 //! Checks the section against the roster and the rest of the plan.
 
+use super::check_notice;
 use super::plan::Audience;
 use crate::finding::Finding;
 use crate::names::Role;
@@ -9,10 +10,13 @@ use crate::suggest;
 
 /// What forbids to use the plan.
 pub(crate) fn errors(set: &PlanSet) -> Vec<Finding> {
+    let notices = set.notices.values();
+    let mut findings: Vec<Finding> = notices
+        .flat_map(|notice| check_notice(notice, &set.plan.classes))
+        .collect();
     let Some(communication) = set.plan.communication() else {
-        return Vec::new();
+        return findings;
     };
-    let mut findings = Vec::new();
     let roles = set.roster.roles();
     let asked = [(&communication.owner, communication.owner_place)].into_iter();
     let contacts = communication.contacts.iter();

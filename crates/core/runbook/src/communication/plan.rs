@@ -14,17 +14,20 @@ pub enum Audience {
     Engineers,
     /// People who answer for it: plain words, deadlines, no commands.
     Executives,
+    /// Everybody. Only notices that people approved, or whose template they signed beforehand.
+    Public,
 }
 
 impl Audience {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::Engineers, Self::Executives];
+    pub const ALL: [Self; 3] = [Self::Engineers, Self::Executives, Self::Public];
 
     /// The word in plans and events.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Engineers => "engineers",
             Self::Executives => "executives",
+            Self::Public => "public",
         }
     }
 
@@ -43,11 +46,13 @@ pub enum ChannelKind {
     PagerDuty,
     /// Mail over SMTP.
     Mail,
+    /// A folder of static pages.
+    StatusPage,
 }
 
 impl ChannelKind {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Slack, Self::PagerDuty, Self::Mail];
+    pub const ALL: [Self; 4] = [Self::Slack, Self::PagerDuty, Self::Mail, Self::StatusPage];
 
     /// The word in plans and settings.
     pub fn as_str(self) -> &'static str {
@@ -55,6 +60,7 @@ impl ChannelKind {
             Self::Slack => "slack",
             Self::PagerDuty => "pagerduty",
             Self::Mail => "mail",
+            Self::StatusPage => "status-page",
         }
     }
 
@@ -63,6 +69,7 @@ impl ChannelKind {
         match self {
             Self::Slack | Self::Mail => &Audience::ALL,
             Self::PagerDuty => &[Audience::Engineers],
+            Self::StatusPage => &[Audience::Public],
         }
     }
 }

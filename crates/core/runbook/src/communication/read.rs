@@ -185,3 +185,26 @@ fn read_escalation(reader: &mut Reader, node: &Node) -> Option<Escalation> {
     }
     Some((times?, contacts, fields.place_of("contacts")))
 }
+
+/// Whether a text is a BCP 47 tag of letters, digits and `-`.
+pub fn is_language(text: &str) -> bool {
+    let subtag = |part: &str| {
+        (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    let primary = text.split('-').next().unwrap_or_default();
+    (2..=3).contains(&primary.len())
+        && primary.bytes().all(|b| b.is_ascii_lowercase())
+        && text.split('-').all(subtag)
+}
+
+/// The node as a language.
+pub(super) fn read_language(reader: &mut Reader, node: &Node) -> Option<String> {
+    let text = reader.text(node, "language")?;
+    if is_language(&text) {
+        return Some(text);
+    }
+    let message = format!("`{}` is no language", text.escape_debug());
+    let remedy = "write a BCP 47 tag such as en, de or pt-BR";
+    reader.error(node.place, "bad-language", message, remedy);
+    None
+}

@@ -23,6 +23,7 @@ const GOOD: &str = "communication:
   channels:
     room: {kind: slack, for: [engineers, executives]}
     pager: {kind: pagerduty, for: [engineers]}
+    page: {kind: status-page, for: [public]}
   cadence: {critical: 30m, high: 2h}
   escalation:
     acknowledge: {critical: 10m}
@@ -40,6 +41,7 @@ fn a_section_is_read_whole() {
     };
     assert_eq!(names(Audience::Engineers), ["pager", "room"]);
     assert_eq!(names(Audience::Executives), ["room"]);
+    assert_eq!(names(Audience::Public), ["page"]);
     assert_eq!(read.cadence[&IncidentSeverity::Critical].as_secs(), 1800);
     // Without times for every severity it works, and could be better.
     let warned: Vec<_> = set.check().into_iter().map(|f| f.code).collect();
@@ -70,6 +72,11 @@ fn mistakes_are_named_with_their_remedy() {
         (
             "kind: pagerduty, for: [engineers]",
             "kind: pagerduty, for: [executives]",
+            "wrong-audience",
+        ),
+        (
+            "kind: status-page, for: [public]",
+            "kind: status-page, for: [engineers]",
             "wrong-audience",
         ),
         ("  cadence:", "  tenants: {}\n  cadence:", "unsupported"),

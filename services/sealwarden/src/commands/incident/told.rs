@@ -103,6 +103,8 @@ pub(crate) async fn run(cli: &Cli, what: &Told) -> Answer {
                 audiences: readers.iter().map(|it| it.word().to_owned()).collect(),
                 text: text.clone(),
                 request_id: uuid::Uuid::now_v7().to_string(),
+                title: String::new(),
+                language: String::new(),
             };
             incidents.tell(request).await?.into_inner()
         }
@@ -127,7 +129,7 @@ fn show_brief(cli: &Cli, brief: &wire::BriefResponse) {
 }
 
 /// One notice with its text. One that reached nobody is a negative answer.
-fn one(cli: &Cli, told: &wire::NoticesResponse, number: u32) -> Answer {
+pub(crate) fn one(cli: &Cli, told: &wire::NoticesResponse, number: u32) -> Answer {
     let found = told.notices.iter().find(|notice| notice.number == number);
     let Some(notice) = found else {
         return Err(Failure::usage(format!(
@@ -140,6 +142,18 @@ fn one(cli: &Cli, told: &wire::NoticesResponse, number: u32) -> Answer {
         output::json(&notice_document(notice));
     } else {
         output::line(&format!("notice {number}: {}", notice.standing));
+        for (words, who) in [
+            (
+                "the template was signed beforehand by",
+                &notice.signed_beforehand,
+            ),
+            ("approved by", &notice.approved_by),
+            ("waits for", &notice.awaits),
+        ] {
+            if !who.is_empty() {
+                output::line(&format!("  {words} {}", who.join(", ")));
+            }
+        }
         for delivery in &notice.deliveries {
             output::line(&format!("  {}", in_words(delivery)));
         }
@@ -155,7 +169,7 @@ fn one(cli: &Cli, told: &wire::NoticesResponse, number: u32) -> Answer {
     })
 }
 
-fn show(told: &wire::NoticesResponse) {
+pub(crate) fn show(told: &wire::NoticesResponse) {
     if told.acknowledged_by.is_empty() {
         output::line(&format!(
             "nobody has acknowledged it: sealwarden incident ack {}",
@@ -209,7 +223,7 @@ fn in_words(delivery: &wire::Delivery) -> String {
     words
 }
 
-fn document(told: &wire::NoticesResponse) -> Value {
+pub(crate) fn document(told: &wire::NoticesResponse) -> Value {
     json!({
         "incident": told.incident,
         "acknowledged_by": told.acknowledged_by,
@@ -228,7 +242,7 @@ fn notice_document(n: &wire::Notice) -> Value {
     json!({
         "number": n.number, "for": n.audience, "addressee": n.addressee, "title": n.title, "text": n.text, "language": n.language,
         "prepared_at_ms": n.prepared_at_ms, "standing": n.standing, "by": n.by, "template": n.template,
-        "template_sha256": n.template_sha256, "awaits": n.awaits, "approved_by": n.approved_by, "digest": n.digest,
+        "template_sha256": n.template_sha256, "signed_beforehand": n.signed_beforehand, "awaits": n.awaits, "approved_by": n.approved_by, "digest": n.digest,
         "deliveries": deliveries.collect::<Vec<_>>(),
     })
 }
