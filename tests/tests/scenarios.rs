@@ -43,6 +43,7 @@ mod scenarios {
     mod learning;
     mod measures;
     mod mirror;
+    mod notices;
     mod operators;
     mod outside;
     mod outside_alerts;

@@ -7,15 +7,15 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// An installation whose plan's channels lead to sinks.
-struct Told {
-    here: Installation,
-    room: Sink,
+pub(super) struct Told {
+    pub(super) here: Installation,
+    pub(super) room: Sink,
     pager: Sink,
     mail: Sink,
 }
 
 impl Told {
-    fn prepared() -> Self {
+    pub(super) fn prepared() -> Self {
         let told = Self {
             here: Installation::new(),
             room: Sink::web(),
@@ -44,7 +44,7 @@ impl Told {
     }
 
     /// Reports something and classifies it; the incident.
-    fn incident(&self, class: &str, seen: &str) -> String {
+    pub(super) fn incident(&self, class: &str, seen: &str) -> String {
         let signal = self
             .here
             .call(&["signal", "--class", class, "--seen", seen])
@@ -64,7 +64,7 @@ impl Told {
     }
 
     /// How a notice's delivery stands, once it is settled.
-    fn settled(&self, id: &str, audience: &str, channel: &str) -> Value {
+    pub(super) fn settled(&self, id: &str, audience: &str, channel: &str) -> Value {
         within(Duration::from_secs(30), "the delivery is settled", || {
             let told = self.here.call(&["incident", "notices", id]).good();
             let notices = told["notices"].as_array()?.clone();
@@ -198,7 +198,8 @@ fn channels_that_fail_are_tried_so_often_and_hold_up_nothing() {
     );
     // It took each of them: four times the same key, and the run went on meanwhile.
     let keys: Vec<String> = told.room.arrived().into_iter().map(|m| m.key).collect();
-    assert_eq!(keys, vec![keys[0].clone(); 4]);
+    let same = keys.iter().filter(|key| **key == keys[0]).count();
+    assert_eq!(same, 4, "{keys:?}");
     let shown = told.here.call(&["incident", "show", &id]).good();
     assert_eq!(
         shown["runs"].as_array().expect("runs").len(),
@@ -207,7 +208,7 @@ fn channels_that_fail_are_tried_so_often_and_hold_up_nothing() {
     );
     told.here
         .call(&["incident", "notices", &id, "--number", "1"])
-        .ends_with(1);
+        .must_end_with(1);
 }
 
 #[test]
@@ -284,111 +285,4 @@ fn settings_that_do_not_fit_the_plan_are_named() {
         assert_ne!(answer.code, 0, "{words}");
         assert!(answer.to_string().contains(words), "{words}: {answer}");
     }
-}
-
-#[test]
-fn what_everybody_reads_waits_for_two_signatures_over_its_text() {
-    let told = Told::prepared();
-    let settings = told.here.data().join("settings.yaml");
-    let text = std::fs::read_to_string(&settings).expect("the settings");
-    let page = "    status: {kind: status-page, url: 'https://status.example.com/', title: 'Acme <status>'}\n";
-    std::fs::write(&settings, text + page).expect("the settings");
-    let _up = told.here.up();
-    let id = told.incident("key-compromise", "an odd login");
-    let publish = [
-        "notice",
-        "publish",
-        &id,
-        "--title",
-        "Seals are <b>late</b>",
-        "--text",
-        "We hold.\n\nNothing is lost. <script>x</script>",
-        "--as",
-        "aiko.tanaka",
-    ];
-    let written = told.here.call(&publish).good();
-    let notices = written["notices"].as_array().expect("notices");
-    let notice = notices
-        .iter()
-        .find(|n| n["for"] == "public")
-        .expect("the notice");
-    assert_eq!(notice["standing"], "waits for approval", "{notice}");
-    let number = notice["number"].to_string();
-    let approve = |person: &str, more: &[&str]| {
-        let mut words = vec!["notice", "approve", &id, &number, "--yes", "--as", person];
-        words.extend(more);
-        told.here.call(&words)
-    };
-    // Whoever wrote it cannot approve it; without a role it counts nothing; one person fills one place.
-    assert!(
-        approve("aiko.tanaka", &[])
-            .ends_with(4)
-            .to_string()
-            .contains("requester")
-    );
-    assert!(
-        approve("ines.duarte", &[])
-            .ends_with(4)
-            .to_string()
-            .contains("wrong-role")
-    );
-    let first = approve("leila.haddad", &[]).good();
-    assert!(
-        first["missing"]
-            .as_str()
-            .expect("missing")
-            .contains("communications-lead"),
-        "{first}"
-    );
-    let index = told.here.data().join("status/index.html");
-    assert!(!index.exists(), "nothing goes out before");
-    let second = approve("samuel.reyes", &[]).good();
-    assert_eq!(second["missing"], "");
-    let delivery = told.settled(&id, "public", "status");
-    assert_eq!(delivery["standing"], "delivered", "{delivery}");
-    let html = std::fs::read_to_string(&index).expect("the page");
-    assert!(
-        html.contains("Seals are &lt;b&gt;late&lt;/b&gt;") && html.contains("Acme &lt;status&gt;"),
-        "{html}"
-    );
-    let shown =
-        std::fs::read_to_string(told.here.data().join(format!("status/incidents/{id}.html")))
-            .expect("its page");
-    assert!(
-        shown.contains("Nothing is lost. &lt;script&gt;") && !shown.contains("<script"),
-        "{shown}"
-    );
-    let feed = std::fs::read_to_string(told.here.data().join("status/feed.xml")).expect("the feed");
-    assert!(
-        feed.contains("<feed xmlns=\"http://www.w3.org/2005/Atom\">"),
-        "{feed}"
-    );
-    // What is out takes no decisions any more.
-    assert!(
-        approve("pavel.novak", &["--deny"])
-            .ends_with(4)
-            .to_string()
-            .contains("step-closed")
-    );
-    told.here
-        .call(&[
-            "notice",
-            "approve",
-            &id,
-            "99",
-            "--yes",
-            "--as",
-            "leila.haddad",
-        ])
-        .must_end_with(2);
-    let own = [
-        "notice",
-        "publish",
-        &id,
-        "--title",
-        "two\nlines",
-        "--text",
-        "x",
-    ];
-    told.here.call(&own).must_end_with(2);
 }
