@@ -154,6 +154,11 @@ pub(super) fn due(situation: &Situation<'_>) -> (Vec<NoticePrepared>, Vec<Failed
     (notices, failed)
 }
 
+/// People outside need no fractions.
+fn to_the_second(at_ms: i64) -> String {
+    time_text(at_ms.saturating_sub(at_ms.rem_euclid(1000)))
+}
+
 /// What templates may name.
 fn values(situation: &Situation<'_>) -> BTreeMap<String, String> {
     let incident = situation.incident;
@@ -178,8 +183,8 @@ fn values(situation: &Situation<'_>) -> BTreeMap<String, String> {
             class.map_or("", |c| c.severity.as_str()).to_owned(),
         ),
         ("stage", incident.stage().map_or("", stage_name).to_owned()),
-        ("opened", time_text(incident.opened_at_ms)),
-        ("since", time_text(since_ms)),
+        ("opened", to_the_second(incident.opened_at_ms)),
+        ("since", to_the_second(since_ms)),
         (
             "origin",
             incident

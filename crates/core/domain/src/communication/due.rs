@@ -116,10 +116,10 @@ pub fn due(situation: &Situation<'_>) -> Due {
     }
     let mut causes = Vec::new();
     let (public, failed) = beforehand::due(situation);
-    outside(situation, &public, &failed, &mut causes);
     life(situation, &mut causes, &mut due.next_ms);
     duties(situation, &mut causes);
     waiting(situation, &mut causes, &mut due.next_ms);
+    outside(situation, &public, &failed, &mut causes);
     if situation.incident.is_open() {
         ownership(situation, &mut causes, &mut due.next_ms);
         cadence(situation, &mut causes, &mut due.next_ms);
