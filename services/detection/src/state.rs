@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwarden_domain::Fold as _;
-use sealwarden_domain::approval::RevokedKeys;
 use sealwarden_domain::certificates::Certificates;
 use sealwarden_domain::communication::{Communication, RunFacts};
 use sealwarden_domain::incident::Incident;
@@ -77,8 +76,6 @@ pub(crate) struct State {
     pub(crate) timelines: Timelines,
     /// Seal certificates.
     pub(crate) certificates: Certificates,
-    /// Keys of people that were revoked.
-    pub(crate) revoked_keys: RevokedKeys,
     /// Incidents of which something was folded since [`Self::touched`] was taken.
     pub(crate) touched: BTreeSet<String>,
     /// What was told, by incident.
@@ -163,8 +160,6 @@ impl State {
                 let Some(kind) = &event.kind else {
                     return Ok(());
                 };
-                let revoked = self.revoked_keys.apply(envelope, event);
-                revoked.map_err(|illegal| illegal.reason)?;
                 let taken = self.certificates.apply(envelope, kind);
                 taken.map(drop).map_err(|illegal| illegal.reason)
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sealwarden_domain::approval::{self, RevokedKeys};
+use sealwarden_domain::approval;
 use sealwarden_domain::communication::{
     APPROVERS, Ballot, Brief, Command, Communication, DeliveryPhase, NoticeState, RUN, decide,
     decide_notice, engineers, executives, missing, notice_digest, notice_text, number_of, quorum,
@@ -10,18 +10,18 @@ use sealwarden_domain::communication::{
 };
 use sealwarden_engine::{ExecuteError, Executed, Meta, Node, Stream};
 use sealwarden_eventlog::Environment;
-use sealwarden_runbook::{Audience, ChannelKind};
+use sealwarden_runbook::{Audience, ChannelKind, Roster};
 use sealwarden_wire::event::v1::{IncidentAcknowledged, NoticePrepared, PageAction};
 use sealwarden_wire::incident::v1 as api;
 use sealwarden_wire::run::v1::{ApproveResponse, Approver, PrepareResponse};
 
-use super::with_situation;
+use super::{Surroundings, with_situation};
 use crate::state::State;
 
 /// The text that an audience would be told now; `None` if there is no such incident.
 pub(crate) fn brief(
     state: &State,
-    node: &Node,
+    around: &Surroundings<'_>,
     id: &str,
     audience: Audience,
     now_ms: i64,
@@ -30,7 +30,7 @@ pub(crate) fn brief(
     with_situation(
         state,
         id,
-        node,
+        around,
         &nobody,
         now_ms,
         |situation| match audience {
@@ -154,6 +154,7 @@ pub(crate) async fn acknowledge(
 pub(crate) fn prepare(
     state: &State,
     node: &Node,
+    roster: &Roster,
     id: &str,
     number: u32,
     now_ms: i64,
@@ -162,7 +163,7 @@ pub(crate) fn prepare(
     let prepared = &notice.prepared;
     let (runbook, runbook_digest) = source_of(id, prepared);
     let environment = environment(node);
-    let approvers = node.plan.roster().people().iter().map(|person| Approver {
+    let approvers = roster.people().iter().map(|person| Approver {
         person: person.id.clone(),
         name: person.name.clone(),
         roles: person.roles.iter().map(ToString::to_string).collect(),
@@ -179,7 +180,7 @@ pub(crate) fn prepare(
         runbook_digest,
         inputs: notice_text(id, prepared),
         inputs_digest: notice_digest(id, prepared),
-        roster_digest: node.plan.roster().digest_hex(),
+        roster_digest: roster.digest_hex(),
         namespace: environment.namespace().as_str().to_owned(),
         title: prepared.title.clone(),
         description: "What is published is read by everybody and cannot be taken back.".to_owned(),
@@ -216,18 +217,18 @@ fn validity_ms(node: &Node) -> i64 {
 pub(crate) async fn decide_signed(
     node: &Node,
     meta: Meta,
-    revoked: &RevokedKeys,
     id: &str,
     (statement, signature): (&str, &str),
 ) -> Result<(ApproveResponse, u64), ExecuteError> {
     let mut stream: Stream<Communication> = node.stream("communication", id).await?;
     let now_ms = node.clock.now().wall_ms;
+    let around = Surroundings::of(node);
     let ballot = Ballot {
         installation: &node.installation,
         environment: environment(node),
         incident: id,
-        roster: node.plan.roster(),
-        revoked,
+        roster: &around.roster,
+        revoked: &around.revoked,
         max_validity_ms: validity_ms(node),
     };
     let mut refused = None;

@@ -20,18 +20,38 @@ pub(crate) use sinks::Sinks;
 pub(crate) use task::communicate;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use sealwarden_domain::approval::RevokedKeys;
 use sealwarden_domain::communication::{Communication, RunFacts, Situation};
 use sealwarden_engine::Node;
+use sealwarden_runbook::Roster;
 
 use crate::state::State;
 use crate::view::earliest;
+
+/// What the node knows beside the service's own state. It is taken before that state is read, since both are locked while they are.
+pub(crate) struct Surroundings<'a> {
+    node: &'a Node,
+    roster: Arc<Roster>,
+    revoked: RevokedKeys,
+}
+
+impl<'a> Surroundings<'a> {
+    pub(crate) fn of(node: &'a Node) -> Self {
+        Self {
+            node,
+            roster: node.roster(),
+            revoked: node.board.read(|it| it.trust.revoked_keys.clone()),
+        }
+    }
+}
 
 /// Looks at an incident as texts and deadlines need it; `None` if there is none.
 pub(crate) fn with_situation<T>(
     state: &State,
     id: &str,
-    node: &Node,
+    around: &Surroundings<'_>,
     reachable: &BTreeSet<String>,
     now_ms: i64,
     look: impl FnOnce(&Situation<'_>) -> T,
@@ -45,15 +65,16 @@ pub(crate) fn with_situation<T>(
         .collect();
     let log = incident.opened.as_ref().map_or("", |o| o.log.as_str());
     Some(look(&Situation {
-        installation: &node.installation,
+        installation: &around.node.installation,
         id,
         incident,
         earliest_ms: earliest(state, incident),
         log: state.logs.get(log),
         runs: &runs,
         communication: state.communications.get(id).unwrap_or(&nothing),
-        plan: &node.plan,
-        revoked: &state.revoked_keys,
+        plan: &around.node.plan,
+        roster: &around.roster,
+        revoked: &around.revoked,
         reachable,
         now_ms,
     }))

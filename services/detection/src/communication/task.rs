@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::deliver::{Item, Job, deliver};
 use super::sinks::{Channel, Sinks};
 use super::site::{Site, public, standing};
-use super::with_situation;
+use super::{Surroundings, with_situation};
 use crate::config::Telling;
 use crate::follow::{Watch, sleep_until};
 
@@ -125,10 +125,10 @@ impl Task {
 
     /// Records what is due of one incident, and remembers what may be sent.
     async fn look(&mut self, id: &str, now_ms: i64) {
-        let node = &self.node;
+        let around = Surroundings::of(&self.node);
         let reachable = &self.sinks.reachable;
         let seen = self.watch.read(|state| {
-            with_situation(state, id, node, reachable, now_ms, |situation| {
+            with_situation(state, id, &around, reachable, now_ms, |situation| {
                 let pending = pending(situation.communication, now_ms);
                 (due(situation), pending, standing(situation))
             })

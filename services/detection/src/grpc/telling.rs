@@ -12,7 +12,7 @@ use sealwarden_wire::run::v1::{ApproveResponse, PrepareResponse};
 use tonic::Status;
 
 use super::{IncidentsService, checked, not_found, status};
-use crate::communication::{self, Told};
+use crate::communication::{self, Surroundings, Told};
 
 impl IncidentsService {
     pub(super) fn notices(&self, id: &str) -> Result<NoticesResponse, Status> {
@@ -23,8 +23,9 @@ impl IncidentsService {
 
     pub(super) fn brief(&self, id: &str, audience: Audience) -> Result<Brief, Status> {
         let now_ms = self.node.clock.now().wall_ms;
+        let around = Surroundings::of(&self.node);
         self.watch
-            .read(|state| communication::brief(state, &self.node, id, audience, now_ms))
+            .read(|state| communication::brief(state, &around, id, audience, now_ms))
             .ok_or_else(|| not_found(id))
     }
 
@@ -106,8 +107,16 @@ impl IncidentsService {
         asked: &PrepareNoticeRequest,
     ) -> Result<PrepareResponse, Status> {
         let now_ms = self.node.clock.now().wall_ms;
+        let roster = self.node.roster();
         let prepared = self.watch.read(|state| {
-            communication::prepare(state, &self.node, &asked.incident, asked.number, now_ms)
+            communication::prepare(
+                state,
+                &self.node,
+                &roster,
+                &asked.incident,
+                asked.number,
+                now_ms,
+            )
         });
         prepared.ok_or_else(|| {
             Status::not_found(format!(
@@ -126,9 +135,8 @@ impl IncidentsService {
         self.notices(&asked.incident)?; // an incident that is there
         let meta = Meta::person(caller.name.as_str()).correlated(asked.incident.clone());
         let (id, statement) = (&asked.incident, &asked.statement);
-        let revoked = self.watch.read(|state| state.revoked_keys.clone());
         let signed = (statement.as_str(), asked.signature.as_str());
-        let decided = communication::decide_signed(&self.node, meta, &revoked, id, signed).await;
+        let decided = communication::decide_signed(&self.node, meta, id, signed).await;
         let (answer, position) = decided.map_err(status)?;
         self.notices_after(id, position).await?;
         Ok(answer)

@@ -121,7 +121,7 @@ pub(super) fn due(situation: &Situation<'_>) -> (Vec<NoticePrepared>, Vec<Failed
         {
             continue;
         }
-        let signed = signed(template, situation.plan.roster(), situation.revoked);
+        let signed = signed(template, situation.roster, situation.revoked);
         if let Some(reason) = signed.wrong.first() {
             failed.push(Failed::new(template, reason.clone()));
             continue;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sealwarden_runbook::{Audience, Channel, ChannelKind, IncidentSeverity, Person, PlanSet, Role};
+use sealwarden_runbook::{
+    Audience, Channel, ChannelKind, IncidentSeverity, Person, PlanSet, Role, Roster,
+};
 use sealwarden_wire::event::v1::{IncidentStage, NoticePrepared, PageAction};
 
 use super::beforehand;
@@ -37,6 +39,8 @@ pub struct Situation<'a> {
     pub communication: &'a Communication,
     /// The plan.
     pub plan: &'a PlanSet,
+    /// The people: the roster in force.
+    pub roster: &'a Roster,
     /// Keys of people that were revoked.
     pub revoked: &'a RevokedKeys,
     /// Names of channels that have an address here.
@@ -360,7 +364,7 @@ fn waiting(situation: &Situation<'_>, causes: &mut Vec<Cause>, next: &mut Option
             let words = situation.communication.acknowledged.iter();
             let since_ms = words.map(|word| word.at_ms).fold(waits.since_ms, i64::max);
             let roles: Vec<&Role> = approval.quorum.roles().keys().collect();
-            let people = people(situation.plan, &roles);
+            let people = people(situation.roster, &roles);
             let asked: Vec<&Person> = people
                 .into_iter()
                 .filter(|p| !waits.decided.contains(&p.id) && !run.requesters.contains(&p.id))
@@ -396,7 +400,7 @@ fn ownership(situation: &Situation<'_>, causes: &mut Vec<Cause>, next: &mut Opti
         return;
     };
     let roles: Vec<&Role> = communication.contacts.iter().collect();
-    let people = people(situation.plan, &roles);
+    let people = people(situation.roster, &roles);
     let since_ms = situation.incident.opened_at_ms;
     let says = format!(
         "nobody has acknowledged the incident since {}",
@@ -426,10 +430,10 @@ fn severity(situation: &Situation<'_>) -> IncidentSeverity {
 }
 
 /// The people of some roles, those of the first one first, each once.
-fn people<'p>(plan: &'p PlanSet, roles: &[&Role]) -> Vec<&'p Person> {
+fn people<'p>(roster: &'p Roster, roles: &[&Role]) -> Vec<&'p Person> {
     let mut found: Vec<&Person> = Vec::new();
     for role in roles {
-        for person in plan.roster().people() {
+        for person in roster.people() {
             if person.roles.contains(*role) && found.iter().all(|known| known.id != person.id) {
                 found.push(person);
             }

@@ -108,6 +108,7 @@ impl World {
         let runs: Vec<&RunFacts> = self.runs.iter().collect();
         due(&Situation {
             installation: "acme",
+            roster: self.plan.roster(),
             revoked: &self.revoked,
             id: "I-1",
             incident: &self.incident,
