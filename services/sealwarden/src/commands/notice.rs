@@ -114,13 +114,12 @@ pub(crate) async fn run(cli: &Cli, what: &Notice) -> Answer {
 /// Notices to people outside.
 async fn list(cli: &Cli, id: Option<&str>) -> Answer {
     let mut incidents = client(cli)?.incidents().await?;
-    let ids: Vec<String> = match id {
-        Some(id) => vec![id.to_owned()],
-        None => {
-            let request = wire::ListRequest { open_only: true };
-            let open = incidents.list(request).await?.into_inner().incidents;
-            open.into_iter().map(|incident| incident.incident).collect()
-        }
+    let ids: Vec<String> = if let Some(id) = id {
+        vec![id.to_owned()]
+    } else {
+        let request = wire::ListRequest { open_only: true };
+        let open = incidents.list(request).await?.into_inner().incidents;
+        open.into_iter().map(|incident| incident.incident).collect()
     };
     let mut all = Vec::new();
     for id in ids {

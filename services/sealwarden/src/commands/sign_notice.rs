@@ -58,8 +58,8 @@ pub(super) fn run(cli: &Cli, name: &str, dir: Option<PathBuf>, signing: &Signing
     let Some((person, _)) = set.roster().by_fingerprint(&fingerprint) else {
         return Err(key.of_nobody());
     };
-    let counts = |role: &&str| person.roles.iter().any(|own| own.as_str() == *role);
-    if !APPROVERS.iter().any(|role| counts(&role)) {
+    let counts = |role: &str| person.roles.iter().any(|own| own.as_str() == role);
+    if !APPROVERS.iter().any(|role| counts(role)) {
         return Err(Failure::refused(format!(
             "{} is neither {}; nothing was written",
             person.id,
