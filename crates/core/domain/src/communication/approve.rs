@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use sealwarden_runbook::{Approver, Assessment, Quorum, Role, Roster, show_counts};
 use sealwarden_wire::event::v1::{Event, NoticeDecided, NoticePrepared, event::Kind};
 
-use super::state::{Communication, DeliveryPhase, NoticeState};
+use super::state::{Communication, DeliveryPhase, NoticeState, awaited};
 use crate::approval::{
     Decision, Environment, Expectation, Refusal, RefusalCode, RevokedKeys, Standing, Statement,
     check, sha256_hex,
@@ -74,7 +74,7 @@ pub fn source_of(incident: &str, e: &NoticePrepared) -> (String, String) {
 
 /// The quorum of a notice: one person of each role that it awaits.
 pub fn quorum(e: &NoticePrepared) -> Option<Quorum> {
-    let roles = e.awaits.iter().filter_map(|role| Role::new(role).ok());
+    let roles = awaited(e).iter().filter_map(|role| Role::new(role).ok());
     Quorum::new(roles.map(|role| (role, 1)).collect::<BTreeMap<_, _>>()).ok()
 }
 

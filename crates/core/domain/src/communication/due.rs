@@ -10,7 +10,7 @@ use sealwarden_wire::event::v1::{IncidentStage, NoticePrepared, PageAction};
 use super::beforehand;
 use super::brief::{self, millis, one_line};
 use super::runs::RunFacts;
-use super::state::Communication;
+use super::state::{Communication, awaited};
 use crate::approval::RevokedKeys;
 use crate::incident::{Incident, stage_name, time_text};
 use crate::log_control::LogControl;
@@ -248,12 +248,12 @@ fn outside(
     let waiting = told
         .filter(|notice| !notice.is_free() && !notice.is_denied())
         .map(|notice| &notice.prepared);
-    let new = public.iter().filter(|notice| !notice.awaits.is_empty());
+    let new = public.iter().filter(|notice| !awaited(notice).is_empty());
     for notice in waiting.chain(new) {
         let says = format!(
             "A notice to people outside, \"{}\", waits for signatures of {}.",
             notice.title,
-            notice.awaits.join(" and ")
+            awaited(notice).join(" and ")
         );
         let key = format!("waits {}", notice.covers.join(", "));
         let cause = Cause::new(key, says).for_executives();

@@ -113,6 +113,12 @@ pub struct Sending {
     pub attempt: u32,
 }
 
+/// The roles of which one person each has to approve the notice.
+pub(super) fn awaited(notice: &NoticePrepared) -> &[String] {
+    let NoticePrepared { awaits: roles, .. } = notice;
+    roles
+}
+
 impl NoticeState {
     /// Whether a person's denial stands.
     pub fn is_denied(&self) -> bool {
@@ -173,7 +179,7 @@ impl Communication {
             at_ms: envelope.recorded_at_ms,
             deliveries: deliveries.collect(),
             decided: Vec::new(),
-            freed_at_ms: e.awaits.is_empty().then_some(envelope.recorded_at_ms),
+            freed_at_ms: awaited(e).is_empty().then_some(envelope.recorded_at_ms),
         });
         Ok(())
     }
