@@ -277,3 +277,30 @@ fn what_a_person_wrote_waits_for_two_signatures_over_its_text() {
     assert!(late.to_string().contains("step-closed"), "{late}");
     outside.approve(&id, "99", &[LEGAL]).must_end_with(2);
 }
+
+#[test]
+fn a_folder_that_cannot_be_written_is_written_as_soon_as_it_can() {
+    let outside = Outside::prepared();
+    outside.sign(LEGAL).good();
+    outside.sign(WORDS).good();
+    let told = &outside.told;
+    let folder = told.here.home().join("public");
+    std::fs::write(&folder, "in the way").expect("a file");
+    let _up = told.here.up();
+    let id = told.incident("key-compromise", "an odd login");
+    let page = told.settled(&id, "public", "status");
+    assert_eq!(page["standing"], "given up", "{page}");
+    let reason = page["reason"].as_str().expect("a reason");
+    assert!(reason.contains("public"), "it names the folder: {reason}");
+    let sent = told.settled(&id, "public", "customers");
+    assert_eq!(sent["standing"], "delivered", "the others go on: {sent}");
+    std::fs::remove_file(&folder).expect("the file");
+    eventually("the pages are there", || {
+        outside.page("index.html").exists().then_some(())
+    });
+    assert!(
+        outside
+            .read("index.html")
+            .contains("A sealing key is being replaced")
+    );
+}
