@@ -82,6 +82,8 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
             e.number,
             e.digest
         ),
+        Kind::PersonAway(e) if e.until_ms <= e.from_ms => format!("{} is back", e.person),
+        Kind::PersonAway(e) => format!("{} is away: {}", e.person, e.reason),
         Kind::RosterChanged(e) => {
             format!("roster {} is in force: {}", e.number, e.reason)
         }

@@ -225,3 +225,48 @@ async fn a_roster_that_was_only_written_into_the_event_log_is_not_in_force() {
     let signed = approve(&here, SAMUEL).good();
     assert_eq!(signed["in_force"], true, "{signed:#}");
 }
+
+#[test]
+fn who_is_away_is_not_waited_for_and_what_nobody_can_decide_is_said() {
+    let here = Installation::new();
+    let up = here.up();
+    let absent = |person: &str, by: &str, more: &[&str]| {
+        let mut call = vec!["roster", "absent", person, "--as", by, "--yes"];
+        call.extend(more);
+        here.call(&call)
+    };
+    let tomorrow = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24)).to_string();
+    let until = ["--until", tomorrow.as_str()];
+    absent(TOMAS, SAMUEL, &until).must_end_with(4);
+    absent(TOMAS, TOMAS, &["--until", "2020-01-01T00:00:00Z"]).must_end_with(2);
+    absent(TOMAS, TOMAS, &["--until", "2099-01-01T00:00:00Z"]).must_end_with(4);
+    absent(TOMAS, TOMAS, &until).must_end_with(0);
+    let unmet = absent(MARA, MARA, &until).ends_with(1).json();
+    let unmet = unmet["unmet"].to_string();
+    assert!(
+        unmet.contains("cannot meet") && unmet.contains("security-lead"),
+        "{unmet}"
+    );
+    up.kill();
+    let _up = here.up();
+    let shown = shown(&here, 1);
+    assert!(
+        shown["findings"].to_string().contains("is away"),
+        "{shown:#}"
+    );
+    // Who signs all the same counts; whom one can reach is another question.
+    let proposed = propose(&here, &promoted(&people::roster_text(&here))).good();
+    assert!(
+        proposed["can_sign"].to_string().contains(JONAS),
+        "{proposed:#}"
+    );
+    assert!(
+        !proposed["can_sign"].to_string().contains(MARA),
+        "{proposed:#}"
+    );
+    approve(&here, SAMUEL).must_end_with(0);
+    assert_eq!(approve(&here, MARA).good()["in_force"], true);
+    absent(MARA, MARA, &["--back"]).must_end_with(0);
+    let status = here.call(&["status"]).good();
+    assert_eq!(status["roster_findings"], serde_json::json!([]));
+}

@@ -333,7 +333,8 @@ impl Installation {
                 Kind::RosterAdopted(_)
                 | Kind::RosterProposed(_)
                 | Kind::RosterDecided(_)
-                | Kind::RosterChanged(_),
+                | Kind::RosterChanged(_)
+                | Kind::PersonAway(_),
             ) => {} // taken in above
             Some(Kind::SuspensionAdded(e)) => self.trust.suspensions.push(e.clone()),
             Some(kind) if self.trust.certificates.apply(envelope, kind)? => {}

@@ -29,10 +29,12 @@
 //! - Anybody on the roster ends a proposal by denying it. It can be proposed again, and must be signed again.
 //! - A key that was revoked counts for nothing, whenever it signed.
 
+mod absence;
 mod anchor;
 mod change;
 mod line;
 
+pub use absence::{MAX_ABSENCE_MS, absence_text, absent};
 pub use anchor::{Judged, RosterAnchor};
 pub use change::{Vote, adopt, change_text, propose, sign};
 pub use line::{InForce, MAX_PROPOSALS, Proposal, RosterLine};

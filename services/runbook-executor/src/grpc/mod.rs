@@ -1,5 +1,6 @@
 //! What people and other services ask.
 
+mod absence;
 mod certificates;
 mod control;
 mod custody;

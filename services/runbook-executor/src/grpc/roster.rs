@@ -12,6 +12,7 @@ use sealwarden_wire::run::v1::{
 };
 use tonic::Status;
 
+use super::absence;
 use super::status::of_error;
 use crate::environment::of_approvals;
 use crate::executor::Executor;
@@ -28,7 +29,10 @@ pub(super) fn shown(executor: &Executor) -> Roster {
     let now_ms = node.clock.now().wall_ms;
     let waiting = line.proposals().filter(|it| !it.is_over(now_ms));
     let text = line.in_force().filter(|it| it.number == judged.number);
+    let away = |id: &str| line.away_at(now_ms).find(|it| it.person == id);
     let people = roster.people().iter().map(|person| RosterPerson {
+        away_until_ms: away(&person.id).map_or(0, |it| it.until_ms),
+        away_reason: away(&person.id).map_or_else(String::new, |it| it.reason.clone()),
         person: person.id.clone(),
         name: person.name.clone(),
         roles: person.roles.iter().map(ToString::to_string).collect(),
@@ -42,7 +46,7 @@ pub(super) fn shown(executor: &Executor) -> Roster {
         number: judged.number,
         text: text.map_or_else(|| roster.to_yaml(), |it| it.text.clone()),
         change_rule: roster.change_rule(),
-        proposals: waiting.map(|it| of_proposal(&line, it)).collect(),
+        proposals: waiting.map(|it| of_proposal(&line, it, now_ms)).collect(),
         findings: findings(node),
     }
 }
@@ -53,7 +57,9 @@ pub(super) fn misfits(node: &Node) -> Vec<String> {
     let file = node
         .board
         .read(|it| RosterFile::look(&node.plan_dir, &judged, &it.trust.rosters));
-    judged.finding.into_iter().chain(file.finding()).collect()
+    let unmet = absence::unmet(node, node.clock.now().wall_ms);
+    let story = judged.finding.into_iter();
+    story.chain(file.finding()).chain(unmet).collect()
 }
 
 /// The same, with the last thing that ever was written and counts for nothing.
@@ -67,7 +73,7 @@ fn findings(node: &Node) -> Vec<String> {
     misfits(node).into_iter().chain(forged).collect()
 }
 
-fn of_proposal(line: &RosterLine, it: &Proposal) -> RosterProposal {
+fn of_proposal(line: &RosterLine, it: &Proposal, now_ms: i64) -> RosterProposal {
     let proposed = it.proposed.clone();
     let now = line.in_force();
     let differences = now.map(|now| now.roster.differences(&it.roster));
@@ -82,12 +88,16 @@ fn of_proposal(line: &RosterLine, it: &Proposal) -> RosterProposal {
         differences: differences.unwrap_or_default(),
         approved_by: it.counted(line).map(|it| it.person.clone()).collect(),
         missing: it.missing(line).unwrap_or_default(),
-        can_sign: it.can_sign(line),
+        can_sign: it
+            .can_sign(line)
+            .into_iter()
+            .filter(|person| line.away_at(now_ms).all(|it| it.person != *person))
+            .collect(),
     }
 }
 
 /// The trust stream, as the roster's line. Nothing is decided on one that is not believed.
-async fn line_of(node: &Node) -> Result<Stream<RosterLine>, Status> {
+pub(super) async fn line_of(node: &Node) -> Result<Stream<RosterLine>, Status> {
     let stream = node
         .stream::<RosterLine>("trust", &node.installation)
         .await
@@ -127,7 +137,7 @@ pub(super) async fn proposed(
         caller,
         "a change of the roster is proposed"
     );
-    Ok(of_proposal(line, found))
+    Ok(of_proposal(line, found, now_ms))
 }
 
 /// Records a signed decision; with the last one the proposed roster is in force, and open runs are told which keys count no more.

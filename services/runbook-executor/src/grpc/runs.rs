@@ -14,13 +14,13 @@ use sealwarden_wire::run::v1::{
     ApproveRequest, ApproveResponse, DecideRosterRequest, DecideRosterResponse,
     GiveEvidenceRequest, ListRequest, ListResponse, OperateRequest, PrepareRequest,
     PrepareResponse, ProposeRosterRequest, RevokeKeyRequest, RevokeKeyResponse, Roster,
-    RosterProposal, Run, ShowRequest, ShowRosterRequest, Verb,
+    RosterProposal, Run, SayAwayRequest, SayAwayResponse, ShowRequest, ShowRosterRequest, Verb,
 };
 use tonic::{Request, Response, Status};
 
 use super::evidence::{MAX_GIVEN_BYTES, kept};
-use super::roster;
 use super::status::{of_error, of_rejection};
+use super::{absence, roster};
 use crate::executor::Executor;
 use crate::revoking::catch_up;
 
@@ -52,6 +52,12 @@ impl RunsService {
         } else {
             Err(unknown())
         }
+    }
+
+    /// A run as people are told it.
+    fn viewed(&self, state: &RunState) -> Run {
+        let node = &self.0.node;
+        absence::without_absent(node, view(state, node.clock.now()))
     }
 
     /// Decides what a person tells a run; the run as it is then.
@@ -95,7 +101,7 @@ impl Runs for RunsService {
         let mut runs = Vec::with_capacity(ids.len());
         for id in ids {
             match self.load(&id).await {
-                Ok(stream) => runs.push(view(stream.state(), self.0.node.clock.now())),
+                Ok(stream) => runs.push(self.viewed(stream.state())),
                 // One bad run never hides the others.
                 Err(status) => runs.push(Run {
                     run: id,
@@ -116,7 +122,7 @@ impl Runs for RunsService {
     async fn show(&self, request: Request<ShowRequest>) -> Result<Response<Run>, Status> {
         require(&caller_of(&request)?, &READERS)?;
         let stream = self.load(&request.into_inner().run).await?;
-        Ok(Response::new(view(stream.state(), self.0.node.clock.now())))
+        Ok(Response::new(self.viewed(stream.state())))
     }
 
     async fn prepare(
@@ -181,6 +187,16 @@ impl Runs for RunsService {
         require(&caller, &[CallerRole::Operator])?;
         let proposed = roster::proposed(&self.0, caller.name.as_str(), request.into_inner());
         proposed.await.map(Response::new)
+    }
+
+    async fn say_away(
+        &self,
+        request: Request<SayAwayRequest>,
+    ) -> Result<Response<SayAwayResponse>, Status> {
+        let caller = caller_of(&request)?;
+        require(&caller, &[CallerRole::Operator])?;
+        let said = absence::said(&self.0, caller.name.as_str(), request.into_inner());
+        said.await.map(Response::new)
     }
 
     async fn decide_roster(

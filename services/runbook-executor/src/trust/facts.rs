@@ -55,7 +55,8 @@ impl Fold for TrustFacts {
                 | Kind::RosterAdopted(_)
                 | Kind::RosterProposed(_)
                 | Kind::RosterDecided(_)
-                | Kind::RosterChanged(_),
+                | Kind::RosterChanged(_)
+                | Kind::PersonAway(_),
             ) => {}
             Some(Kind::TrustPublished(e)) => {
                 let next = self.published.last().map_or(1, |last| last.version + 1);

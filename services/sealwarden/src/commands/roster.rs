@@ -1,5 +1,6 @@
-//! `roster show | propose | approve | deny | revoke`
+//! `roster show | propose | approve | deny | absent | revoke`
 
+mod absence;
 pub(super) mod change;
 
 use std::path::PathBuf;
@@ -53,6 +54,28 @@ pub(crate) enum Roster {
         #[command(flatten)]
         signing: Signing,
     },
+    /// Somebody cannot be reached, so that others are asked; they say it, or somebody who is `security-lead` or `break-glass`
+    ///
+    /// It tells people whom a step waits for (`approve --list`, `run show`), and takes no right away: who signs all the same counts. The answer, `roster show` and `status` say which
+    /// quorums nobody can meet meanwhile. At most 90 days. There are no deputies: others with the same roles sign.
+    Absent {
+        /// Who
+        person: String,
+        /// Until when (RFC 3339)
+        #[arg(long, value_name = "TIME", required_unless_present = "back")]
+        until: Option<String>,
+        /// From when (RFC 3339; default: now)
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// They are back
+        #[arg(long, conflicts_with_all = ["until", "from"])]
+        back: bool,
+        /// Why, in one line; everybody reads it
+        #[arg(long, value_name = "TEXT", default_value = "away")]
+        why: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
     /// A key is lost, stolen, or its owner has gone: it counts no more
     ///
     /// Its owner signs that, or anybody with the role `security-lead` or `break-glass`, alone. From then on no approval by the key counts for a step that has not begun, also
@@ -90,6 +113,22 @@ pub(crate) async fn run(cli: &Cli, what: &Roster) -> Answer {
         Roster::Deny { digest, signing } => {
             let named = (digest.as_deref(), Vote::Deny);
             return Box::pin(change::sign(cli, &mut runs, &roster, named, signing)).await;
+        }
+        Roster::Absent {
+            person,
+            until,
+            from,
+            back: _,
+            why,
+            signing,
+        } => {
+            let said = absence::Said {
+                person,
+                from: from.as_deref(),
+                until: until.as_deref(),
+                why,
+            };
+            return Box::pin(absence::say(cli, &mut runs, &roster, &said, signing)).await;
         }
         Roster::Revoke {
             whose,
@@ -214,7 +253,10 @@ fn show(cli: &Cli, roster: &wire::Roster) -> Ending {
                     "fingerprint": key.fingerprint, "algorithm": key.algorithm, "touch": key.touch,
                     "revoked_by": key.revoked_by, "revoked_reason": key.revoked_reason,
                 })).collect();
-                json!({ "person": person.person, "name": person.name, "roles": person.roles, "keys": keys })
+                json!({
+                    "person": person.person, "name": person.name, "roles": person.roles, "keys": keys,
+                    "away_until_ms": person.away_until_ms, "away_reason": person.away_reason,
+                })
             })
             .collect();
         output::json(&json!({
@@ -260,6 +302,14 @@ fn show(cli: &Cli, roster: &wire::Roster) -> Ending {
         "roster {} sha256:{}; a change takes {}",
         roster.number, roster.digest, roster.change_rule
     ));
+    for person in roster.people.iter().filter(|it| it.away_until_ms > 0) {
+        output::line(&format!(
+            "AWAY {} until {}: {}",
+            person.person,
+            output::time(person.away_until_ms),
+            person.away_reason
+        ));
+    }
     for proposal in &roster.proposals {
         output::line(&format!("\n{}", change::shown(proposal)));
     }

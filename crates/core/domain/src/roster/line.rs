@@ -1,12 +1,12 @@
 //! The fold of what an installation's stream says of its roster.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sealwarden_runbook::{Approver, Person, Roster};
 use sealwarden_wire::event::v1::{
-    Envelope, Event, RosterAdopted, RosterChanged, RosterDecided, RosterProposed, RosterSignature,
-    event::Kind,
+    Envelope, Event, PersonAway, RosterAdopted, RosterChanged, RosterDecided, RosterProposed,
+    RosterSignature, event::Kind,
 };
 
 use super::change::{Vote, change_text};
@@ -76,7 +76,8 @@ pub struct RosterLine {
     environment: Option<Environment>,
     rosters: Vec<InForce>,
     proposals: Vec<Proposal>,
-    revoked: RevokedKeys,
+    pub(super) revoked: RevokedKeys,
+    pub(super) away: BTreeMap<String, PersonAway>,
     passed_over: Option<String>,
 }
 
@@ -353,6 +354,9 @@ impl Fold for RosterLine {
             Some(Kind::RosterProposed(it)) => self.proposed(it),
             Some(Kind::RosterDecided(it)) => self.decided(it),
             Some(Kind::RosterChanged(it)) => self.changed(it),
+            Some(Kind::PersonAway(it)) => self.judge_absence(it).map(|()| {
+                self.away.insert(it.person.clone(), it.clone());
+            }),
             Some(Kind::ApproverKeyRevoked(it)) => {
                 self.revoked.add(it);
                 Ok(())

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use sealwarden_runbook::{PlanSet, Roster};
 use sealwarden_wire::event::v1::{
-    Envelope, RosterDecided, RosterProposed, RosterSignature, event::Kind,
+    Envelope, PersonAway, RosterDecided, RosterProposed, RosterSignature, event::Kind,
 };
 
-use super::{RosterAnchor, RosterLine, Vote, adopt, change_text, propose, sign};
+use super::{
+    MAX_ABSENCE_MS, RosterAnchor, RosterLine, Vote, absence_text, absent, adopt, change_text,
+    propose, sign,
+};
 use crate::approval::fixture::{self, NOW_MS, PLAN, RUNBOOK, key_of, revocation, roster_text};
 use crate::approval::{Environment, Namespace};
 use crate::fold::{Fold as _, Rejection, RejectionCode, event};
@@ -457,4 +460,96 @@ fn of_an_earlier_roster_counts_what_still_holds() {
         strange.digest(),
         world.line.in_force().unwrap().roster.digest()
     );
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+fn away(person: &str, by: &str, (from_ms, until_ms, said_ms): (i64, i64, i64)) -> PersonAway {
+    let mut away = PersonAway {
+        person: person.to_owned(),
+        from_ms,
+        until_ms,
+        said_ms,
+        reason: "on leave".to_owned(),
+        by: by.to_owned(),
+        signature: String::new(),
+    };
+    let text = absence_text(("acme", Environment::Production), &away);
+    away.signature = crate::approval::sign(&text, &key_of(by), Namespace::Approval).unwrap();
+    away
+}
+
+#[test]
+fn who_is_away_says_it_or_a_senior_and_it_ends() {
+    let mut world = World::new();
+    let day = (NOW_MS, NOW_MS + DAY_MS, NOW_MS);
+    for (person, by) in [("grace", "grace"), ("pete", "bea")] {
+        let events = absent(&world.line, away(person, by, day), NOW_MS).unwrap();
+        world.take(events);
+    }
+    let at = |world: &World, at_ms| -> Vec<String> {
+        let away = world.line.away_at(at_ms);
+        away.map(|it| it.person.clone()).collect()
+    };
+    assert_eq!(at(&world, NOW_MS), ["grace", "pete"]);
+    let present = world.line.present(NOW_MS).unwrap();
+    assert!(present.person("grace").is_none() && present.person("ada").is_some());
+    assert!(at(&world, NOW_MS - 1).is_empty() && at(&world, NOW_MS + DAY_MS).is_empty());
+    // Back; what was said before is not said again.
+    let back = away("grace", "grace", (NOW_MS + 1, NOW_MS + 1, NOW_MS + 1));
+    let events = absent(&world.line, back.clone(), NOW_MS).unwrap();
+    world.take(events);
+    assert_eq!(at(&world, NOW_MS + 2), ["pete"]);
+    assert_eq!(absent(&world.line, back, NOW_MS), Ok(Vec::new()));
+    let old = away("grace", "grace", day);
+    assert!(
+        absent(&world.line, old.clone(), NOW_MS)
+            .unwrap_err()
+            .reason
+            .contains("newer")
+    );
+    world.take(vec![Kind::PersonAway(old)]);
+    assert_eq!(at(&world, NOW_MS + 2), ["pete"]);
+}
+
+#[test]
+fn an_absence_that_was_not_signed_so_counts_for_nothing() {
+    let mut world = World::new();
+    let day = (NOW_MS, NOW_MS + DAY_MS, NOW_MS);
+    let good = away("grace", "grace", day);
+    let cases = [
+        away("grace", "pete", day),
+        away("mallory", "ada", day),
+        away(
+            "grace",
+            "grace",
+            (NOW_MS, NOW_MS + MAX_ABSENCE_MS + 1, NOW_MS),
+        ),
+        away("grace", "grace", (NOW_MS, NOW_MS - 1, NOW_MS)),
+        PersonAway {
+            until_ms: good.until_ms + 1,
+            ..good.clone()
+        },
+        PersonAway {
+            person: "ada".to_owned(),
+            ..good.clone()
+        },
+        PersonAway {
+            by: "ada".to_owned(),
+            ..good.clone()
+        },
+    ];
+    for case in cases {
+        let refused = absent(&world.line, case.clone(), NOW_MS).unwrap_err();
+        assert_eq!(refused.code, RejectionCode::Refused, "{refused}");
+        world.take(vec![Kind::PersonAway(case)]);
+    }
+    assert_eq!(world.line.away().count(), 0);
+    let early = absent(&world.line, good.clone(), NOW_MS - 10 * 60_000);
+    assert_eq!(early.unwrap_err().code, RejectionCode::Invalid);
+    world.take(vec![Kind::ApproverKeyRevoked(revocation(
+        "grace", "bea", "stolen",
+    ))]);
+    let revoked = absent(&world.line, good, NOW_MS).unwrap_err();
+    assert!(revoked.reason.contains("revoked"), "{revoked}");
 }
