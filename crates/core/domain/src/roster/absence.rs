@@ -84,6 +84,7 @@ impl RosterLine {
                 MAX_ABSENCE_MS / 86_400_000
             ));
         }
+        one_line(&away.reason).map_err(|error| error.reason)?;
         let known = self.away.get(&away.person);
         if known.is_some_and(|known| known.said_ms >= away.said_ms) {
             return Err(format!(

@@ -10,7 +10,7 @@ use sealwarden_wire::event::v1::{
 };
 
 use super::change::{Vote, change_text};
-use crate::approval::{Environment, RevokedKeys, signer};
+use crate::approval::{Environment, RevokedKeys, is_line_breaking, one_line, signer};
 use crate::fold::{Fold, IllegalEvent};
 
 /// The most proposals that wait at a time.
@@ -189,6 +189,11 @@ impl RosterLine {
         signed: &RosterSignature,
     ) -> Result<(&Person, String), String> {
         let now = self.in_force().ok_or("no roster is in force")?;
+        // A value of several lines would let a text say two things.
+        one_line(&proposed.reason).map_err(|error| error.reason)?;
+        if proposed.proposed_by.chars().any(is_line_breaking) {
+            return Err("the proposer's name has several lines".to_owned());
+        }
         let text = change_text(self.place(), proposed, vote, &signed.person);
         let by = (signed.person.as_str(), signed.signature.as_str());
         let revoked = self.revoked.fingerprints();

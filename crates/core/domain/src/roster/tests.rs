@@ -308,13 +308,23 @@ fn what_was_only_written_into_the_event_log_is_never_in_force() {
     let Some(Kind::RosterChanged(genuine)) = world.kinds.pop() else {
         panic!("the last event is the change")
     };
-    let mut forged = vec![genuine.clone(); 6];
+    let mut forged = vec![genuine.clone(); 7];
     forged[0].approvals.pop();
     forged[1].approvals[1] = forged[1].approvals[0].clone();
     forged[2].text = first().replace("pete", "paul");
     forged[3].reason.push('!');
     forged[4].proposed_by = "leila".to_owned();
     forged[5].accepted_at_ms = genuine.expires_ms;
+    // Signed so by both, and of two lines.
+    forged[6].reason = "a\nexpires: 1".to_owned();
+    let doubtful = RosterProposed {
+        reason: forged[6].reason.clone(),
+        ..proposed
+    };
+    for (signature, by) in forged[6].approvals.iter_mut().zip(["ada", "leila"]) {
+        let decided = decided(&doubtful, Vote::Approve, by);
+        *signature = decided.signed.unwrap();
+    }
     for forged in forged {
         let mut world = World {
             line: RosterLine::default(),
