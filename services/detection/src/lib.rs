@@ -23,6 +23,7 @@ mod config;
 mod detector_calls;
 mod detectors;
 mod duties;
+mod evaluation;
 mod expiring;
 mod explain;
 mod follow;
@@ -41,5 +42,6 @@ mod watching;
 mod words;
 
 pub use config::{Config, ConfigError, Telling};
+pub use evaluation::Evaluation;
 pub use outside::{BadSource, OutsideSource};
 pub use start::{Mounts, start};

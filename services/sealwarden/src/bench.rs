@@ -4,6 +4,7 @@
 
 mod bulk;
 mod contain;
+mod detect;
 mod figures;
 mod large;
 mod limits;
@@ -82,6 +83,8 @@ pub(crate) enum What {
     Log,
     /// From the last approval to proven fencing of three nodes
     Contain,
+    /// Events evaluated by the shipped detectors, and from an appended event to the open incident
+    Detect,
     /// Sealing with a key in OpenBao beside OpenBao signing each digest itself, the same callers (see --bao)
     Transit,
 }
@@ -98,6 +101,7 @@ impl What {
             Self::Refold => "refold",
             Self::Log => "log",
             Self::Contain => "contain",
+            Self::Detect => "detect",
             Self::Transit => "transit",
         }
     }
@@ -168,6 +172,7 @@ async fn measure(
         What::Runbook => runbook::measure(&setting).await?,
         What::Refold => refold::measure(&setting).await?,
         What::Contain => contain::measure(&setting).await?,
+        What::Detect => detect::measure(&setting).await?,
         What::Transit => {
             let server = server.ok_or_else(transit::Server::missing)?;
             transit::measure(&setting, &server).await?

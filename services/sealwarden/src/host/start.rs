@@ -60,6 +60,8 @@ pub(crate) struct Options {
 pub(crate) struct Started {
     /// The installation.
     pub(crate) installation: Installation,
+    /// The event log.
+    pub(crate) log: Arc<dyn EventLog>,
     /// The live fold of the event log.
     pub(crate) board: Arc<Board>,
     /// Where they listen.
@@ -116,6 +118,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<Started> {
     issue_clients(&installation).await?;
     let mut started = Started {
         installation,
+        log,
         board,
         endpoint: Endpoint {
             grpc: String::new(),
