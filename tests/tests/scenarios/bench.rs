@@ -10,6 +10,7 @@ fn benches_name_their_figures_and_limits() {
     for (what, names) in [
         ("sweep", &["sweep.ratio"][..]),
         ("refold", &["refold", "refold.embedded"]),
+        ("detect", &["detect.rate", "detect.latency"]),
     ] {
         let arguments = ["bench", what, "--seconds", "1", "--allow-debug", "--json"];
         let measured = sealwarden(here.home(), &arguments).good();

@@ -70,6 +70,8 @@ enum Phase {
 
 #[derive(Clone, Debug)]
 struct Series {
+    /// Of which log, node ….
+    name: Arc<str>,
     data: Data,
     phase: Phase,
     /// When it last concluded, and when a near miss was last told.
@@ -83,8 +85,9 @@ struct Series {
 }
 
 impl Series {
-    fn new(rule: &Rule) -> Self {
+    fn new(name: &str, rule: &Rule) -> Self {
         Self {
+            name: Arc::from(name),
             data: Data::new(rule),
             phase: Phase::Quiet,
             concluded_ms: None,
@@ -114,7 +117,7 @@ pub struct Detecting {
     /// Which detectors look at a measure, by its place.
     watching: Vec<Vec<usize>>,
     /// When which series has to be judged again.
-    due: BTreeSet<(i64, usize, Arc<str>)>,
+    due: Due,
     now_ms: i64,
 }
 
@@ -164,8 +167,15 @@ impl Detecting {
             let Some((due_ms, place, name)) = self.due.pop_first() else {
                 return;
             };
-            // Each at its own time, so that it matters nothing how often somebody looks.
-            self.judge(place, &name, due_ms, outcomes);
+            let Some(in_force) = self.detectors.get_mut(place) else {
+                continue;
+            };
+            if let Some(series) = in_force.series.get_mut(&name) {
+                series.due_ms = None;
+                // Each at its own time, so that it matters nothing how often somebody looks.
+                let step = Step::new(&in_force.detector, &name, &in_force.released, due_ms);
+                outcomes.extend(step.judge(series, place, &mut self.due));
+            }
         }
     }
 
@@ -229,8 +239,8 @@ impl Detecting {
                 in_force.unseen = in_force.unseen.saturating_add(1);
                 return;
             }
-            let new = Series::new(&detector.rule);
-            in_force.series.insert(Arc::from(name), new);
+            let new = Series::new(name, &detector.rule);
+            in_force.series.insert(Arc::clone(&new.name), new);
         }
         let Some(series) = in_force.series.get_mut(name) else {
             return;
@@ -247,50 +257,12 @@ impl Detecting {
         } else {
             series.data.add(&detector.rule, measure, values, at_ms)
         };
+        let step = Step::new(detector, name, &in_force.released, at_ms);
         if let Some(ended) = ended {
-            let step = Step {
-                detector,
-                name,
-                released: &in_force.released,
-                at_ms,
-            };
             outcomes.extend(step.settle(series, Some(ended)));
         }
         if !Data::is_half(&detector.rule, measure) {
-            self.judge(place, name, at_ms, outcomes);
-        }
-    }
-
-    fn judge(&mut self, place: usize, name: &str, at_ms: i64, outcomes: &mut Vec<Outcome>) {
-        let Some(in_force) = self.detectors.get_mut(place) else {
-            return;
-        };
-        let rule = &in_force.detector.rule;
-        let Some((name, _)) = in_force.series.get_key_value(name) else {
-            return;
-        };
-        let name = Arc::clone(name);
-        let Some(series) = in_force.series.get_mut(&name) else {
-            return;
-        };
-        let judged = series.data.judge(rule, at_ms);
-        let step = Step {
-            detector: &in_force.detector,
-            name: &name,
-            released: &in_force.released,
-            at_ms,
-        };
-        outcomes.extend(step.settle(series, judged));
-        let quiet = series.phase == Phase::Quiet;
-        let due_ms = series.data.due_ms(rule, quiet, at_ms);
-        if due_ms != series.due_ms {
-            if let Some(before) = series.due_ms {
-                self.due.remove(&(before, place, Arc::clone(&name)));
-            }
-            series.due_ms = due_ms;
-        }
-        if let Some(due_ms) = due_ms {
-            self.due.insert((due_ms, place, name));
+            outcomes.extend(step.judge(series, place, &mut self.due));
         }
     }
 
@@ -332,7 +304,38 @@ struct Step<'a> {
     at_ms: i64,
 }
 
-impl Step<'_> {
+/// When which series of which detector has to be judged again.
+type Due = BTreeSet<(i64, usize, Arc<str>)>;
+
+impl<'a> Step<'a> {
+    fn new(detector: &'a Detector, name: &'a str, released: &'a str, at_ms: i64) -> Self {
+        Self {
+            detector,
+            name,
+            released,
+            at_ms,
+        }
+    }
+
+    /// Judges a series, and says when that has to be done again although nothing comes.
+    fn judge(&self, series: &mut Series, place: usize, due: &mut Due) -> Option<Outcome> {
+        let (rule, at_ms) = (&self.detector.rule, self.at_ms);
+        let judged = series.data.judge(rule, at_ms);
+        let outcome = self.settle(series, judged);
+        let quiet = series.phase == Phase::Quiet;
+        let due_ms = series.data.due_ms(rule, quiet, at_ms);
+        if due_ms != series.due_ms {
+            if let Some(before) = series.due_ms {
+                due.remove(&(before, place, Arc::clone(&series.name)));
+            }
+            if let Some(due_ms) = due_ms {
+                due.insert((due_ms, place, Arc::clone(&series.name)));
+            }
+            series.due_ms = due_ms;
+        }
+        outcome
+    }
+
     /// Moves a series on by a judgement. It stays a signal until it is no longer near.
     fn settle(&self, series: &mut Series, judged: Option<Judged>) -> Option<Outcome> {
         if judged.is_some() {
