@@ -47,6 +47,7 @@ mod scenarios {
     mod operators;
     mod outside;
     mod outside_alerts;
+    mod ownership;
     mod partition;
     mod playbooks;
     mod poisoned;

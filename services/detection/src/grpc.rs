@@ -15,10 +15,10 @@ use sealwarden_wire::incident::v1::incidents_server::Incidents;
 use sealwarden_wire::incident::v1::{
     AcknowledgeRequest, BacktestRequest, BacktestResponse, BriefRequest, BriefResponse,
     ClassifyRequest, DecideNoticeRequest, DetectorsRequest, DetectorsResponse, ExplainRequest,
-    Explanation, Incident, ListRequest, ListResponse, MarkReleaseRequest, MarkReleaseResponse,
-    NoticesRequest, NoticesResponse, ObligationsRequest, ObligationsResponse, PrepareNoticeRequest,
-    RecordToldRequest, ReportRequest, ReportResponse, RuleRegimeRequest, ShowRequest,
-    StartClockRequest, TellRequest,
+    Explanation, HandOverRequest, Incident, ListRequest, ListResponse, MarkReleaseRequest,
+    MarkReleaseResponse, NoticesRequest, NoticesResponse, ObligationsRequest, ObligationsResponse,
+    PrepareNoticeRequest, RecordToldRequest, ReportRequest, ReportResponse, RuleRegimeRequest,
+    ShowRequest, StartClockRequest, TellRequest,
 };
 use sealwarden_wire::run::v1::{ApproveResponse, PrepareResponse};
 use tokio::sync::Semaphore;
@@ -466,6 +466,13 @@ impl Incidents for IncidentsService {
         self.notices_after(id, executed.position)
             .await
             .map(Response::new)
+    }
+
+    async fn hand_over(
+        &self,
+        request: Request<HandOverRequest>,
+    ) -> Result<Response<Incident>, Status> {
+        self.handed_over(request).await.map(Response::new)
     }
 
     async fn tell(

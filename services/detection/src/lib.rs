@@ -9,6 +9,7 @@
 //! - `state`: the fold; `pending`: what the state still lacks; `perform`: doing it; `follow`: the task around them.
 //! - `communication`: telling people, each delivery recorded from its start to its end.
 //! - `duties`, `learning`: duties to notify; postmortems and action items.
+//! - `ownership`: whose an incident is.
 //! - `outside`: Alertmanager and CloudEvents over HTTP.
 //! - `report`, `grpc`, `view`, `timeline`, `words`: reports from outside, and incidents as people see them.
 //!
@@ -31,6 +32,7 @@ mod grpc;
 mod ids;
 mod learning;
 mod outside;
+mod ownership;
 mod pending;
 mod perform;
 mod report;

@@ -11,6 +11,7 @@ pub(crate) fn summary(state: &State, id: &str, incident: &Incident) -> api::Inci
     let opened = incident.opened.clone().unwrap_or_default();
     let classified = incident.classified.clone().unwrap_or_default();
     let earliest_at_ms = earliest(state, incident);
+    let owner = incident.owner.as_ref();
     api::Incident {
         incident: id.to_owned(),
         title: opened.title,
@@ -28,6 +29,8 @@ pub(crate) fn summary(state: &State, id: &str, incident: &Incident) -> api::Inci
         timeline: Vec::new(),
         targets: targets(state, id, incident, earliest_at_ms),
         evidence: incident.evidence.iter().map(|e| e.bundle.clone()).collect(),
+        owner: owner.map(|it| it.person.clone()).unwrap_or_default(),
+        owner_since_ms: owner.map_or(0, |it| it.since_ms),
     }
 }
 

@@ -42,7 +42,8 @@ pub(crate) fn words(kind: &Kind, id: &str, logs: &BTreeMap<String, LogControl>) 
         | Kind::RunLinked(_)
         | Kind::EvidenceSealed(_)
         | Kind::OutsideCounted(_)
-        | Kind::SignalResolved(_) => return of_incident(kind),
+        | Kind::SignalResolved(_)
+        | Kind::IncidentHandedOver(_) => return of_incident(kind),
         Kind::DirectiveIssued(e) => {
             let d = e.directive.as_ref()?;
             format!(
@@ -232,6 +233,10 @@ fn of_incident(kind: &Kind) -> Option<String> {
             "{} further alerts of {} were counted and not recorded one by one",
             e.further, e.source
         ),
+        Kind::IncidentHandedOver(e) if e.to == e.by => {
+            format!("{} takes it over. {}", e.by, e.note)
+        }
+        Kind::IncidentHandedOver(e) => format!("{} hands it over to {}. {}", e.by, e.to, e.note),
         Kind::SignalResolved(e) => format!("{} says that signal {} is over", e.by, e.signal),
         Kind::EvidenceSealed(e) => {
             format!(

@@ -505,6 +505,8 @@ pub(crate) enum Incident {
         reason: String,
     },
     #[command(flatten)]
+    Ownership(crate::commands::incident::ownership::Ownership),
+    #[command(flatten)]
     Duties(crate::commands::incident::obligations::Duties),
     #[command(flatten)]
     Told(crate::commands::incident::told::Told),

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwarden_wire::event::v1::{
-    Envelope, Event, EvidenceSealed, IncidentClassified, IncidentOpened, IncidentStage,
-    IncidentStageReached, OutsideCounted, RunLinked, SignalJoined, SignalReported, SignalResolved,
-    event::Kind,
+    Envelope, Event, EvidenceSealed, IncidentClassified, IncidentHandedOver, IncidentOpened,
+    IncidentStage, IncidentStageReached, OutsideCounted, RunLinked, SignalJoined, SignalReported,
+    SignalResolved, event::Kind,
 };
 
 use crate::fold::{Fold, IllegalEvent, Rejection, RejectionCode, event};
@@ -21,6 +21,17 @@ pub struct JoinedSignal {
     pub joined: SignalJoined,
     /// When it joined, Unix milliseconds.
     pub at_ms: i64,
+}
+
+/// Whose an incident is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Their name in the roster.
+    pub person: String,
+    /// Who gave it to them.
+    pub by: String,
+    /// Since when, Unix milliseconds.
+    pub since_ms: i64,
 }
 
 /// Folded state of `incident/<id>`.
@@ -50,6 +61,8 @@ pub struct Incident {
     pub counted: u64,
     /// Signals that their reporters say are over, with the time, Unix milliseconds.
     pub resolved: BTreeMap<String, i64>,
+    /// Whose it is; `None` before the first hand-over.
+    pub owner: Option<Owner>,
 }
 
 /// A command to an incident.
@@ -81,6 +94,8 @@ pub enum Command {
     Count(OutsideCounted),
     /// A signal's reporter says that it is over.
     Resolve(SignalResolved),
+    /// It is another person's from now on.
+    HandOver(IncidentHandedOver),
 }
 
 impl Incident {
@@ -161,6 +176,15 @@ pub fn decide(incident: &Incident, command: Command) -> Result<Vec<Event>, Rejec
                 Vec::new()
             } else {
                 vec![event(Kind::SignalResolved(resolved))]
+            })
+        }
+        Command::HandOver(handed) => {
+            require_open(incident)?;
+            let is_theirs = |owner: &Owner| owner.person == handed.to;
+            Ok(if incident.owner.as_ref().is_some_and(is_theirs) {
+                Vec::new()
+            } else {
+                vec![event(Kind::IncidentHandedOver(handed))]
             })
         }
         Command::AddEvidence(e) => {
@@ -384,6 +408,13 @@ impl Fold for Incident {
             Kind::OutsideCounted(e) => self.counted = self.counted.saturating_add(e.further),
             Kind::SignalResolved(e) => {
                 self.resolved.entry(e.signal.clone()).or_insert(at_ms);
+            }
+            Kind::IncidentHandedOver(e) => {
+                self.owner = Some(Owner {
+                    person: e.to.clone(),
+                    by: e.by.clone(),
+                    since_ms: at_ms,
+                });
             }
             Kind::RegimeDecided(e) => self.obligations.decided(e),
             Kind::RegimeClockStarted(e) => self.obligations.clock_started(e),

@@ -1,6 +1,7 @@
-//! `incident list | show | classify`, `obligations | told | regime | material`, and `notices | brief | ack | tell`
+//! `incident list | show | classify | hand-over`, `obligations | told | regime | material`, and `notices | brief | ack | tell`
 
 pub(crate) mod obligations;
+pub(crate) mod ownership;
 pub(crate) mod told;
 
 use sealwarden_wire::incident::v1 as wire;
@@ -56,6 +57,7 @@ pub(crate) async fn run(cli: &Cli, what: &Incident) -> Answer {
             let incident = incidents.classify(request).await?.into_inner();
             show(cli, &incident);
         }
+        Incident::Ownership(what) => return ownership::run(cli, what).await,
         Incident::Duties(what) => return obligations::run(cli, what).await,
         Incident::Told(what) => return told::run(cli, what).await,
     }
@@ -114,6 +116,10 @@ fn show(cli: &Cli, i: &wire::Incident) {
         time(i.opened_at_ms),
         time(i.compromised_since_ms)
     ));
+    if !i.owner.is_empty() {
+        let since = time(i.owner_since_ms);
+        output::line(&format!("owner {}, since {since} UTC", i.owner));
+    }
     for target in &i.targets {
         let state = match target.actual_ms {
             -1 => "running".to_owned(),
@@ -160,7 +166,7 @@ pub(crate) fn document(i: &wire::Incident) -> Value {
         "incident": i.incident, "title": i.title, "subject": i.subject, "log": i.log, "origin": i.origin,
         "class": i.class, "severity": i.severity, "stage": i.stage,
         "opened_at_ms": i.opened_at_ms, "earliest_at_ms": i.earliest_at_ms, "compromised_since_ms": i.compromised_since_ms,
-        "runs": i.runs, "evidence": i.evidence,
+        "runs": i.runs, "evidence": i.evidence, "owner": i.owner, "owner_since_ms": i.owner_since_ms,
         "targets": i.targets.iter().map(|t| json!({ "name": t.name, "target_ms": t.target_ms, "actual_ms": t.actual_ms })).collect::<Vec<_>>(),
         "signals": i.signals.iter().map(|s| json!({
             "signal": s.signal, "detector": s.detector, "proven": s.proven, "seen": s.seen, "expected": s.expected, "reporter": s.reporter,

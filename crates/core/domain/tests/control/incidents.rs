@@ -4,8 +4,9 @@ use sealwarden_domain::fold::event;
 use sealwarden_domain::incident::{Command, Incident, decide};
 use sealwarden_domain::{Fold, IllegalEvent, RejectionCode};
 use sealwarden_wire::event::v1::{
-    Event, EvidenceSealed, IncidentClassified, IncidentOpened, IncidentStage, IncidentStageReached,
-    NodeEnrolled, Reporter, RunLinked, SignalJoined, SignalReported, event::Kind,
+    Event, EvidenceSealed, IncidentClassified, IncidentHandedOver, IncidentOpened, IncidentStage,
+    IncidentStageReached, NodeEnrolled, Reporter, RunLinked, SignalJoined, SignalReported,
+    event::Kind,
 };
 
 use crate::support::envelope;
@@ -249,4 +250,31 @@ fn what_does_not_belong_is_illegal() {
     for kind in illegal {
         assert!(life.clone().write(&event(kind)).is_err());
     }
+}
+
+#[test]
+fn an_open_incident_is_one_persons_and_then_anothers() {
+    let hand = |to: &str| {
+        Command::HandOver(IncidentHandedOver {
+            to: to.to_owned(),
+            by: "ines".to_owned(),
+            note: "the token is slow".to_owned(),
+        })
+    };
+    assert_eq!(Life::default().refusal(hand("bo")), RejectionCode::NotNow);
+    let mut life = Life::opened();
+    assert_eq!(life.state.owner, None);
+    assert_eq!(life.done(hand("ines")).len(), 1);
+    assert_eq!(life.done(hand("ines")), [], "it is theirs already");
+    assert_eq!(life.done(hand("bo")).len(), 1);
+    let owner = life.state.owner.clone().unwrap();
+    assert_eq!((owner.person.as_str(), owner.by.as_str()), ("bo", "ines"));
+    assert!(owner.since_ms > 0);
+    assert_eq!(life.done(hand("ines")).len(), 1, "and back again");
+    life.reach(IncidentStage::Closed);
+    assert_eq!(life.refusal(hand("bo")), RejectionCode::NotNow);
+    assert_eq!(
+        life.state.owner.map(|it| it.person),
+        Some("ines".to_owned())
+    );
 }
