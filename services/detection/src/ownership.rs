@@ -23,7 +23,7 @@ impl IncidentsService {
                 "the note is empty; say what the next one has to know",
             ));
         }
-        if self.node.plan.roster().person(&to).is_none() {
+        if self.node.roster().person(&to).is_none() {
             let to: String = to.chars().take(64).collect();
             return Err(Status::invalid_argument(format!(
                 "nobody on the roster is called {to:?}; `sealwarden roster show` names all"
