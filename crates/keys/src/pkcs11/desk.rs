@@ -227,15 +227,18 @@ impl Clerk {
     }
 
     async fn start(&mut self) -> Result<Worker, KeyError> {
-        if let Some(error) = self.resting() {
-            return Err(error);
-        }
         let pin = PinFile::look(&self.config);
-        if let Some((refused, problem)) = &self.refused_pin {
-            if *refused == pin {
+        match &self.refused_pin {
+            Some((refused, problem)) if *refused == pin => {
                 return Err(KeyError::Token(problem.clone()));
             }
-            self.refused_pin = None;
+            // Somebody put another PIN there: no pause keeps it from being tried.
+            Some(_) => self.refused_pin = None,
+            None => {
+                if let Some(error) = self.resting() {
+                    return Err(error);
+                }
+            }
         }
         match Worker::start(&self.config).await {
             Ok(worker) => {
