@@ -17,6 +17,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tracing::Instrument as _;
 
+/// A call's buffers are made by one thread and freed by another, some dozens of times a seal: the system's allocator
+/// takes a tenth of the time there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse_from(cli::complete(std::env::args_os()));
     if matches!(cli.command, cli::Command::Pkcs11Worker) {
