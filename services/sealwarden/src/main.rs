@@ -17,8 +17,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tracing::Instrument as _;
 
-/// A call's buffers are made by one thread and freed by another, some dozens of times a seal: the system's allocator
-/// takes a tenth of the time there.
+/// A call's buffers are made by one thread and freed by another, some dozens of times a seal: there the system's allocator
+/// takes a sixth of the time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
