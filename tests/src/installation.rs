@@ -213,7 +213,7 @@ impl Installation {
         let incidents = list["incidents"].as_array().expect("incidents");
         let about = |it: &&Value| {
             let subject = it["subject"].as_str().expect("a subject");
-            !subject.starts_with("key providers of ")
+            !subject.starts_with("key providers of ") && !subject.starts_with("key provider ")
         };
         let ids = incidents.iter().filter(about);
         ids.map(|it| it["incident"].as_str().expect("an id").to_owned())
