@@ -11,7 +11,7 @@ use std::process::Command;
 /// `EXT4_GOING_FLAGS_NOLOGFLUSH`; there is no safe call for it in Rust.
 const POWER_FAILS: &str = "import fcntl, os, struct, sys\n\
     fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
-/// How much one write takes that fills a disk, until less than this is free.
+/// The most that one write takes of a disk that is being filled, bytes.
 const PIECE: usize = 64 * 1024;
 
 /// A mounted file system. It is taken away when it is dropped.
